@@ -1,0 +1,96 @@
+"""The region: the ops that are descendants of x and ancestors of f."""
+
+from batchhess.compat import captured_from, gradient_is_missing, source_tensor
+
+# Ops whose output does not change when an input changes a little: the derivative is
+# zero, not lost. Ops with integer or boolean outputs are of this kind without a list.
+_PIECEWISE_CONSTANT = frozenset(
+    ["Ceil", "Floor", "FloorDiv", "OnesLike", "Rint", "Round", "Sign", "ZerosLike"]
+)
+
+# The author's own word that no derivative passes here.
+_STOPPED = frozenset(["StopGradient"])
+
+# Control flow v1: its gradient cannot be differentiated, and says so only sometimes.
+_V1_LOOP = frozenset(["Enter", "Exit", "LoopCond", "NextIteration"])
+_V1_LOOP |= frozenset("Ref" + op for op in _V1_LOOP)
+
+
+def region(ys, x):
+    """The ops through which a small change of `x` can reach `ys`.
+
+    Args:
+      ys: list of Tensors.
+      x: a Tensor or Variable.
+
+    Returns:
+      list of Operations, from `ys` back towards `x`; empty if a small change of `x`
+      leaves `ys` as they are, or if they are `x` itself.
+    """
+    source = source_tensor(x)
+    edges, reached = _walk_back(ys, _key(source))
+    frontier, descendants = [_key(source)], set()
+    while frontier:
+        for child in edges.get(frontier.pop(), ()):
+            if child not in descendants:
+                descendants.add(child)
+                frontier.append(child)
+    # A function's placeholder is only another name for the tensor that it captured.
+    inside = [
+        t.op for t in reached if _key(t) in descendants and captured_from(t) is None
+    ]
+    return list(dict.fromkeys(inside))
+
+
+def depends(ys, x):
+    """Whether a small change of `x` can change `ys`, as far as the graph tells."""
+    source = _key(source_tensor(x))
+    return any(_key(y) == source for y in ys) or bool(region(ys, x))
+
+
+def losses(ys, x):
+    """The ops of the region that have no derivative in TensorFlow, nearest `x` last."""
+    return [
+        op for op in region(ys, x) if op.type in _V1_LOOP or gradient_is_missing(op)
+    ]
+
+
+def _walk_back(ys, source):
+    """Walks from `ys` back to `source` along the edges that a derivative can pass.
+
+    Returns:
+      edges: dict from a tensor's key to the keys of the tensors computed from it.
+      reached: list of the Tensors on the way, `ys` first.
+    """
+    edges, reached = {}, []
+    frontier = [y for y in ys if _carries_derivative(y)]
+    seen = {_key(y) for y in frontier}
+    while frontier:
+        tensor = frontier.pop()
+        reached.append(tensor)
+        if _key(tensor) == source:
+            continue
+        outer = captured_from(tensor)
+        for parent in tensor.op.inputs if outer is None else [outer]:
+            if not _carries_derivative(parent):
+                continue
+            edges.setdefault(_key(parent), []).append(_key(tensor))
+            if _key(parent) not in seen:
+                seen.add(_key(parent))
+                frontier.append(parent)
+    return edges, reached
+
+
+def _carries_derivative(tensor):
+    dtype = tensor.dtype.base_dtype
+    return not (
+        dtype.is_integer
+        or dtype.is_bool
+        or tensor.op.type in _PIECEWISE_CONSTANT
+        or tensor.op.type in _STOPPED
+    )
+
+
+def _key(tensor):
+    # Tensors compare by value in 2.x, and by identity in 1.15.
+    return tensor.op, tensor.value_index

@@ -1,0 +1,202 @@
+"""Checks of what the caller gave: clear errors before anything is built."""
+
+import collections
+
+from batchhess.compat import Variable, is_eager, outer_graphs, tf
+
+# ys and xs as lists, and the graph in which to build.
+Arguments = collections.namedtuple("Arguments", ["ys", "xs", "graph"])
+
+
+def check(caller, ys, xs, batch_axis, per_output):
+    """Checks everything that the graph shows.
+
+    Args:
+      caller: the public function's name, which begins every message.
+      ys: as the public functions take it.
+      xs: likewise.
+      batch_axis: int, the observation axis of every x.
+      per_output: bool.
+
+    Returns:
+      `Arguments`.
+
+    Raises:
+      RuntimeError, TypeError, ValueError: as the public functions document.
+    """
+    ys, xs = _list(ys), _list(xs)
+    for role, tensors in (("ys", ys), ("xs", xs)):
+        if not tensors:
+            raise ValueError("{}: {} is an empty list.".format(caller, role))
+        for tensor in tensors:
+            _check_tensor(caller, role, tensor)
+    graph = _innermost_graph(caller, ys + xs)
+    if isinstance(batch_axis, bool) or not isinstance(batch_axis, int):
+        raise TypeError(
+            "{}: batch_axis must be an int, not {!r}.".format(caller, batch_axis)
+        )
+    for x in xs:
+        _check_shape(caller, x, batch_axis)
+        for y in ys:
+            _check_observations(caller, y, x, batch_axis)
+    if per_output:
+        _check_outputs(caller, ys, xs, batch_axis)
+    return Arguments(ys, xs, graph)
+
+
+def check_choice(caller, option, value, choices):
+    """Returns `value`, or raises ValueError if it is none of `choices`."""
+    if value not in choices:
+        raise ValueError(
+            "{}: {} must be one of {}, not {!r}.".format(
+                caller, option, ", ".join(repr(c) for c in choices), value
+            )
+        )
+    return value
+
+
+def check_unconnected(caller, value):
+    """Returns `value`, or the string of one, as a tf.UnconnectedGradients."""
+    choices = [choice.value for choice in tf.UnconnectedGradients]
+    value = getattr(value, "value", value)
+    return tf.UnconnectedGradients(
+        check_choice(caller, "unconnected_gradients", value, choices)
+    )
+
+
+def assert_same_observations(caller, ys, x, layout, batch_axis):
+    """Builds the check of N that only a run can make.
+
+    Args:
+      caller: the public function's name.
+      ys: list of Tensors.
+      x: a Tensor or Variable.
+      layout: the `Layout` of `x`.
+      batch_axis: int, the observation axis of `x`.
+
+    Returns:
+      list of Operations that fail with InvalidArgumentError where the N of a y is not
+      the N of `x`; empty where the graph has shown that they agree.
+    """
+    assertions = []
+    for y in ys:
+        found = _observations_of(y, batch_axis)
+        expected = x.shape.as_list()[batch_axis]
+        if not found or (expected is not None and expected in found):
+            continue
+        sizes = tf.gather(tf.shape(y), _observation_axes(y, batch_axis))
+        message = "{}: '{}' and '{}' differ in their number of observations:".format(
+            caller, y.name, x.name
+        )
+        assertions.append(
+            tf.debugging.Assert(
+                tf.reduce_any(tf.equal(sizes, layout.num_observations)),
+                [message, sizes, layout.num_observations],
+            )
+        )
+    return assertions
+
+
+def _list(tensors):
+    return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
+
+
+def _check_tensor(caller, role, tensor):
+    if is_eager(tensor) or (tf.executing_eagerly() and isinstance(tensor, Variable)):
+        raise RuntimeError(
+            "{}: {} holds an eager tensor, and there is no graph to build in. Build "
+            "the model in `with tf.Graph().as_default():` and run it in a Session, or "
+            "call tf.compat.v1.disable_eager_execution() when the program "
+            "starts.".format(caller, role)
+        )
+    if not isinstance(tensor, (tf.Tensor, Variable)):
+        raise TypeError(
+            "{}: {} must be a tf.Tensor or tf.Variable of the graph, or a list of "
+            "such, not {} ({!r}).".format(caller, role, type(tensor).__name__, tensor)
+        )
+    if not tensor.dtype.base_dtype.is_floating:
+        raise TypeError(
+            "{}: '{}' in {} has dtype {}; derivatives need float16, bfloat16, float32 "
+            "or float64. Cast it with tf.cast before the model uses it.".format(
+                caller, tensor.name, role, tensor.dtype.base_dtype.name
+            )
+        )
+
+
+def _innermost_graph(caller, tensors):
+    graphs = [tensor.graph for tensor in tensors]
+    innermost = max(graphs, key=lambda graph: len(outer_graphs(graph)))
+    for tensor in tensors:
+        if not any(tensor.graph is graph for graph in outer_graphs(innermost)):
+            other = next(t for t in tensors if t.graph is innermost)
+            raise ValueError(
+                "{}: '{}' and '{}' are of different graphs. Build both in one "
+                "tf.Graph.".format(caller, other.name, tensor.name)
+            )
+    return innermost
+
+
+def _check_shape(caller, x, batch_axis):
+    rank = x.shape.ndims
+    if rank is None:
+        raise ValueError(
+            "{}: '{}' has unknown rank. Give it one with "
+            "x.set_shape([None] * rank) before the model uses it.".format(
+                caller, x.name
+            )
+        )
+    if rank == 0:
+        raise ValueError(
+            "{}: '{}' is a scalar and has no observation axis. Use tf.hessians for it, "
+            "or give it the shape [N].".format(caller, x.name)
+        )
+    if not -rank <= batch_axis < rank:
+        raise ValueError(
+            "{}: batch_axis={} is out of range for '{}' of shape {}; it must be in "
+            "[{}, {}).".format(caller, batch_axis, x.name, x.shape, -rank, rank)
+        )
+
+
+def _check_observations(caller, y, x, batch_axis):
+    expected = x.shape.as_list()[batch_axis]
+    found = _observations_of(y, batch_axis)
+    if found and None not in found + [expected] and expected not in found:
+        raise ValueError(
+            "{}: '{}' of shape {} and '{}' of shape {} differ in their number of "
+            "observations. Sum '{}' to a scalar with tf.reduce_sum if it is no list of "
+            "observations, or name the axis of '{}' with batch_axis.".format(
+                caller, y.name, y.shape, x.name, x.shape, y.name, x.name
+            )
+        )
+
+
+def _check_outputs(caller, ys, xs, batch_axis):
+    y = ys[0]
+    if len(ys) != 1 or not y.shape.ndims:
+        raise ValueError(
+            "{}: per_output=True needs one y of shape [N, M], not {}.".format(
+                caller, ["'{}' {}".format(y.name, y.shape) for y in ys]
+            )
+        )
+    for x in xs:
+        observations, expected = y.shape.as_list()[0], x.shape.as_list()[batch_axis]
+        if None not in (observations, expected) and observations != expected:
+            raise ValueError(
+                "{}: per_output=True needs the {} observations of '{}' on axis 0 of "
+                "'{}', of shape {}. Transpose it.".format(
+                    caller, expected, x.name, y.name, y.shape
+                )
+            )
+
+
+def _observation_axes(y, batch_axis):
+    """The axes along which `y` may hold its observations; none if it is a scalar."""
+    rank = y.shape.ndims
+    if not rank:
+        return []
+    # y is [N, ...], or laid out as x: for x [coefficients, N] y may be [samples, N].
+    return sorted({0, batch_axis} if -rank <= batch_axis < rank else {0})
+
+
+def _observations_of(y, batch_axis):
+    return [y.shape.as_list()[axis] for axis in _observation_axes(y, batch_axis)]

@@ -1,0 +1,101 @@
+"""Every difference between TensorFlow versions, and every private TensorFlow name.
+
+The rest of the library takes ``tf`` from here: the v1 API of whichever TensorFlow is
+installed, from 1.15 to the newest 2.x.
+"""
+
+import contextlib
+
+import tensorflow as _tensorflow
+
+tf = _tensorflow.compat.v1
+
+VERSION = _tensorflow.__version__
+
+# In 2.x the variables of tf.function do not derive from compat.v1's Variable, but all
+# derive from this one; in 1.15 the two are the same class.
+Variable = _tensorflow.Variable
+
+
+def is_eager(tensor):
+    """Whether `tensor` belongs to eager execution, and so to no graph."""
+    # Eager tensors hold numbers, graph tensors do not; the class has no public name.
+    return isinstance(tensor, tf.Tensor) and type(tensor).__name__ == "EagerTensor"
+
+
+def source_tensor(x):
+    """The tensor from which a graph reads `x`: the handle or reference of a variable.
+
+    Args:
+      x: a Tensor, or a ref or resource Variable.
+
+    Returns:
+      The Tensor that consumers of `x` have among their ancestors.
+    """
+    if not isinstance(x, Variable):
+        return x
+    handle = getattr(x, "handle", None)  # Ref variables have none.
+    return x.op.outputs[0] if handle is None else handle
+
+
+def outer_graphs(graph):
+    """`graph` and, if it is a function's, the graphs around it, innermost first."""
+    chain = []
+    while graph is not None:
+        chain.append(graph)
+        graph = getattr(graph, "outer_graph", None)
+    return chain
+
+
+def captured_from(tensor):
+    """The outer tensor that a function's placeholder `tensor` stands for, or None."""
+    if tensor.op.type != "Placeholder":
+        return None
+    # 2.x: a list of pairs; 1.15: a dict's values, which are the same pairs.
+    for outer, inner in getattr(tensor.graph, "captures", ()) or ():
+        if inner is tensor:
+            return outer
+    return None
+
+
+def gradient_is_missing(op):
+    """Whether TensorFlow answers None, or raises, for the gradient of `op`.
+
+    Private: the registry of gradients has no public reader (tf.RegisterGradient only
+    writes). `get_gradient_function` has kept its name from 1.0 to 2.21.
+    """
+    from tensorflow.python.framework import ops
+
+    try:
+        return ops.get_gradient_function(op) is None
+    except LookupError:
+        return True
+
+
+def in_v1_while_loop():
+    """Whether the default graph is being built inside a control flow v1 while loop.
+
+    Private: a graph's control flow context has no public reader.
+    """
+    context = tf.get_default_graph()._get_control_flow_context()
+    return context is not None and context.GetWhileContext() is not None
+
+
+@contextlib.contextmanager
+def differentiable_control_flow():
+    """Builds `tf.while_loop` as control flow v2, whatever the program has chosen.
+
+    A v1 loop can be differentiated once: a second time TensorFlow raises, or answers
+    None without a word. A v2 loop can be differentiated without end, and works in
+    a v1 graph and Session. The one place where it does not is inside a v1 loop, whose
+    frames it cannot enter when it is differentiated: there the v1 loop stays.
+    """
+    enabled = tf.control_flow_v2_enabled()
+    if enabled or in_v1_while_loop():
+        yield
+        return
+    tf.enable_control_flow_v2()
+    try:
+        yield
+    finally:
+        tf.disable_control_flow_v2()

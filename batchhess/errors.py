@@ -1,0 +1,5 @@
+"""The errors of this library that TensorFlow has no name for."""
+
+
+class SecondDerivativeError(ValueError):
+    """TensorFlow has lost a second derivative, and would answer without it."""

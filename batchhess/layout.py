@@ -1,0 +1,72 @@
+"""Where the observations of x lie, and how x's shape becomes [N, K] and back."""
+
+import functools
+import operator
+
+from batchhess.compat import tf
+
+
+class Layout:
+    """The observation axis of `x` and the shapes around it.
+
+    Attributes:
+      size: K, the coordinates of an observation: an int where the graph knows it,
+        else a scalar int32 Tensor.
+      num_observations: N: likewise.
+    """
+
+    def __init__(self, x, batch_axis):
+        rank = x.shape.ndims
+        self._axis = batch_axis % rank
+        # [N, *E] from x's own order of axes.
+        self._order = [self._axis] + [a for a in range(rank) if a != self._axis]
+        shape = dimensions(x)
+        self.num_observations = shape[self._axis]
+        self._event = [shape[a] for a in self._order[1:]]
+        self.size = product(self._event)
+        self._static = [_static(d) for d in [self.num_observations] + self._event]
+
+    def rows(self, tensor):
+        """Reshapes `tensor`, of x's shape, to [N, K]."""
+        if self._order != sorted(self._order):
+            tensor = tf.transpose(tensor, self._order)
+        if len(self._order) != 2:
+            tensor = tf.reshape(tensor, tf.stack([self.num_observations, self.size]))
+        tensor.set_shape([_static(self.num_observations), _static(self.size)])
+        return tensor
+
+    def events(self, tensor, times, outer=()):
+        """Reshapes [N, *outer, K, ..., K] to [N, *outer, *E, ..., *E].
+
+        Args:
+          tensor: a Tensor.
+          times: how often K stands at the end of its shape.
+          outer: list of int, the axes between N and the first K.
+
+        Returns:
+          a Tensor of shape [N, *outer, *E, ..., *E].
+        """
+        if len(self._event) != 1:
+            shape = [self.num_observations] + list(outer) + self._event * times
+            tensor = tf.reshape(tensor, tf.stack(shape))
+        static = [self._static[0]] + [_static(d) for d in outer]
+        tensor.set_shape(static + self._static[1:] * times)
+        return tensor
+
+
+def dimensions(x):
+    """The shape of `x`: an int where the graph knows it, else a scalar Tensor."""
+    static = x.shape.as_list()
+    if None not in static:
+        return static
+    dynamic = tf.unstack(tf.shape(x), num=len(static))
+    return [dynamic[a] if d is None else d for a, d in enumerate(static)]
+
+
+def product(sizes):
+    """The product of ints and scalar Tensors: an int where all are ints."""
+    return functools.reduce(operator.mul, sizes, 1)
+
+
+def _static(dimension):
+    return dimension if isinstance(dimension, int) else None

@@ -1,0 +1,6 @@
+"""The ways to a Hessian: one file each, all with the signature of `columns`."""
+
+from batchhess.methods.columns import columns
+from batchhess.methods.observations import observations
+
+METHODS = {"auto": columns, "columns": columns, "observations": observations}

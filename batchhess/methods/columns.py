@@ -1,0 +1,29 @@
+"""All observations at once, one coordinate after another: K reverse passes."""
+
+from batchhess.compat import tf
+
+
+def columns(gradient, x, layout, passes):
+    """Differentiates the gradient, summed over observations, column by column.
+
+    Where f is separable, d(sum_m g[m, k]) / dx[n] = d g[n, k] / dx[n] = H[n, k, :]: the
+    sum over m adds zeros, and one reverse pass with the seed e_k answers a column of
+    every observation's Hessian. Where observations are coupled it adds their blocks up.
+
+    Args:
+      gradient: Tensor of the shape of `x`.
+      x: a Tensor or Variable, with N observations of K coordinates.
+      layout: the `Layout` of `x`.
+      passes: the `Passes` to differentiate with.
+
+    Returns:
+      a Tensor [N, K, K].
+    """
+    rows = layout.rows(gradient)  # [N, K]
+
+    def column(k):
+        e_k = tf.cast(tf.equal(tf.range(layout.size), k), rows.dtype)  # [K]
+        return layout.rows(passes.second(rows, x, tf.zeros_like(rows) + e_k))
+
+    by_column = passes.stack(column, layout.size, rows.dtype)  # [K, N, K]
+    return tf.transpose(by_column, [1, 0, 2])

@@ -1,0 +1,34 @@
+"""One observation after another: exact diagonal blocks of any f, N K reverse passes."""
+
+from batchhess.compat import tf
+
+
+def observations(gradient, x, layout, passes):
+    """Differentiates each element g[n, k] of the gradient; keeps observation n of it.
+
+    d g[n, k] / dx[n] is row k of the diagonal block H[n], coupled observations or not.
+    The off-diagonal blocks are computed too, and dropped one after another: memory
+    is O(N K K), never N K N K, but each of the N K passes costs a whole batch.
+
+    Args:
+      gradient: Tensor of the shape of `x`.
+      x: a Tensor or Variable, with N observations of K coordinates.
+      layout: the `Layout` of `x`.
+      passes: the `Passes` to differentiate with.
+
+    Returns:
+      a Tensor [N, K, K].
+    """
+    rows = layout.rows(gradient)  # [N, K]
+    count, size = layout.num_observations, layout.size
+
+    def block_row(i):
+        n, k = i // tf.maximum(size, 1), i % tf.maximum(size, 1)
+        e_n = tf.cast(tf.equal(tf.range(count), n), rows.dtype)  # [N]
+        e_k = tf.cast(tf.equal(tf.range(size), k), rows.dtype)  # [K]
+        row = layout.rows(passes.second(rows, x, e_n[:, None] * e_k[None, :]))
+        # The slice is one row, or none where N = 0: there the sum is still [K].
+        return tf.reduce_sum(row[n : n + 1], axis=0)
+
+    by_row = passes.stack(block_row, count * size, rows.dtype)  # [N K, K]
+    return tf.reshape(by_row, tf.stack([count, size, size]))

@@ -1,0 +1,235 @@
+"""The public op builders: check the arguments, pick a method, shape the result."""
+
+import collections
+import contextlib
+import functools
+from typing import Any, List, Optional
+
+from batchhess import arguments
+from batchhess.analysis.region import depends
+from batchhess.compat import tf
+from batchhess.errors import SecondDerivativeError
+from batchhess.layout import Layout, dimensions, product
+from batchhess.methods import METHODS
+from batchhess.passes import Passes, lost_message
+
+Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
+
+
+def hessians(
+    ys: Any,
+    xs: Any,
+    name: str = "hessians",
+    colocate_gradients_with_ops: bool = False,
+    gate_gradients: bool = False,
+    aggregation_method: Optional[int] = None,
+    *,
+    batch_axis: int = 0,
+    method: str = "auto",
+    per_output: bool = False,
+    parallel_iterations: Optional[int] = None,
+    swap_memory: bool = False,
+    unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
+) -> List[tf.Tensor]:
+    """Builds the Hessian of each observation of `xs`: `[N, K, K]`, not `[N, K, N, K]`.
+
+    Takes the place of `tf.hessians(ys, xs)` where `ys` is a sum over observations.
+    `result[n, i, j]` is the second derivative of `sum(ys)` with respect to `x[n, i]`
+    and `x[n, j]`. N may be unknown until the Session runs. The result can itself be
+    differentiated.
+
+    Args:
+      ys: a Tensor of floating dtype and shape `[]`, `[N]` or `[N, M]`, or a list of
+        such; they are summed, as `tf.hessians` does.
+      xs: a Tensor or Variable of shape `[N, K]`, or a list of such. Any `[N, *E]` of
+        known rank will do: rank 1 is N observations of one coordinate each.
+      name: names the result: `name + ":0"` is the first x's in `Session.run`.
+      colocate_gradients_with_ops: as in `tf.gradients`.
+      gate_gradients: as in `tf.gradients`.
+      aggregation_method: as in `tf.gradients`.
+      batch_axis: the axis of each x along which the observations lie.
+      method: "columns" takes K reverse passes, and needs `ys` to be a sum of a function
+        of each observation alone. "observations" takes N K passes, and answers the
+        exact diagonal blocks of any `ys`. "auto" is "columns".
+      per_output: answer a Hessian for each of the M outputs instead of their sum.
+      parallel_iterations: passes that may run at a time; `tf.while_loop`'s own default
+        if None.
+      swap_memory: as in `tf.while_loop`.
+      unconnected_gradients: `tf.UnconnectedGradients.ZERO` answers zeros where `ys`
+        does not depend on an x; `NONE` raises.
+
+    Returns:
+      A list of Tensors, one for each x, of x's dtype and of shape `[N, *E, *E]`, or
+      `[N, M, *E, *E]` with `per_output`. It is zeros where `ys` is linear in x.
+
+    Raises:
+      RuntimeError: `ys` or `xs` are eager tensors.
+      TypeError: one of them is no Tensor, or not of a real floating dtype.
+      ValueError: the graphs, shapes or options do not fit, or `ys` does not depend on
+        an x. An N that differs only when the Session runs is an InvalidArgumentError.
+      SecondDerivativeError: TensorFlow has lost the second derivative on the way.
+    """
+    return _build(
+        ys,
+        xs,
+        name,
+        Passes(
+            "hessians",
+            colocate_gradients_with_ops,
+            gate_gradients,
+            aggregation_method,
+            parallel_iterations,
+            swap_memory,
+        ),
+        batch_axis=batch_axis,
+        method=method,
+        per_output=per_output,
+        unconnected_gradients=unconnected_gradients,
+    ).hessians
+
+
+def derivatives(
+    ys: Any,
+    xs: Any,
+    name: str = "derivatives",
+    colocate_gradients_with_ops: bool = False,
+    gate_gradients: bool = False,
+    aggregation_method: Optional[int] = None,
+    *,
+    batch_axis: int = 0,
+    method: str = "auto",
+    per_output: bool = False,
+    parallel_iterations: Optional[int] = None,
+    swap_memory: bool = False,
+    unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
+) -> Derivatives:
+    """Builds value, gradient and Hessian of each observation on one gradient graph.
+
+    Args:
+      ys: as in `hessians`.
+      xs: as in `hessians`.
+      name: names the Hessians, as in `hessians`.
+      colocate_gradients_with_ops: as in `tf.gradients`.
+      gate_gradients: as in `tf.gradients`.
+      aggregation_method: as in `tf.gradients`.
+      batch_axis: as in `hessians`.
+      method: as in `hessians`.
+      per_output: as in `hessians`.
+      parallel_iterations: as in `hessians`.
+      swap_memory: as in `tf.while_loop`.
+      unconnected_gradients: as in `hessians`.
+
+    Returns:
+      A namedtuple `Derivatives`. `values`: `ys` as given. `gradients`: a list of
+      Tensors of the shapes of `xs`, or `[N, M, *E]` with `per_output`. `hessians`: as
+      `hessians` answers.
+
+    Raises:
+      RuntimeError: as `hessians`.
+      TypeError: as `hessians`.
+      ValueError: as `hessians`.
+      SecondDerivativeError: as `hessians`.
+    """
+    return _build(
+        ys,
+        xs,
+        name,
+        Passes(
+            "derivatives",
+            colocate_gradients_with_ops,
+            gate_gradients,
+            aggregation_method,
+            parallel_iterations,
+            swap_memory,
+        ),
+        batch_axis=batch_axis,
+        method=method,
+        per_output=per_output,
+        unconnected_gradients=unconnected_gradients,
+    )
+
+
+def _build(ys, xs, name, passes, batch_axis, method, per_output, unconnected_gradients):
+    """Gradients and Hessians for either public function, which `passes` names."""
+    caller = passes.caller
+    given = arguments.check(caller, ys, xs, batch_axis, per_output)
+    unconnected = arguments.check_unconnected(caller, unconnected_gradients)
+    method = METHODS[arguments.check_choice(caller, "method", method, list(METHODS))]
+    first = functools.partial(_gradient, passes, unconnected)
+    second = functools.partial(_hessian, method, passes)
+    differentiate = _each_output if per_output else _sum_of_outputs
+
+    gradients, blocks = [], []
+    with _building_in(given.graph), tf.name_scope(name or caller) as scope:
+        for x in given.xs:
+            layout = Layout(x, batch_axis)
+            checks = arguments.assert_same_observations(
+                caller, given.ys, x, layout, batch_axis
+            )
+            gradient, hessian = differentiate(
+                given.ys, x, layout, first, second, passes
+            )
+            gradients.append(gradient)
+            with tf.control_dependencies(checks):
+                # `scope` ends in "/", which makes it the op's whole name: "hess:0".
+                result_name = scope if not blocks else name or caller
+                blocks.append(tf.identity(hessian, name=result_name))
+    return Derivatives(ys, gradients, blocks)
+
+
+def _sum_of_outputs(ys, x, layout, first, second, passes):
+    """Answers the gradient, of x's shape, and the Hessians [N, *E, *E] of sum(ys)."""
+    del passes
+    gradient = first(ys, x)
+    return gradient, layout.events(second(gradient, x, layout), times=2)
+
+
+def _each_output(ys, x, layout, first, second, passes):
+    """Answers gradients [N, M, *E] and Hessians [N, M, *E, *E] of each of M outputs."""
+    outer = dimensions(ys[0])[1:]
+    count = product(outer)
+    y = tf.reshape(ys[0], tf.stack([layout.num_observations, count]))  # [N, M]
+
+    def gradient(m):
+        e_m = tf.cast(tf.equal(tf.range(count), m), y.dtype)  # [M]
+        return first([y], x, [tf.zeros_like(y) + e_m])
+
+    dtype = x.dtype.base_dtype
+    gradients = passes.stack(lambda m: layout.rows(gradient(m)), count, dtype)
+    blocks = passes.stack(lambda m: second(gradient(m), x, layout), count, dtype)
+    return (
+        layout.events(tf.transpose(gradients, [1, 0, 2]), times=1, outer=outer),
+        layout.events(tf.transpose(blocks, [1, 0, 2, 3]), times=2, outer=outer),
+    )
+
+
+def _gradient(passes, unconnected, ys, x, seeds=None):
+    """The gradient of `ys`, of the shape of `x`; zeros or an error if unconnected."""
+    gradient = passes.gradient(ys, x, seeds)
+    if gradient is not None:
+        return gradient
+    if depends(ys, x):
+        raise SecondDerivativeError(lost_message(passes.caller, "gradient", ys, x))
+    if unconnected == tf.UnconnectedGradients.ZERO:
+        return tf.zeros_like(x)
+    raise ValueError(
+        "{}: '{}' does not depend on '{}'. Pass "
+        "unconnected_gradients=tf.UnconnectedGradients.ZERO for zeros.".format(
+            passes.caller, ys[0].name, x.name
+        )
+    )
+
+
+def _hessian(method, passes, gradient, x, layout):
+    """The Hessian blocks [N, K, K] by `method`; zeros if f is linear in `x`."""
+    if depends([gradient], x):
+        return method(gradient, x, layout, passes)
+    shape = tf.stack([layout.num_observations, layout.size, layout.size])
+    return tf.zeros(shape, gradient.dtype)
+
+
+def _building_in(graph):
+    """A context in which ops are built in `graph`."""
+    # Entered anew, a function's graph would forget its control dependencies.
+    inside = graph is tf.get_default_graph()
+    return contextlib.nullcontext() if inside else graph.as_default()

@@ -1,0 +1,39 @@
+"""Every test gets its own graph, under the control flow of its own choice."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+import pytest
+
+from batchhess.compat import tf
+
+tf.disable_eager_execution()
+tf.logging.set_verbosity(tf.logging.ERROR)
+
+
+@pytest.fixture(params=["control_flow_v1", "control_flow_v2"])
+def control_flow(request):
+    """Runs the test under both control flows; answers which one it is."""
+    if request.param == "control_flow_v1":
+        tf.disable_control_flow_v2()
+    else:
+        tf.enable_control_flow_v2()
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    """A new default graph, and the control flow put back afterwards."""
+    enabled = tf.control_flow_v2_enabled()
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(1)
+        yield graph
+    (tf.enable_control_flow_v2 if enabled else tf.disable_control_flow_v2)()
+
+
+@pytest.fixture
+def random():
+    return np.random.RandomState(20261123)

@@ -1,0 +1,57 @@
+"""Second derivatives by ways that share no code with the library."""
+
+import numpy as np
+
+from batchhess.compat import tf
+
+
+def run(fetches, feed=None):
+    """Runs `fetches` in a new Session, after initializing variables."""
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        return session.run(fetches, feed)
+
+
+def sliced_hessians(ys, x, feed):
+    """The diagonal blocks of tf.hessians, for x of shape [N, *E]: [N, *E, *E]."""
+    rank = x.shape.ndims
+    (full,) = run(tf.hessians(ys, x), feed)  # [N, *E, N, *E]
+    rows = [np.take(full[n], n, axis=rank - 1) for n in range(full.shape[0])]
+    return np.stack(rows) if rows else np.zeros(x.shape.as_list()[1:] * 2)
+
+
+def difference_blocks(ys, x, value, feed=None, step=1e-3):
+    """Fourth-order central differences of the gradient, one observation at a time.
+
+    Args:
+      ys: Tensor or list of Tensors; they are summed.
+      x: Tensor that can be fed, of shape [N, *E].
+      value: float64 array to feed for it.
+      feed: dict of what else to feed.
+      step: the distance of the differences.
+
+    Returns:
+      float64 array [N, *E, *E], the exact diagonal blocks whether or not coupled.
+    """
+    (gradient,) = tf.gradients(ys, x)
+    gradient = tf.convert_to_tensor(gradient)
+    weights = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
+    event = value.shape[1:]
+    blocks = np.zeros(value.shape + event)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for n in range(value.shape[0]):
+            for index in np.ndindex(*event):
+                for offset, weight in weights.items():
+                    moved = value.copy()
+                    moved[(n,) + index] += offset * step
+                    moved = session.run(gradient, dict(feed or {}, **{x.name: moved}))
+                    blocks[(n, Ellipsis) + index] += weight / step * moved[n]
+    return blocks
+
+
+def count_ops(graph):
+    """All ops of `graph`, those inside its functions included."""
+    definition = graph.as_graph_def()
+    functions = definition.library.function
+    return len(definition.node) + sum(len(f.node_def) for f in functions)
