@@ -79,12 +79,12 @@ def assert_same_observations(caller, ys, x, layout, batch_axis):
       the N of `x`; empty where the graph has shown that they agree.
     """
     assertions = []
+    expected, axis = x.shape.as_list()[batch_axis], batch_axis % x.shape.ndims
     for y in ys:
-        found = _observations_of(y, batch_axis)
-        expected = x.shape.as_list()[batch_axis]
+        found = _observations_of(y, axis)
         if not found or (expected is not None and expected in found):
             continue
-        sizes = tf.gather(tf.shape(y), _observation_axes(y, batch_axis))
+        sizes = tf.gather(tf.shape(y), _observation_axes(y, axis))
         message = "{}: '{}' and '{}' differ in their number of observations:".format(
             caller, y.name, x.name
         )
@@ -159,7 +159,7 @@ def _check_shape(caller, x, batch_axis):
 
 def _check_observations(caller, y, x, batch_axis):
     expected = x.shape.as_list()[batch_axis]
-    found = _observations_of(y, batch_axis)
+    found = _observations_of(y, batch_axis % x.shape.ndims)
     if found and None not in found + [expected] and expected not in found:
         raise ValueError(
             "{}: '{}' of shape {} and '{}' of shape {} differ in their number of "
@@ -189,14 +189,11 @@ def _check_outputs(caller, ys, xs, batch_axis):
             )
 
 
-def _observation_axes(y, batch_axis):
+def _observation_axes(y, axis):
     """The axes along which `y` may hold its observations; none if it is a scalar."""
-    rank = y.shape.ndims
-    if not rank:
-        return []
     # y is [N, ...], or laid out as x: for x [coefficients, N] y may be [samples, N].
-    return sorted({0, batch_axis} if -rank <= batch_axis < rank else {0})
+    return sorted(a for a in {0, axis} if a < (y.shape.ndims or 0))
 
 
-def _observations_of(y, batch_axis):
-    return [y.shape.as_list()[axis] for axis in _observation_axes(y, batch_axis)]
+def _observations_of(y, axis):
+    return [y.shape.as_list()[a] for a in _observation_axes(y, axis)]

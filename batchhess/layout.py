@@ -35,21 +35,22 @@ class Layout:
         tensor.set_shape([_static(self.num_observations), _static(self.size)])
         return tensor
 
-    def events(self, tensor, times, outer=()):
-        """Reshapes [N, *outer, K, ..., K] to [N, *outer, *E, ..., *E].
+    def events(self, tensor, times, outer=None):
+        """Reshapes [N, (M,) K, ..., K] to [N, *outer, *E, ..., *E].
 
         Args:
           tensor: a Tensor.
           times: how often K stands at the end of its shape.
-          outer: list of int, the axes between N and the first K.
+          outer: list of the sizes that the one axis after N stands for; None where K
+            comes next.
 
         Returns:
           a Tensor of shape [N, *outer, *E, ..., *E].
         """
-        if len(self._event) != 1:
-            shape = [self.num_observations] + list(outer) + self._event * times
+        if outer is not None or len(self._event) != 1:
+            shape = [self.num_observations] + list(outer or []) + self._event * times
             tensor = tf.reshape(tensor, tf.stack(shape))
-        static = [self._static[0]] + [_static(d) for d in outer]
+        static = [self._static[0]] + [_static(d) for d in outer or []]
         tensor.set_shape(static + self._static[1:] * times)
         return tensor
 

@@ -6,12 +6,12 @@ import functools
 from typing import Any, List, Optional
 
 from batchhess import arguments
+from batchhess.analysis import audit
 from batchhess.analysis.region import depends
 from batchhess.compat import tf
-from batchhess.errors import SecondDerivativeError
 from batchhess.layout import Layout, dimensions, product
 from batchhess.methods import METHODS
-from batchhess.passes import Passes, lost_message
+from batchhess.passes import Passes
 
 Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
 
@@ -157,34 +157,37 @@ def _build(ys, xs, name, passes, batch_axis, method, per_output, unconnected_gra
     method = METHODS[arguments.check_choice(caller, "method", method, list(METHODS))]
     first = functools.partial(_gradient, passes, unconnected)
     second = functools.partial(_hessian, method, passes)
-    differentiate = _each_output if per_output else _sum_of_outputs
+    differentiate = (
+        functools.partial(_each_output, passes) if per_output else _sum_of_outputs
+    )
 
     gradients, blocks = [], []
-    with _building_in(given.graph), tf.name_scope(name or caller) as scope:
-        for x in given.xs:
-            layout = Layout(x, batch_axis)
-            checks = arguments.assert_same_observations(
-                caller, given.ys, x, layout, batch_axis
-            )
-            gradient, hessian = differentiate(
-                given.ys, x, layout, first, second, passes
-            )
-            gradients.append(gradient)
-            with tf.control_dependencies(checks):
-                # `scope` ends in "/", which makes it the op's whole name: "hess:0".
-                result_name = scope if not blocks else name or caller
-                blocks.append(tf.identity(hessian, name=result_name))
-    return Derivatives(ys, gradients, blocks)
+    with _building_in(given.graph):
+        with tf.name_scope(name or caller) as scope:
+            for x in given.xs:
+                layout = Layout(x, batch_axis)
+                gradient, hessian = differentiate(given.ys, x, layout, first, second)
+                checks = arguments.assert_same_observations(
+                    caller, given.ys, x, layout, batch_axis
+                )
+                if checks and depends(given.ys, x):
+                    with tf.control_dependencies(checks):
+                        hessian = tf.identity(hessian)
+                gradients.append(gradient)
+                blocks.append(hessian)
+        # A scope ends in "/": as a name it is the whole name, and "hess:0" is found.
+        names = [scope] + [name or caller] * (len(blocks) - 1)
+        results = [tf.identity(h, name=n) for h, n in zip(blocks, names)]
+    return Derivatives(ys, gradients, results)
 
 
-def _sum_of_outputs(ys, x, layout, first, second, passes):
+def _sum_of_outputs(ys, x, layout, first, second):
     """Answers the gradient, of x's shape, and the Hessians [N, *E, *E] of sum(ys)."""
-    del passes
     gradient = first(ys, x)
     return gradient, layout.events(second(gradient, x, layout), times=2)
 
 
-def _each_output(ys, x, layout, first, second, passes):
+def _each_output(passes, ys, x, layout, first, second):
     """Answers gradients [N, M, *E] and Hessians [N, M, *E, *E] of each of M outputs."""
     outer = dimensions(ys[0])[1:]
     count = product(outer)
@@ -207,9 +210,10 @@ def _gradient(passes, unconnected, ys, x, seeds=None):
     """The gradient of `ys`, of the shape of `x`; zeros or an error if unconnected."""
     gradient = passes.gradient(ys, x, seeds)
     if gradient is not None:
+        audit.check_loops(passes.caller, ys, gradient, x)
         return gradient
     if depends(ys, x):
-        raise SecondDerivativeError(lost_message(passes.caller, "gradient", ys, x))
+        raise audit.lost(passes.caller, "gradient", ys, x)
     if unconnected == tf.UnconnectedGradients.ZERO:
         return tf.zeros_like(x)
     raise ValueError(

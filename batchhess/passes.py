@@ -2,9 +2,8 @@
 
 import collections
 
-from batchhess.analysis.region import losses
+from batchhess.analysis import audit
 from batchhess.compat import differentiable_control_flow, tf
-from batchhess.errors import SecondDerivativeError
 
 
 class Passes(
@@ -64,9 +63,7 @@ class Passes(
         """
         column = self.gradient([rows], x, [seed])
         if column is None:
-            raise SecondDerivativeError(
-                lost_message(self.caller, "second derivative", [rows], x)
-            )
+            raise audit.lost(self.caller, "second derivative", [rows], x)
         return column
 
     def stack(self, function, count, dtype):
@@ -94,28 +91,3 @@ class Passes(
             )
             stacked = answers.stack()
         return stacked if never_empty else stacked[:count]
-
-
-def lost_message(caller, what, ys, x):
-    """Says where on the way from `x` to `ys` TensorFlow loses a derivative."""
-    culprits = losses(ys, x)[-3:]  # Those nearest to x: the others follow from them.
-    named = ", ".join("'{}' ({})".format(op.name, op.type) for op in culprits)
-    message = (
-        "{}: the {} with respect to '{}' is lost {}. TensorFlow answers None there, "
-        "although '{}' depends on '{}': it is not zero. Write that part of the graph "
-        "with ops that TensorFlow differentiates twice, or declare it constant with "
-        "tf.stop_gradient."
-    ).format(
-        caller,
-        what,
-        x.name,
-        "at " + named if named else "on the way",
-        ys[0].name,
-        x.name,
-    )
-    if any(op.type.endswith(("Enter", "Exit")) for op in culprits):
-        message += (
-            " A while loop keeps its second derivative if "
-            "tf.compat.v1.enable_control_flow_v2() is called before it is built."
-        )
-    return message

@@ -1,6 +1,6 @@
 """The region: the ops that are descendants of x and ancestors of f."""
 
-from batchhess.compat import captured_from, gradient_is_missing, source_tensor
+from batchhess.compat import captured_from, source_tensor
 
 # Ops whose output does not change when an input changes a little: the derivative is
 # zero, not lost. Ops with integer or boolean outputs are of this kind without a list.
@@ -10,10 +10,6 @@ _PIECEWISE_CONSTANT = frozenset(
 
 # The author's own word that no derivative passes here.
 _STOPPED = frozenset(["StopGradient"])
-
-# Control flow v1: its gradient cannot be differentiated, and says so only sometimes.
-_V1_LOOP = frozenset(["Enter", "Exit", "LoopCond", "NextIteration"])
-_V1_LOOP |= frozenset("Ref" + op for op in _V1_LOOP)
 
 
 def region(ys, x):
@@ -42,17 +38,15 @@ def region(ys, x):
     return list(dict.fromkeys(inside))
 
 
+def ancestors(ys, x):
+    """The ops from which a small change can reach `ys`, those behind `x` left out."""
+    return [tensor.op for tensor in _walk_back(ys, _key(source_tensor(x)))[1]]
+
+
 def depends(ys, x):
     """Whether a small change of `x` can change `ys`, as far as the graph tells."""
     source = _key(source_tensor(x))
     return any(_key(y) == source for y in ys) or bool(region(ys, x))
-
-
-def losses(ys, x):
-    """The ops of the region that have no derivative in TensorFlow, nearest `x` last."""
-    return [
-        op for op in region(ys, x) if op.type in _V1_LOOP or gradient_is_missing(op)
-    ]
 
 
 def _walk_back(ys, source):

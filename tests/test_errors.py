@@ -1,0 +1,182 @@
+"""Bad input: one clear error, naming the tensor and the cure, phrase by phrase."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from oracles import run
+
+import batchhess
+from batchhess.compat import tf
+
+EAGER = """
+import tensorflow
+tf = tensorflow.compat.v1
+tf.enable_eager_execution()
+import batchhess
+x = tf.constant([[1.0, 2.0]])
+for ys, xs in ((x, x), (x, tensorflow.Variable(x))):
+    try:
+        batchhess.hessians(ys, xs)
+    except RuntimeError as error:
+        print(error)
+with tf.Graph().as_default():
+    z = tf.placeholder(tf.float32, (None, 2))
+    h = batchhess.hessians(z * z, z)[0]
+    print(tf.Session().run(h, {z: [[1.0, 2.0]]}).tolist())
+"""
+
+
+def sine(values):
+    return np.sin(values)
+
+
+@pytest.fixture
+def x():
+    return tf.placeholder(tf.float32, (None, 3), name="x")
+
+
+def refused(error, *phrases):
+    """Expects `error` with every phrase, and the function's name in front."""
+    pattern = "".join("(?=[^$]*{})".format(phrase) for phrase in phrases)
+    return pytest.raises(error, match="^hessians: " + pattern)
+
+
+def test_eager_mode_is_a_runtime_error_and_a_graph_inside_it_is_none():
+    answer = subprocess.run(
+        [sys.executable, "-c", EAGER],
+        capture_output=True,
+        text=True,
+    )
+    lines = answer.stdout.splitlines()
+    assert len(lines) == 3, answer.stderr
+    for line in lines[:2]:
+        assert line.startswith("hessians: ")
+        assert "eager tensor" in line and "disable_eager_execution()" in line
+    assert lines[2] == "[[[2.0, 0.0], [0.0, 2.0]]]"
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.complex64, tf.string, tf.bool])
+@pytest.mark.parametrize("role", ["ys", "xs"])
+def test_dtypes_that_have_no_derivative(dtype, role, x):
+    z = tf.placeholder(dtype, (None, 3), name="z")
+    ys, xs = (z, x) if role == "ys" else (x, z)
+    with refused(TypeError, "'z:0' in " + role, dtype.name, "tf.cast"):
+        batchhess.hessians(ys, xs)
+
+
+@pytest.mark.parametrize("other", [np.ones((2, 3)), 3.0, None, "x:0"])
+@pytest.mark.parametrize("role", ["ys", "xs"])
+def test_no_tensor(other, role, x):
+    ys, xs = (other, x) if role == "ys" else (x, other)
+    with refused(TypeError, role + " must be a tf.Tensor", type(other).__name__):
+        batchhess.hessians(ys, xs)
+
+
+def test_a_sparse_tensor_is_no_tensor(x):
+    with refused(TypeError, "must be a tf.Tensor", "SparseTensor"):
+        batchhess.hessians(x, tf.sparse_placeholder(tf.float32, (2, 3)))
+
+
+def test_an_empty_list(x):
+    with refused(ValueError, "ys is an empty list"):
+        batchhess.hessians([], x)
+
+
+def test_unknown_rank():
+    z = tf.placeholder(tf.float32, None, name="z")
+    with refused(ValueError, "'z:0' has unknown rank", "set_shape"):
+        batchhess.hessians(z * z, z)
+
+
+def test_a_scalar_has_no_observations():
+    z = tf.placeholder(tf.float32, (), name="z")
+    with refused(ValueError, "'z:0' is a scalar", "tf.hessians"):
+        batchhess.hessians(z * z, z)
+
+
+@pytest.mark.parametrize("batch_axis", [2, -3])
+def test_batch_axis_out_of_range(batch_axis, x):
+    with refused(ValueError, "batch_axis={}".format(batch_axis), "'x:0'", r"\[-2, 2\)"):
+        batchhess.hessians(x, x, batch_axis=batch_axis)
+
+
+@pytest.mark.parametrize("batch_axis", [True, 0.0, "0"])
+def test_batch_axis_of_another_type(batch_axis, x):
+    with refused(TypeError, "batch_axis must be an int"):
+        batchhess.hessians(x, x, batch_axis=batch_axis)
+
+
+def test_different_graphs(x):
+    with tf.Graph().as_default():
+        y = tf.placeholder(tf.float32, (None,), name="y")
+    with refused(ValueError, "'x:0'", "'y:0'", "different graphs"):
+        batchhess.hessians(y, x)
+
+
+def test_another_n_seen_when_building():
+    z = tf.placeholder(tf.float32, (5, 3), name="z")
+    y = tf.identity(tf.reduce_sum(z * z, 0), name="y")
+    with refused(ValueError, "'y:0' of shape \\(3,\\)", "'z:0'", "observations", "sum"):
+        batchhess.hessians(y, z)
+
+
+@pytest.mark.parametrize("function", [batchhess.hessians, batchhess.derivatives])
+def test_another_n_seen_when_running(function, x):
+    y = tf.identity(tf.reduce_sum(x * x, 1)[1:], name="y")
+    result = function(y, x)
+    result = getattr(result, "hessians", result)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="number of observations"):
+        run(result, {x: np.ones((5, 3))})
+
+
+def test_per_output_needs_outputs(x):
+    for ys in (tf.reduce_sum(x), [x, x]):
+        with refused(ValueError, "per_output=True needs one y"):
+            batchhess.hessians(ys, x, per_output=True)
+
+
+def test_per_output_needs_observations_first():
+    z = tf.placeholder(tf.float32, (3, 5), name="z")
+    with refused(ValueError, "per_output=True", "axis 0", "Transpose"):
+        batchhess.hessians(z, z, batch_axis=1, per_output=True)
+
+
+def test_unconnected_gradients_of_another_kind(x):
+    with refused(ValueError, "unconnected_gradients must be one of", "'maybe'"):
+        batchhess.hessians(x, x, unconnected_gradients="maybe")
+
+
+@pytest.mark.parametrize("method", ["columns", "observations"])
+def test_a_second_derivative_lost_is_refused(method, x, control_flow):
+    """py_func has a first derivative of None; inside the gradient it is a loss."""
+    y = tf.reduce_sum(x * tf.py_func(sine, [x], tf.float32, name="sine"))
+    with refused(
+        batchhess.SecondDerivativeError,
+        "second derivative with respect to 'x:0'",
+        "'sine' \\((Eager)?PyFunc",
+        "not zero",
+        "stop_gradient",
+    ):
+        batchhess.hessians(y, x, method=method)
+
+
+def test_a_gradient_lost_is_refused_even_if_zeros_are_asked_for(x):
+    y = tf.py_func(sine, [x], tf.float32, name="sine")
+    y.set_shape([None, 3])
+    for option in ("none", "zero"):
+        with refused(batchhess.SecondDerivativeError, "the gradient", "'sine'"):
+            batchhess.hessians(y, x, unconnected_gradients=option)
+
+
+def test_a_v1_loop_whose_every_column_is_none_is_refused(x):
+    tf.disable_control_flow_v2()
+    y = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, a * 2), (0, x))[1]
+    total = tf.reduce_sum(y * y)
+    with pytest.raises((ValueError, TypeError), match="(?i)while loop"):
+        batchhess.hessians(total, x)
+
+
+def test_the_error_is_a_value_error():
+    assert issubclass(batchhess.SecondDerivativeError, ValueError)

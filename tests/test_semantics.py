@@ -1,0 +1,311 @@
+"""What a result is: shapes, dtypes, sums, zeros, names."""
+
+import inspect
+
+import numpy as np
+import pytest
+from oracles import count_ops, difference_blocks, run, sliced_hessians
+
+import batchhess
+from batchhess.compat import tf
+
+METHODS = ["columns", "observations"]
+methods = pytest.mark.parametrize("method", METHODS)
+
+
+def placeholder(*shape, dtype=tf.float64):
+    return tf.placeholder(dtype, shape)
+
+
+def bumps(x):
+    """A smooth function of each observation alone, with a dense Hessian: [N]."""
+    axes = list(range(1, x.shape.ndims))
+    return tf.sin(tf.reduce_sum(x * x * x, axes)) + tf.exp(tf.reduce_sum(x, axes) / 3)
+
+
+def test_the_signature_begins_as_that_of_tf_hessians():
+    theirs = list(inspect.signature(tf.hessians).parameters.items())
+    for function in (batchhess.hessians, batchhess.derivatives):
+        ours = list(inspect.signature(function).parameters.items())[: len(theirs)]
+        assert [name for name, _ in ours] == [name for name, _ in theirs]
+        assert [p.default for _, p in ours[3:]] == [p.default for _, p in theirs[3:]]
+
+
+@methods
+@pytest.mark.parametrize("shape", [(2, 3), (4, 1), (1, 3), (3, 2, 2), (5,)])
+def test_blocks_equal_sliced_tf_hessians(method, shape, random, control_flow):
+    value = random.randn(*shape)
+    x = placeholder(None, *shape[1:])
+    result = batchhess.hessians(bumps(x), x, method=method)[0]
+    assert result.shape.as_list() == [None] + list(shape[1:]) * 2
+    expected = sliced_hessians(bumps(x), x, {x: value})
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(run(result, {x: value}), expected, atol=1e-12)
+
+
+@methods
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2, 2), (0, 3), (2, 0)])
+def test_dimensions_unknown_when_built(method, shape, random):
+    value = random.randn(*shape)
+    x = placeholder(*[None] * len(shape))
+    result = run(batchhess.hessians(bumps(x), x, method=method)[0], {x: value})
+    assert result.shape == shape + shape[1:]
+    if value.size:
+        expected = sliced_hessians(bumps(x), x, {x: value})
+        np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+@methods
+@pytest.mark.parametrize("shape", [(0, 3), (0,), (0, 2, 2), (2, 0), (0, 0)])
+def test_no_observations_or_no_coordinates(method, shape):
+    x = placeholder(None, *shape[1:])
+    result = run(
+        batchhess.hessians(bumps(x), x, method=method)[0], {x: np.zeros(shape)}
+    )
+    assert result.shape == shape + shape[1:]
+
+
+@methods
+@pytest.mark.parametrize("batch_axis", [1, -1, 2])
+def test_another_observation_axis(method, batch_axis, random):
+    value = random.randn(2, 4, 3)
+    x = placeholder(2, None, 3) if batch_axis == 1 else placeholder(2, 4, None)
+    first = batch_axis % 3
+    in_front = tf.transpose(x, [first] + [a for a in range(3) if a != first])
+    result = batchhess.hessians(
+        bumps(in_front), x, method=method, batch_axis=batch_axis
+    )
+    moved = np.moveaxis(value, batch_axis, 0)
+    y = placeholder(*moved.shape)
+    expected = sliced_hessians(bumps(y), y, {y: moved})
+    np.testing.assert_allclose(run(result[0], {x: value}), expected, atol=1e-12)
+
+
+def test_a_list_of_ys_is_summed(random):
+    value = random.randn(3, 2)
+    x = placeholder(None, 2)
+    ys = [tf.reduce_sum(x[:, 0] ** 3), x[:, 0] * x[:, 1], tf.sin(x)]
+    expected = sliced_hessians(sum(tf.reduce_sum(y) for y in ys), x, {x: value})
+    result = run(batchhess.hessians(ys, x)[0], {x: value})
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_a_list_of_xs_answers_a_list(random):
+    a, b = random.randn(3, 2), random.randn(3, 4)
+    x, z = placeholder(None, 2), placeholder(None, 4)
+    y = bumps(x) * bumps(z)
+    results = run(batchhess.hessians(y, [x, z], name="both"), {x: a, z: b})
+    assert [r.shape for r in results] == [(3, 2, 2), (3, 4, 4)]
+    for result, one in zip(results, (x, z)):
+        expected = sliced_hessians(tf.reduce_sum(y), one, {x: a, z: b})
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("outputs", [(), (4,), (2, 3)])
+@methods
+def test_per_output_answers_each_output(outputs, method, random):
+    weights, value = random.randn(3, int(np.prod(outputs))), random.randn(5, 3)
+    x = placeholder(None, 3)
+    flat = tf.tanh(tf.matmul(x, tf.constant(weights)))
+    y = tf.reshape(flat, (-1,) + outputs)
+    result = batchhess.derivatives(y, x, per_output=True, method=method)
+    gradients, hessians = run([result.gradients[0], result.hessians[0]], {x: value})
+    assert hessians.shape == (5,) + outputs + (3, 3)
+    t = np.tanh(value @ weights)
+    dt = 1 - t**2
+    expected = np.einsum("nm,im->nmi", dt, weights)
+    np.testing.assert_allclose(gradients.reshape(5, -1, 3), expected, atol=1e-12)
+    expected = np.einsum("nm,im,jm->nmij", -2 * t * dt, weights, weights)
+    np.testing.assert_allclose(hessians.reshape(5, -1, 3, 3), expected, atol=1e-12)
+
+
+def test_derivatives_share_one_gradient_graph(random, graph):
+    value = random.randn(4, 3)
+    x = placeholder(None, 3)
+    y = bumps(x)
+    before = count_ops(graph)
+    answer = batchhess.derivatives(y, x, name="all")
+    both = count_ops(graph) - before
+    batchhess.hessians(y, x, name="alone")
+    assert both == count_ops(graph) - before - both
+    assert answer.values is y
+    values, (gradient,), (hessian,) = run(answer, {x: value})
+    cubes = (value**3).sum(1)
+    np.testing.assert_allclose(values, np.sin(cubes) + np.exp(value.sum(1) / 3))
+    expected = run(tf.gradients(y, x)[0], {x: value})
+    np.testing.assert_array_equal(gradient, expected)
+    np.testing.assert_allclose(
+        hessian, sliced_hessians(y, x, {x: value}), rtol=1e-12, atol=1e-12
+    )
+
+
+@methods
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: tf.reduce_sum(x),
+        lambda x: tf.reduce_sum(tf.matmul(x, tf.ones([3, 2], tf.float64))),
+        lambda x: x,
+        lambda x: tf.abs(x),
+        lambda x: tf.nn.relu(x),
+        lambda x: tf.where(x > 0, x, tf.zeros_like(x)),
+        lambda x: x * tf.round(x),
+        lambda x: x * tf.stop_gradient(tf.exp(x)),
+        lambda x: x * tf.cast(tf.argmax(x, 1)[:, None], tf.float64),
+    ],
+    ids="sum matmul x abs relu where round stop_gradient argmax".split(),
+)
+def test_linear_f_gives_zeros(build, method, random):
+    x = placeholder(None, 3)
+    result = run(
+        batchhess.hessians(build(x), x, method=method)[0], {x: random.randn(2, 3)}
+    )
+    np.testing.assert_array_equal(result, np.zeros((2, 3, 3)))
+
+
+def test_unconnected_f_raises_unless_zeros_are_asked_for(random):
+    x, z = placeholder(None, 3), placeholder(None, 2)
+    y = bumps(z)
+    with pytest.raises(
+        ValueError, match="does not depend on .*UnconnectedGradients.ZERO"
+    ):
+        batchhess.hessians(y, x)
+    for zero in (tf.UnconnectedGradients.ZERO, "zero"):
+        answer = batchhess.derivatives(y, x, unconnected_gradients=zero)
+        result = run([answer.gradients[0], answer.hessians[0]], {x: random.randn(4, 3)})
+        np.testing.assert_array_equal(result[0], np.zeros((4, 3)))
+        np.testing.assert_array_equal(result[1], np.zeros((4, 3, 3)))
+
+
+def test_unconnected_x_in_a_list_gives_zeros_beside_the_others(random):
+    x, z = placeholder(None, 3), placeholder(None, 2)
+    results = batchhess.hessians(bumps(z), [x, z], unconnected_gradients="zero")
+    a, b = random.randn(4, 3), random.randn(4, 2)
+    of_x, of_z = run(results, {x: a, z: b})
+    np.testing.assert_array_equal(of_x, np.zeros((4, 3, 3)))
+    expected = sliced_hessians(bumps(z), z, {z: b})
+    np.testing.assert_allclose(of_z, expected, rtol=1e-12, atol=1e-12)
+
+
+@methods
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [
+        (tf.float16, 4e-3),
+        (tf.bfloat16, 4e-2),
+        (tf.float32, 2e-6),
+        (tf.float64, 1e-12),
+    ],
+    ids=lambda p: getattr(p, "name", ""),
+)
+def test_dtypes_are_kept(dtype, tolerance, method, random):
+    value = random.uniform(-1, 1, (3, 4))
+    x = placeholder(None, 4, dtype=dtype)
+    result = batchhess.hessians(tf.reduce_sum(x * x * x * x, 1), x, method=method)[0]
+    assert result.dtype == dtype
+    result = run(tf.cast(result, tf.float64), {x: value})
+    expected = np.stack([np.diag(12 * row**2) for row in value])
+    np.testing.assert_allclose(result, expected, atol=12 * tolerance)
+
+
+def test_a_gather_from_x_makes_indexed_slices(random, control_flow):
+    value = random.randn(5, 3)
+    x = placeholder(None, 3)
+    y = tf.reduce_sum(tf.gather(x, [0, 2, 2, 4]) ** 3)
+    assert isinstance(tf.gradients(y, x)[0], tf.IndexedSlices)
+    answer = batchhess.derivatives(y, x)
+    result = run(answer.hessians[0], {x: value})
+    times = np.array([1, 0, 2, 0, 1])[:, None]
+    expected = np.stack([np.diag(row) for row in 6 * value * times])
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+    np.testing.assert_allclose(
+        run(answer.gradients[0], {x: value}), 3 * value**2 * times
+    )
+
+
+@pytest.mark.parametrize("use_resource", [True, False], ids=["resource", "ref"])
+@methods
+def test_x_is_a_variable(use_resource, method, random, control_flow):
+    start = random.randn(4, 3)
+    x = tf.get_variable("v", initializer=start, use_resource=use_resource)
+    y = tf.reduce_sum(bumps(x))
+    result = run(batchhess.hessians(y, x, method=method)[0])
+    z = placeholder(4, 3)
+    expected = sliced_hessians(bumps(z), z, {z: start})
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_x_is_an_intermediate_tensor(random):
+    """An iLQR cost: the state after three steps, beside the action."""
+    steps = [random.randn(3, 3) for _ in range(3)]
+    state = placeholder(None, 3)
+    action = placeholder(None, 1)
+    hidden = state
+    for step in steps:
+        hidden = tf.tanh(tf.matmul(hidden, tf.constant(step)))
+    x = tf.concat([hidden, action], axis=1)
+    cost = tf.exp(tf.reduce_sum(x, 1)) + tf.reduce_prod(x, 1)
+    feed = {state: random.randn(4, 3), action: random.randn(4, 1)}
+    result = run(batchhess.hessians(cost, x)[0], feed)
+    expected = sliced_hessians(cost, x, feed)
+    assert np.abs(expected[:, :3, 3:]).min() > 0
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_coupled_observations_are_exact_by_observations(random):
+    value = random.randn(2, 1)
+    x = placeholder(None, 1)
+    y = x[0, 0] ** 2 + x[1, 0] ** 2 + x[0, 0] * x[1, 0]
+    result = run(batchhess.hessians(y, x, method="observations")[0], {x: value})
+    np.testing.assert_array_equal(result, [[[2.0]], [[2.0]]])
+    value = random.randn(4, 3)
+    x = placeholder(None, 3)
+    y = tf.reduce_logsumexp(x * tf.reduce_mean(x, 0))
+    result = run(batchhess.hessians(y, x, method="observations")[0], {x: value})
+    np.testing.assert_allclose(result, difference_blocks(y, x, value), atol=1e-9)
+
+
+def test_conventions_at_kinks_are_those_of_tf_hessians():
+    x = placeholder(None, 2)
+    value = np.array([[0.0, 1.0], [-1.0, 0.0], [2.0, 2.0]])
+    for build in (
+        lambda x: tf.maximum(x, 0.0) ** 2,
+        lambda x: tf.nn.relu(x) ** 2,
+        lambda x: tf.reduce_max(x, 1) ** 2,
+        lambda x: tf.nn.leaky_relu(x) ** 2,
+    ):
+        expected = sliced_hessians(build(x), x, {x: value})
+        result = run(batchhess.hessians(build(x), x)[0], {x: value})
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_names_follow_the_caller_and_do_not_collide(graph):
+    x, z = placeholder(None, 3), placeholder(None, 2)
+    with tf.name_scope("model"):
+        first = batchhess.hessians(bumps(x) * bumps(z), [x, z], name="hess")
+    again = batchhess.hessians(bumps(x), x, name="hess")
+    default = batchhess.hessians(bumps(x), x, name=None)
+    assert [h.name for h in first] == ["model/hess:0", "model/hess_1:0"]
+    assert again[0].name == "hess:0"
+    assert default[0].name == "hessians:0"
+    built = {op.name for op in graph.get_operations() if "hess" in op.name}
+    assert all(n.startswith(("model/hess", "hess", "hessians")) for n in built)
+
+
+@methods
+@pytest.mark.parametrize("observations", [[None, None], [8, 1024]])
+def test_op_count_does_not_follow_k_or_n(method, observations):
+    counts = set()
+    for count, size in zip(observations, (4, 512)):
+        with tf.Graph().as_default() as graph:
+            x = placeholder(count, size)
+            batchhess.hessians(bumps(x), x, method=method)
+            counts.add(count_ops(graph))
+    # A small constant of known shape is one op, a large one is three.
+    assert max(counts) - min(counts) <= (2 if observations[0] else 0), counts
+
+
+def test_another_method_is_refused():
+    x = placeholder(None, 2)
+    with pytest.raises(ValueError, match="method must be one of 'auto', 'columns'"):
+        batchhess.hessians(bumps(x), x, method="rows")
