@@ -36,7 +36,7 @@ def check_loops(caller, ys, gradient, x):
         raise SecondDerivativeError(
             "{}: the second derivative with respect to '{}' goes through a while loop "
             "of control flow v1, at {}. TensorFlow leaves that part out (tf.hessians "
-            "too). Call tf.compat.v1.enable_control_flow_v2() before the loop is built, "
+            "too). Call tf.compat.v1.enable_control_flow_v2() before it is built, "
             "or build it inside a tf.function.".format(caller, x.name, _names(loops))
         )
 
