@@ -5,10 +5,13 @@ installed, from 1.15 to the newest 2.x.
 """
 
 import contextlib
+import os
 
 import tensorflow as _tensorflow
 
 tf = _tensorflow.compat.v1
+
+static_value = tf.get_static_value
 
 VERSION = _tensorflow.__version__
 
@@ -58,8 +61,22 @@ def captured_from(tensor):
     return None
 
 
-def gradient_is_missing(op):
-    """Whether TensorFlow answers None, or raises, for the gradient of `op`.
+def function_graph(op, attribute):
+    """The graph of the function that `attribute` of `op` names, or None.
+
+    Private: a graph's functions have no public reader but their protocol buffers, which
+    know no shapes. A function imported from a meta graph has no graph: None.
+    """
+    name = op.get_attr(attribute).name
+    for graph in outer_graphs(op.graph):
+        function = graph._get_function(name)
+        if function is not None:
+            return getattr(function, "graph", None)
+    return None
+
+
+def gradient_is_none(op):
+    """Whether TensorFlow has it that `op` has no derivative, and answers None.
 
     Private: the registry of gradients has no public reader (tf.RegisterGradient only
     writes). `get_gradient_function` has kept its name from 1.0 to 2.21.
@@ -68,8 +85,34 @@ def gradient_is_missing(op):
 
     try:
         return ops.get_gradient_function(op) is None
-    except LookupError:
-        return True
+    except LookupError:  # tf.gradients raises this itself.
+        return False
+
+
+def where_built(op):
+    """Where in the user's program `op` was built: ", built at file:line", or ""."""
+    for frame in reversed(op.traceback or ()):
+        filename, line = tuple(frame)[:2]
+        if not any(part in filename for part in _LIBRARIES):
+            return ", built at {}:{}".format(filename, line)
+    return ""
+
+
+_LIBRARIES = [
+    os.path.dirname(_tensorflow.__file__),
+    os.path.dirname(os.path.abspath(__file__)),
+    os.sep + "tensorflow" + os.sep,
+    "tensorflow_core",
+    "tensorflow_estimator",
+]
+
+
+def control_flow_context(op):
+    """The control flow v1 context in which `op` was built, or None.
+
+    Private: it has no public reader.
+    """
+    return op._get_control_flow_context()
 
 
 def in_v1_while_loop():

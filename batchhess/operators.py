@@ -7,11 +7,13 @@ from typing import Any, List, Optional
 
 from batchhess import arguments
 from batchhess.analysis import audit
+from batchhess.analysis.observation_axis import MIXED, prove
 from batchhess.analysis.region import depends
 from batchhess.compat import tf
 from batchhess.layout import Layout, dimensions, product
 from batchhess.methods import METHODS
 from batchhess.passes import Passes
+from batchhess.verification import assert_uncoupled
 
 Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
 
@@ -26,6 +28,7 @@ def hessians(
     *,
     batch_axis: int = 0,
     method: str = "auto",
+    check: str = "auto",
     per_output: bool = False,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
@@ -51,6 +54,9 @@ def hessians(
       method: "columns" takes K reverse passes, and needs `ys` to be a sum of a function
         of each observation alone. "observations" takes N K passes, and answers the
         exact diagonal blocks of any `ys`. "auto" is "columns".
+      check: "auto" refuses what the graph shows TensorFlow to differentiate wrongly.
+        Unless it proves observations separable too, two more reverse passes fail the
+        run where they are coupled. "never" does neither.
       per_output: answer a Hessian for each of the M outputs instead of their sum.
       parallel_iterations: passes that may run at a time; `tf.while_loop`'s own default
         if None.
@@ -66,7 +72,8 @@ def hessians(
       RuntimeError: `ys` or `xs` are eager tensors.
       TypeError: one of them is no Tensor, or not of a real floating dtype.
       ValueError: the graphs, shapes or options do not fit, or `ys` does not depend on
-        an x. An N that differs only when the Session runs is an InvalidArgumentError.
+        an x. When the Session runs, an N that differs, and coupled observations, are
+        an InvalidArgumentError.
       SecondDerivativeError: TensorFlow has lost the second derivative on the way.
     """
     return _build(
@@ -83,6 +90,7 @@ def hessians(
         ),
         batch_axis=batch_axis,
         method=method,
+        check=check,
         per_output=per_output,
         unconnected_gradients=unconnected_gradients,
     ).hessians
@@ -98,6 +106,7 @@ def derivatives(
     *,
     batch_axis: int = 0,
     method: str = "auto",
+    check: str = "auto",
     per_output: bool = False,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
@@ -114,6 +123,7 @@ def derivatives(
       aggregation_method: as in `tf.gradients`.
       batch_axis: as in `hessians`.
       method: as in `hessians`.
+      check: as in `hessians`.
       per_output: as in `hessians`.
       parallel_iterations: as in `hessians`.
       swap_memory: as in `tf.while_loop`.
@@ -144,19 +154,30 @@ def derivatives(
         ),
         batch_axis=batch_axis,
         method=method,
+        check=check,
         per_output=per_output,
         unconnected_gradients=unconnected_gradients,
     )
 
 
-def _build(ys, xs, name, passes, batch_axis, method, per_output, unconnected_gradients):
+def _build(
+    ys,
+    xs,
+    name,
+    passes,
+    batch_axis,
+    method,
+    check,
+    per_output,
+    unconnected_gradients,
+):
     """Gradients and Hessians for either public function, which `passes` names."""
     caller = passes.caller
     given = arguments.check(caller, ys, xs, batch_axis, per_output)
     unconnected = arguments.check_unconnected(caller, unconnected_gradients)
-    method = METHODS[arguments.check_choice(caller, "method", method, list(METHODS))]
-    first = functools.partial(_gradient, passes, unconnected)
-    second = functools.partial(_hessian, method, passes)
+    arguments.check_choice(caller, "method", method, list(METHODS))
+    arguments.check_choice(caller, "check", check, ["auto", "never"])
+    first = functools.partial(_gradient, passes, unconnected, check)
     differentiate = (
         functools.partial(_each_output, passes) if per_output else _sum_of_outputs
     )
@@ -166,6 +187,12 @@ def _build(ys, xs, name, passes, batch_axis, method, per_output, unconnected_gra
         with tf.name_scope(name or caller) as scope:
             for x in given.xs:
                 layout = Layout(x, batch_axis)
+                proof = None
+                if check == "auto" and method != "observations":
+                    proof = prove(given.ys, x, batch_axis)
+                second = functools.partial(
+                    _hessian, passes, method, check != "never", proof, given.ys
+                )
                 gradient, hessian = differentiate(given.ys, x, layout, first, second)
                 checks = arguments.assert_same_observations(
                     caller, given.ys, x, layout, batch_axis
@@ -206,11 +233,12 @@ def _each_output(passes, ys, x, layout, first, second):
     )
 
 
-def _gradient(passes, unconnected, ys, x, seeds=None):
+def _gradient(passes, unconnected, check, ys, x, seeds=None):
     """The gradient of `ys`, of the shape of `x`; zeros or an error if unconnected."""
     gradient = passes.gradient(ys, x, seeds)
     if gradient is not None:
-        audit.check_loops(passes.caller, ys, gradient, x)
+        if check != "never":
+            audit.check(passes.caller, ys, gradient, x)
         return gradient
     if depends(ys, x):
         raise audit.lost(passes.caller, "gradient", ys, x)
@@ -224,12 +252,17 @@ def _gradient(passes, unconnected, ys, x, seeds=None):
     )
 
 
-def _hessian(method, passes, gradient, x, layout):
-    """The Hessian blocks [N, K, K] by `method`; zeros if f is linear in `x`."""
-    if depends([gradient], x):
-        return method(gradient, x, layout, passes)
-    shape = tf.stack([layout.num_observations, layout.size, layout.size])
-    return tf.zeros(shape, gradient.dtype)
+def _hessian(passes, method, guarded, proof, ys, gradient, x, layout):
+    """The Hessian blocks [N, K, K] by `method`, checked unless `proof` needs none."""
+    if not depends([gradient], x):  # ys are linear in x.
+        shape = tf.stack([layout.num_observations, layout.size, layout.size])
+        return tf.zeros(shape, gradient.dtype)
+    blocks = METHODS[method](gradient, x, layout, passes)
+    checks = audit.guards(passes.caller, ys, x) if guarded else []
+    if proof is not None and proof.kind == MIXED:
+        checks.append(assert_uncoupled(passes, ys, gradient, x, layout, proof))
+    with tf.control_dependencies(checks):
+        return tf.identity(blocks) if checks else blocks
 
 
 def _building_in(graph):

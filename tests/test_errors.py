@@ -156,7 +156,7 @@ def test_a_second_derivative_lost_is_refused(method, x, control_flow):
         batchhess.SecondDerivativeError,
         "second derivative with respect to 'x:0'",
         "'sine' \\((Eager)?PyFunc",
-        "not zero",
+        "test_errors.py",
         "stop_gradient",
     ):
         batchhess.hessians(y, x, method=method)

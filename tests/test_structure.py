@@ -14,9 +14,10 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 # From ground to roof. A module may import from the floors below its own.
 FLOORS = [
     ["compat", "errors", "analysis"],
-    ["layout", "analysis.region"],
-    ["analysis.audit", "arguments"],
+    ["layout", "analysis.region", "analysis.sizes", "arguments"],
+    ["analysis.audit", "analysis.observation_axis"],
     ["passes"],
+    ["verification"],
     ["methods.columns", "methods.observations"],
     ["methods"],
     ["operators"],
@@ -83,10 +84,10 @@ def test_public_docstrings_tell_every_argument_and_raise(name):
     if not inspect.isfunction(member):
         assert member.__doc__
         return
-    sections = re.split(r"\n\n    (Args|Returns|Raises):\n", member.__doc__)
+    sections = re.split(r"\n\n(Args|Returns|Raises):\n", inspect.getdoc(member))
     told = dict(zip(sections[1::2], sections[2::2]))
     assert set(told) == {"Args", "Returns", "Raises"}
-    arguments = re.findall(r"^      (\w+):", told["Args"], re.MULTILINE)
+    arguments = re.findall(r"^  (\w+):", told["Args"], re.MULTILINE)
     assert arguments == list(inspect.signature(member).parameters)
 
 

@@ -1,7 +1,16 @@
-"""The audit: reads the graph for second derivatives that TensorFlow loses."""
+"""The audit: reads the graph for second derivatives that TensorFlow gets wrong."""
 
-from batchhess.analysis.region import ancestors, region
-from batchhess.compat import gradient_is_missing
+import collections
+
+from batchhess.analysis.region import ancestors, depends, region
+from batchhess.compat import (
+    control_flow_context,
+    function_graph,
+    gradient_is_none,
+    in_v1_while_loop,
+    tf,
+    where_built,
+)
 from batchhess.errors import SecondDerivativeError
 
 # Only a loop's results and its carried values pass through these. Its Enter also brings
@@ -11,12 +20,12 @@ _V1_LOOP = frozenset(["Exit", "NextIteration", "RefExit", "RefNextIteration"])
 # How the gradient of such a loop reads the loop's values: no edge leads back to them.
 _STACK_POP = frozenset(["StackPop", "StackPopV2"])
 
+# A way of being wrong. holds(op, x): whether `op`, of the region of x, is wrong so.
+Fault = collections.namedtuple("Fault", ["types", "holds", "does", "cure"])
 
-def check_loops(caller, ys, gradient, x):
-    """Refuses a second derivative that goes through a control flow v1 while loop.
 
-    The gradient of such a loop cannot be differentiated. TensorFlow says so for some
-    loops; for others it answers None, or what is left without the loop's part.
+def check(caller, ys, gradient, x):
+    """Refuses what TensorFlow is known to differentiate wrongly a second time.
 
     Args:
       caller: the public function's name.
@@ -25,20 +34,72 @@ def check_loops(caller, ys, gradient, x):
       x: a Tensor or Variable.
 
     Raises:
-      SecondDerivativeError: the gradient through such a loop may depend on `x`.
+      SecondDerivativeError: with the op, its place, what TensorFlow does, and the cure.
     """
-    loops = [op for op in region(ys, x) if op.type in _V1_LOOP]
-    if not loops:
-        return
-    reads_values = any(op.type in _STACK_POP for op in ancestors([gradient], x))
-    reads_results = any(op.type in _V1_LOOP for op in region([gradient], x))
-    if reads_values or reads_results:
+    for fault, op in find(ys, gradient, x):
         raise SecondDerivativeError(
-            "{}: the second derivative with respect to '{}' goes through a while loop "
-            "of control flow v1, at {}. TensorFlow leaves that part out (tf.hessians "
-            "too). Call tf.compat.v1.enable_control_flow_v2() before it is built, "
-            "or build it inside a tf.function.".format(caller, x.name, _names(loops))
+            "{}: the second derivative with respect to '{}' is wrong in TensorFlow at "
+            "'{}' ({}){}: it {}, in tf.hessians too. {}".format(
+                caller,
+                x.name,
+                op.name,
+                op.type,
+                where_built(op),
+                fault.does,
+                fault.cure,
+            )
         )
+
+
+def find(ys, gradient, x):
+    """Lists the faults of the region of `x`, with the op of each.
+
+    Args:
+      ys: list of Tensors.
+      gradient: Tensor, the gradient of `ys` with respect to `x`.
+      x: a Tensor or Variable.
+
+    Returns:
+      list of (`Fault`, Operation).
+    """
+    found = _loops(ys, gradient, x)
+    found += [
+        (_LOST, op)
+        for op, _ in _region_and_bodies([gradient], x)
+        if gradient_is_none(op)
+    ]
+    for op, local_x in _region_and_bodies(ys, x):
+        for fault in _FAULTS:
+            if op.type in fault.types and fault.holds(op, local_x):
+                found.append((fault, op))
+    return found
+
+
+def guards(caller, ys, x):
+    """Builds checks for what TensorFlow gets wrong at some values only.
+
+    Args:
+      caller: the public function's name.
+      ys: list of Tensors.
+      x: a Tensor or Variable.
+
+    Returns:
+      list of Operations that fail with InvalidArgumentError where a product over an
+      axis, or the first factor of xlogy, has a zero.
+    """
+    return [
+        tf.debugging.Assert(
+            tf.reduce_all(tf.not_equal(op.inputs[0], 0)),
+            [
+                "{}: '{}' ({}) has a zero among its inputs, where TensorFlow's second "
+                "derivative is wrong. {}".format(
+                    caller, op.name, op.type, _WRONG_AT_ZERO[op.type]
+                )
+            ],
+        )
+        for op in region(ys, x)
+        if op.type in _WRONG_AT_ZERO and depends([op.inputs[0]], x)
+    ]
 
 
 def lost(caller, what, ys, x):
@@ -53,21 +114,143 @@ def lost(caller, what, ys, x):
     Returns:
       a SecondDerivativeError that names the ops without a gradient, nearest `x`.
     """
-    culprits = [op for op in region(ys, x) if gradient_is_missing(op)]
+    culprits = [op for op in region(ys, x) if gradient_is_none(op)][-3:]
+    names = ", ".join("'{}' ({})".format(op.name, op.type) for op in culprits)
     return SecondDerivativeError(
         "{}: the {} with respect to '{}' is lost {}. TensorFlow answers None there, "
-        "although '{}' depends on '{}': it is not zero. Write that part of the graph "
-        "with ops that TensorFlow differentiates twice, or declare it constant with "
-        "tf.stop_gradient.".format(
+        "although '{}' depends on '{}': it is not zero. {}".format(
             caller,
             what,
             x.name,
-            "at " + _names(culprits) if culprits else "on the way",
+            "at " + names if names else "on the way",
             ys[0].name,
             x.name,
+            _LOST.cure,
         )
     )
 
 
-def _names(ops):
-    return ", ".join("'{}' ({})".format(op.name, op.type) for op in ops[-3:])
+def _region_and_bodies(ys, x):
+    """The ops of the region, those inside functions included, each with its own x."""
+    for op in region(ys, x):
+        yield op, x
+        for attribute in _BODIES.get(op.type, ()):
+            graph = function_graph(op, attribute)
+            skipped = 1 if attribute.endswith("branch") else 0  # The predicate.
+            arguments = list(op.inputs)[skipped:]
+            for argument, local_x in zip(arguments, graph.inputs if graph else ()):
+                # What a loop carries may come to depend on x in its second step.
+                if op.type in _LOOPS or depends([argument], x):
+                    yield from _region_and_bodies(list(graph.outputs), local_x)
+
+
+_LOOPS = ("While", "StatelessWhile")
+_BODIES = {
+    "If": ("then_branch", "else_branch"),
+    "StatelessIf": ("then_branch", "else_branch"),
+    "PartitionedCall": ("f",),
+    "StatefulPartitionedCall": ("f",),
+    "While": ("body",),
+    "StatelessWhile": ("body",),
+}
+
+
+def _loops(ys, gradient, x):
+    loops = [op for op in region(ys, x) if op.type in _V1_LOOP]
+    if not loops:
+        return []
+    reads_values = any(op.type in _STACK_POP for op in ancestors([gradient], x))
+    reads_results = any(op.type in _V1_LOOP for op in region([gradient], x))
+    return [(_LOOP, loops[-1])] if reads_values or reads_results else []
+
+
+_LOOP = Fault(
+    _V1_LOOP,
+    None,
+    "leaves out what goes through a while loop of control flow v1",
+    "Call tf.compat.v1.enable_control_flow_v2() before the loop is built, or build it "
+    "inside a tf.function.",
+)
+
+_LOST = Fault(
+    (),
+    None,
+    "leaves this op out, whose gradient it takes for None",
+    "Write that part of the graph with ops that TensorFlow differentiates twice, or "
+    "declare it constant with tf.stop_gradient.",
+)
+
+_WRONG_AT_ZERO = {
+    "Prod": "Write the product of the factors one by one.",
+    "Cumprod": "Write the products of the factors one by one.",
+    "Xlogy": "Write x * tf.math.log(y), and keep y from zero.",
+    "Xlog1py": "Write x * tf.math.log1p(y), and keep y from -1.",
+}
+
+
+def _is_moments(op, x):
+    """tf.nn.moments: the mean of squares around a stopped mean of the same tensor."""
+    stop = op.inputs[1].op
+    if stop.type != "StopGradient" or stop.inputs[0].op.type != "Mean":
+        return False
+    mean = stop.inputs[0].op
+    return mean.inputs[0] is op.inputs[0] and depends([op.inputs[0]], x)
+
+
+def _labels_depend(op, x):
+    return depends([op.inputs[1]], x)
+
+
+def _shape_parameters_depend(op, x):
+    return depends(list(op.inputs[:2]), x)
+
+
+def _trains_inside_v1_loop(op, x):
+    del x
+    return op.get_attr("is_training") and in_v1_while_loop()
+
+
+def _cannot_be_guarded(op, x):
+    """Inside a function or a v1 cond there is no reading of the op's input."""
+    if not depends([op.inputs[0]], x):
+        return False
+    inside_function = op.graph is not tf.get_default_graph()
+    return inside_function or control_flow_context(op) is not None
+
+
+_FAULTS = [
+    Fault(
+        ("SquaredDifference",),
+        _is_moments,
+        "holds the mean constant, as tf.nn.moments tells it to, which is right for the "
+        "first derivative of the variance but not for the second",
+        "Use tf.math.reduce_variance, or tf.reduce_mean(tf.square(y - mean)).",
+    ),
+    Fault(
+        ("SoftmaxCrossEntropyWithLogits",),
+        _labels_depend,
+        "drops the derivative by labels and logits, and the labels depend on x",
+        "Use -tf.reduce_sum(labels * tf.nn.log_softmax(logits), -1), or "
+        "tf.stop_gradient(labels).",
+    ),
+    Fault(
+        ("Betainc",),
+        _shape_parameters_depend,
+        "takes the gradient by a and b for None",
+        "Declare a and b constant with tf.stop_gradient.",
+    ),
+    Fault(
+        ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
+        _trains_inside_v1_loop,
+        "loses a part when it is differentiated inside a while loop of control flow v1",
+        "Build the Hessian outside of the loop, or call "
+        "tf.compat.v1.enable_control_flow_v2() first.",
+    ),
+    Fault(
+        tuple(_WRONG_AT_ZERO),
+        _cannot_be_guarded,
+        "is wrong where a factor is zero, which cannot be checked inside a function or "
+        "a branch",
+        "Build this op outside of it.",
+    ),
+]

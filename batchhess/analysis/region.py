@@ -24,8 +24,8 @@ def region(ys, x):
       leaves `ys` as they are, or if they are `x` itself.
     """
     source = source_tensor(x)
-    edges, reached = _walk_back(ys, _key(source))
-    frontier, descendants = [_key(source)], set()
+    edges, reached = _walk_back(ys, tensor_key(source))
+    frontier, descendants = [tensor_key(source)], set()
     while frontier:
         for child in edges.get(frontier.pop(), ()):
             if child not in descendants:
@@ -33,20 +33,22 @@ def region(ys, x):
                 frontier.append(child)
     # A function's placeholder is only another name for the tensor that it captured.
     inside = [
-        t.op for t in reached if _key(t) in descendants and captured_from(t) is None
+        t.op
+        for t in reached
+        if tensor_key(t) in descendants and captured_from(t) is None
     ]
     return list(dict.fromkeys(inside))
 
 
 def ancestors(ys, x):
     """The ops from which a small change can reach `ys`, those behind `x` left out."""
-    return [tensor.op for tensor in _walk_back(ys, _key(source_tensor(x)))[1]]
+    return [tensor.op for tensor in _walk_back(ys, tensor_key(source_tensor(x)))[1]]
 
 
 def depends(ys, x):
     """Whether a small change of `x` can change `ys`, as far as the graph tells."""
-    source = _key(source_tensor(x))
-    return any(_key(y) == source for y in ys) or bool(region(ys, x))
+    source = tensor_key(source_tensor(x))
+    return any(tensor_key(y) == source for y in ys) or bool(region(ys, x))
 
 
 def _walk_back(ys, source):
@@ -57,25 +59,28 @@ def _walk_back(ys, source):
       reached: list of the Tensors on the way, `ys` first.
     """
     edges, reached = {}, []
-    frontier = [y for y in ys if _carries_derivative(y)]
-    seen = {_key(y) for y in frontier}
+    frontier = [y for y in ys if carries_derivative(y)]
+    seen = {tensor_key(y) for y in frontier}
     while frontier:
         tensor = frontier.pop()
         reached.append(tensor)
-        if _key(tensor) == source:
+        if tensor_key(tensor) == source:
             continue
         outer = captured_from(tensor)
         for parent in tensor.op.inputs if outer is None else [outer]:
-            if not _carries_derivative(parent):
+            if not carries_derivative(parent):
                 continue
-            edges.setdefault(_key(parent), []).append(_key(tensor))
-            if _key(parent) not in seen:
-                seen.add(_key(parent))
+            edges.setdefault(tensor_key(parent), []).append(tensor_key(tensor))
+            if tensor_key(parent) not in seen:
+                seen.add(tensor_key(parent))
                 frontier.append(parent)
     return edges, reached
 
 
-def _carries_derivative(tensor):
+def carries_derivative(tensor):
+    """Whether a small change can pass through `tensor`: not if it is an integer, a step
+    function of its inputs, or stopped.
+    """
     dtype = tensor.dtype.base_dtype
     return not (
         dtype.is_integer
@@ -85,6 +90,6 @@ def _carries_derivative(tensor):
     )
 
 
-def _key(tensor):
-    # Tensors compare by value in 2.x, and by identity in 1.15.
+def tensor_key(tensor):
+    """What identifies `tensor`: in 2.x Tensors compare by value, not identity."""
     return tensor.op, tensor.value_index
