@@ -85,7 +85,7 @@ def assert_same_observations(caller, ys, x, layout, batch_axis):
         if not found or (expected is not None and expected in found):
             continue
         sizes = tf.gather(tf.shape(y), _observation_axes(y, axis))
-        message = "{}: '{}' and '{}' differ in their number of observations:".format(
+        message = "{}: {} and {} differ in their number of observations:".format(
             caller, y.name, x.name
         )
         assertions.append(

@@ -14,9 +14,9 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
 
     Two reverse passes: one with the same seed u for every observation, one with s[n] u,
     where s[n] is a random power of two. Scaling by it is exact, so where observations
-    are separable the answers differ by the factor s[n] alone, to the last bit. Where they
-    are coupled, row n differs by sum_m H[n, m] u (s[m] - s[n]): not zero even if the
-    off-diagonal blocks sum to zero, and above rounding even if they are small.
+    are separable the answers differ by the factor s[n] alone, to the last bit. Where
+    they are coupled, row n differs by sum_m H[n, m] u (s[m] - s[n]): not zero even if
+    the off-diagonal blocks sum to zero, and above rounding even if they are small.
 
     Args:
       passes: the `Passes` to differentiate with.
@@ -44,9 +44,9 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     coupled = tf.abs(scaled / s - alike) > _ROUNDING[dtype.name] * largest  # [N, K]
     count = tf.reduce_sum(tf.cast(tf.reduce_any(coupled, axis=1), tf.int32))
     message = (
-        "{}: observations of '{}' are coupled in '{}': '{}' ({}) {}. The Hessian of one "
-        "would hold terms of others. Pass method='observations' for the exact diagonal "
-        "blocks, or check='never' to let it pass. Observations affected, of all:"
+        "{}: observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
+        "would hold terms of others. Pass method=observations for the exact diagonal "
+        "blocks, or check=never to let it pass. Observations affected, of all:"
     ).format(
         passes.caller, x.name, ys[0].name, proof.op.name, proof.op.type, proof.reason
     )

@@ -91,7 +91,7 @@ def guards(caller, ys, x):
         tf.debugging.Assert(
             tf.reduce_all(tf.not_equal(op.inputs[0], 0)),
             [
-                "{}: '{}' ({}) has a zero among its inputs, where TensorFlow's second "
+                "{}: {} ({}) has a zero among its inputs, where TensorFlow's second "
                 "derivative is wrong. {}".format(
                     caller, op.name, op.type, _WRONG_AT_ZERO[op.type]
                 )

@@ -108,7 +108,7 @@ class _Walk:
 
 
 def _after(op, states, state_of):
-    """The states of the outputs of `op`, given those of its inputs and of any Tensor."""
+    """The states of the outputs of `op`; `state_of` answers that of any Tensor."""
     count = len(op.outputs)
     if all(state.kind == FREE for state in states):
         return [_FREE] * count

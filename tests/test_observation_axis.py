@@ -1,0 +1,208 @@
+"""The proof of separability, and the check that runs where there is none."""
+
+import numpy as np
+import pytest
+from cases import CASES
+from oracles import difference_blocks, run
+from random_programs import K, N, draw, outcomes
+from test_ops import OPS
+
+import batchhess
+from batchhess.analysis.observation_axis import MIXED, prove
+from batchhess.compat import tf
+
+COUPLED = tf.errors.InvalidArgumentError
+
+
+def placeholder(*shape, dtype=tf.float64):
+    return tf.placeholder(dtype, shape, name="x")
+
+
+def is_proven(y, x, batch_axis=0):
+    return prove([y], x, batch_axis).kind != MIXED
+
+
+def test_no_random_coupled_program_is_proven_and_every_ruled_one_is():
+    found = list(outcomes(160, seed=11))
+    assert sum(o.coupled for o in found) > 40
+    assert not [o.program.steps for o in found if o.coupled and o.proven]
+    ruled = [o for o in found if not o.program.coupling]
+    assert len(ruled) > 40
+    assert not [(o.program.steps, o.proof.op.type) for o in ruled if not o.proven]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_random_program_is_right_or_refused(seed):
+    random = np.random.RandomState(1000 + seed)
+    x = placeholder(None, K)
+    program = draw(random, x)
+    value = random.uniform(-1, 1, (N, K))
+    expected = difference_blocks(program.y, x, value)
+    (exact,) = batchhess.hessians(program.y, x, method="observations")
+    scale = np.abs(expected).max() + 1e-3
+    np.testing.assert_allclose(run(exact, {x: value}), expected, atol=1e-5 * scale)
+    try:
+        result = run(batchhess.hessians(program.y, x)[0], {x: value})
+    except COUPLED as refusal:
+        assert program.coupling
+        assert "observations of x:0 are coupled" in refusal.message
+    else:
+        np.testing.assert_allclose(result, expected, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_every_op_of_the_table_is_proven(name):
+    x = placeholder(None, 16)
+    y = OPS[name][0](x)
+    assert is_proven(y, x), prove([y], x, 0)
+    assert is_proven(tf.reduce_sum(y), x)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_closed_form_is_proven(case):
+    if case.name == "gathered_parameters":
+        assert case.value.shape[0] == 1
+    shape = [
+        None if a == case.batch_axis else d for a, d in enumerate(case.value.shape)
+    ]
+    x = placeholder(*shape)
+    assert is_proven(case.build(x), x, case.batch_axis)
+
+
+LAYOUTS = {
+    "batch_matmul_both": lambda x: tf.matmul(
+        x[:, :, None] * x[:, None, :], x[:, :, None]
+    ),
+    "rows_times_columns_of_one": lambda x: tf.reduce_sum(
+        tf.matmul(x, tf.tanh(x), transpose_a=True)
+    ),
+    "transposed_dense": lambda x: tf.tanh(
+        tf.matmul(tf.ones([2, 4], tf.float64), x, transpose_b=True)
+    ),
+    "concat_of_rows_then_sum": lambda x: tf.reduce_sum(tf.concat([x, 2 * x], 0) ** 2),
+    "rows_gathered": lambda x: tf.gather(x, [0, 2]) ** 3,
+    "rows_sliced": lambda x: x[1:] * tf.sin(x[1:]),
+    "flat": lambda x: tf.reduce_sum(tf.exp(tf.reshape(x, [-1]))),
+    "column_by_gather_nd": lambda x: (
+        tf.gather_nd(
+            x,
+            tf.stack(
+                [tf.range(tf.shape(x)[0]), tf.ones_like(tf.range(tf.shape(x)[0]))], 1
+            ),
+        )
+        ** 3
+    ),
+    "boolean_mask": lambda x: tf.boolean_mask(x, tf.reduce_sum(x, 1) > 0) ** 2,
+    "dropout": lambda x: tf.nn.dropout(x, rate=0.5) ** 2,
+    "while_v2": lambda x: tf.while_loop(
+        lambda i, _: i < 3, lambda i, a: (i + 1, tf.tanh(a) * x), (0, x)
+    )[1],
+    "mean_of_losses": lambda x: tf.reduce_mean(tf.reduce_logsumexp(x, 1)) * 3 + 1,
+    "one_hot": lambda x: (
+        tf.reduce_sum(tf.one_hot(tf.range(4), 4, dtype=tf.float64) * x, 1) ** 2
+    ),
+    "branches": lambda x: tf.cond(
+        tf.reduce_sum(x) > 0, lambda: tf.sin(x), lambda: x * x
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_layouts_are_followed(name, random):
+    tf.enable_control_flow_v2()
+    x = placeholder(None, 4)
+    y = LAYOUTS[name](x)
+    assert is_proven(y, x), prove([y], x, 0)
+
+
+def test_a_v1_cond_is_followed():
+    tf.disable_control_flow_v2()
+    x = placeholder(None, 4)
+    y = tf.cond(tf.reduce_sum(x) > 0, lambda: tf.sin(x), lambda: tf.tanh(x))
+    assert is_proven(y, x)
+
+
+def test_an_op_without_a_rule_proves_nothing_and_is_named():
+    x = placeholder(None, 4)
+    y = tf.scatter_nd([[1], [0]], tf.tanh(x), [2, 4]) ** 2
+    proof = prove([y], x, 0)
+    assert proof.kind == MIXED
+    assert (proof.op.type, proof.reason) == ("ScatterNd", "has no rule")
+
+
+@pytest.mark.parametrize(
+    "dtype, weak", [(tf.float32, 1e-3), (tf.float64, 1e-8)], ids=["float32", "float64"]
+)
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_weak_coupling_fails_the_run(dtype, weak, count, random):
+    x = placeholder(None, 3, dtype=dtype)
+    y = tf.reduce_sum(tf.sin(x) * x) + weak * tf.reduce_sum(x[0] * x[1])
+    (result,) = batchhess.hessians(y, x)
+    for _ in range(5):
+        with pytest.raises(COUPLED, match="of x:0 are coupled in .*check=never"):
+            run(result, {x: random.randn(count, 3)})
+
+
+@pytest.mark.parametrize("count", [3, 8, 61])
+def test_coupling_that_cancels_for_constant_seeds_fails_the_run(count, random):
+    """The off-diagonal blocks of each row add up to zero: the columns are right."""
+    x = placeholder(None, 2)
+    ring = tf.roll(x, 1, 0) + tf.roll(x, -1, 0) - 2 * x
+    y = tf.reduce_sum(x * ring) + tf.reduce_sum(2 * x * x) + tf.reduce_sum(x**4)
+    (result,) = batchhess.hessians(y, x)
+    with pytest.raises(COUPLED, match="are coupled"):
+        run(result, {x: random.randn(count, 2)})
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
+@pytest.mark.parametrize("count", [0, 1, 5, 200])
+def test_separable_but_unproven_passes(dtype, count, random):
+    """A product with the identity over observations: the proof takes it for a mix."""
+    x = placeholder(None, 3, dtype=dtype)
+    z = tf.matmul(tf.eye(tf.shape(x)[0], dtype=dtype), x)
+    y = tf.reduce_sum(z * z * z)
+    assert not is_proven(y, x)
+    value = random.uniform(0.5, 1, (count, 3))
+    (result,) = batchhess.hessians(y, x)
+    for _ in range(3):
+        result_now = run(tf.cast(result, tf.float64), {x: value})
+    expected = np.array([np.diag(6 * row) for row in value]).reshape(count, 3, 3)
+    tolerance = {"float16": 2e-2, "bfloat16": 1e-1}.get(dtype.name, 1e-5)
+    np.testing.assert_allclose(result_now, expected, atol=tolerance)
+
+
+def test_saturated_rows_are_no_false_alarm(random):
+    """Blocks of 1e-9 that rounding dominates: scaled seeds round alike."""
+    x = placeholder(None, 3, dtype=tf.float32)
+    z = tf.matmul(tf.eye(tf.shape(x)[0]), x)
+    y = tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 3), logits=z
+    )
+    value = random.randn(50, 3) + np.array([20.0, 0, 0])
+    result = run(batchhess.hessians(y, x)[0], {x: value})
+    assert np.isfinite(result).all()
+
+
+def test_the_check_can_be_switched_off(random):
+    x = placeholder(None, 1)
+    y = x[0, 0] ** 2 + x[1, 0] ** 2 + x[0, 0] * x[1, 0]
+    value = random.randn(2, 1)
+    with pytest.raises(COUPLED):
+        run(batchhess.hessians(y, x)[0], {x: value})
+    result = run(batchhess.hessians(y, x, check="never")[0], {x: value})
+    np.testing.assert_array_equal(result, [[[3.0]], [[3.0]]])
+    with pytest.raises(ValueError, match="check must be one of 'auto', 'never'"):
+        batchhess.hessians(y, x, check="sometimes")
+
+
+def test_per_output_is_checked_too(random):
+    x = placeholder(None, 2)
+    y = tf.stack([tf.reduce_sum(x**3, 1), x[:, 0] * tf.reduce_mean(x)], 1)
+    with pytest.raises(COUPLED, match="are coupled"):
+        run(batchhess.hessians(y, x, per_output=True)[0], {x: random.randn(3, 2)})
+
+
+def test_what_is_proven_costs_nothing(graph):
+    x = placeholder(None, 2)
+    batchhess.hessians(tf.reduce_sum(tf.tanh(x)), x)
+    assert not [op for op in graph.get_operations() if op.type == "Assert"]

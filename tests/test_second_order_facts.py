@@ -1,0 +1,274 @@
+"""Where TensorFlow's second derivatives are wrong: right here, refused, or a wish."""
+
+import numpy as np
+import pytest
+from oracles import difference_blocks, run
+
+import batchhess
+from batchhess.compat import tf
+
+ROWS = np.array([[0.5, -1.2, 0.8], [1.5, 0.3, -0.4]])
+
+
+def entropy(x):
+    p = tf.nn.softmax(x)
+    return tf.nn.softmax_cross_entropy_with_logits_v2(labels=p, logits=x)
+
+
+def layer_norm(x):
+    mean, variance = tf.nn.moments(x, [1], keep_dims=True)
+    return tf.reduce_sum(((x - mean) / tf.sqrt(variance + 0.1)) ** 3)
+
+
+def v1_loop(x):
+    tf.disable_control_flow_v2()
+    body = lambda i, a: (i + 1, tf.sin(a) * x)  # noqa: E731
+    return tf.reduce_sum(tf.while_loop(lambda i, _: i < 2, body, (0, x))[1])
+
+
+def v1_cond_in_loop(x):
+    tf.disable_control_flow_v2()
+
+    def body(i, a):
+        return i + 1, tf.cond(i > 0, lambda: tf.sin(a), lambda: a * a)
+
+    return tf.reduce_sum(tf.while_loop(lambda i, _: i < 2, body, (0, x))[1])
+
+
+def v1_loop_in_cond(x):
+    tf.disable_control_flow_v2()
+    return tf.cond(tf.constant(True), lambda: v1_loop(x), lambda: tf.reduce_sum(x))
+
+
+def v1_map_fn(x):
+    tf.disable_control_flow_v2()
+    return tf.map_fn(lambda row: tf.reduce_sum(tf.sin(row) ** 2), x)
+
+
+def v1_scan(x):
+    tf.disable_control_flow_v2()
+    return tf.scan(lambda a, row: a * 0.5 + tf.sin(row), x)
+
+
+def training_batch_norm(x):
+    image = tf.reshape(tf.cast(x, tf.float32), [-1, 1, 1, 3])
+    y, _, _ = tf.nn.fused_batch_norm(image, tf.ones([3]), tf.zeros([3]))
+    return tf.reduce_sum(y**3)
+
+
+# Row of facts: what TensorFlow gets wrong: the phrases of the refusal.
+REFUSED = {
+    "1 v1 loop": (v1_loop, ["while loop of control flow v1", "enable_control_flow_v2"]),
+    "1b v1 loop and exp": (
+        lambda x: v1_loop(x) + tf.reduce_sum(tf.exp(x)),
+        ["while loop of control flow v1"],
+    ),
+    "1c cond in loop": (v1_cond_in_loop, ["while loop of control flow v1"]),
+    "1c loop in cond": (v1_loop_in_cond, ["while loop of control flow v1"]),
+    "map_fn": (v1_map_fn, ["while loop of control flow v1"]),
+    "scan": (v1_scan, ["while loop of control flow v1"]),
+    "2 moments": (
+        lambda x: tf.reduce_sum(tf.nn.moments(x, [1])[1] ** 2),
+        ["SquaredDifference", "holds the mean constant", "reduce_variance"],
+    ),
+    "2 layer norm": (layer_norm, ["tf.nn.moments", "reduce_variance"]),
+    "3 labels depend on x": (entropy, ["labels depend on x", "log_softmax"]),
+    "betainc in a": (
+        lambda x: tf.math.betainc(tf.exp(x), tf.exp(x) + 1, tf.sigmoid(x)) + x**2,
+        ["Betainc", "a and b"],
+    ),
+}
+
+
+@pytest.mark.parametrize("row", sorted(REFUSED))
+def test_is_refused_with_the_op_and_the_cure(row):
+    build, phrases = REFUSED[row]
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = build(x)
+    with pytest.raises(batchhess.SecondDerivativeError) as refusal:
+        batchhess.hessians(y, x)
+    for phrase in phrases + ["second derivative", "test_second_order_facts.py"]:
+        assert phrase in str(refusal.value)
+
+
+# Two rows would not do: batch norm makes of any two the same.
+FOUR_ROWS = np.concatenate([ROWS, [[-0.7, 0.9, 1.1], [0.2, -0.6, -1.3]]])
+
+COUPLED = {
+    "4 batch mean": lambda x: tf.reduce_sum((x - tf.reduce_mean(x, 0)) ** 2),
+    "4 moments over axis 0": lambda x: tf.reduce_sum(
+        tf.math.reduce_variance(x, 0) ** 2
+    ),
+    "4 pairwise distances": lambda x: tf.reduce_sum(
+        tf.reduce_sum((x[:, None] - x[None]) ** 2, 2) ** 2
+    ),
+    "4 logsumexp of everything": tf.reduce_logsumexp,
+    "4 roll": lambda x: tf.reduce_sum(x * tf.roll(x, 1, 0)),
+    "4 cumsum over rows": lambda x: tf.reduce_sum(tf.cumsum(x, 0) ** 2),
+    "4 clip by global norm": lambda x: tf.reduce_sum(
+        tf.clip_by_global_norm([x], 1.0)[0][0] ** 2
+    ),
+    "4 broadcast accident": lambda x: tf.reduce_sum(
+        (tf.reduce_sum(x, 1, keepdims=True) + tf.reduce_sum(x, 1)) ** 2
+    ),
+    "4 batch norm in training": training_batch_norm,
+}
+
+
+@pytest.mark.parametrize("row", sorted(COUPLED))
+def test_coupled_observations_fail_the_run(row, control_flow):
+    x = tf.placeholder(tf.float64, (None, 3))
+    (result,) = batchhess.hessians(COUPLED[row](x), x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+        run(result, {x: FOUR_ROWS})
+
+
+@pytest.mark.parametrize("row", sorted(COUPLED))
+def test_coupled_observations_are_right_by_observations(row, control_flow):
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = COUPLED[row](x)
+    result = run(batchhess.hessians(y, x, method="observations")[0], {x: FOUR_ROWS})
+    exact = difference_blocks(y, x, FOUR_ROWS, step=5e-2 if "norm in" in row else 1e-3)
+    atol = 5e-2 if "norm in" in row else 1e-7
+    np.testing.assert_allclose(result, exact, atol=atol * max(1, np.abs(exact).max()))
+
+
+AT_ZERO = {
+    "7 reduce_prod": lambda x: tf.reduce_sum(tf.reduce_prod(x, 1)),
+    "7 cumprod": lambda x: tf.reduce_sum(tf.math.cumprod(x, 1)),
+}
+if hasattr(tf.math, "xlogy"):
+    AT_ZERO["8 xlogy"] = lambda x: tf.reduce_sum(tf.math.xlogy(x, x + 1.0))
+if hasattr(tf.math, "xlog1py"):
+    AT_ZERO["8 xlog1py"] = lambda x: tf.reduce_sum(tf.math.xlog1py(x, x))
+
+
+@pytest.mark.parametrize("row", sorted(AT_ZERO))
+def test_wrong_at_zero_fails_the_run_at_zero_and_is_right_elsewhere(row):
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = AT_ZERO[row](x)
+    (result,) = batchhess.hessians(y, x)
+    value = np.abs(ROWS)
+    expected = difference_blocks(y, x, value)
+    np.testing.assert_allclose(run(result, {x: value}), expected, atol=1e-7)
+    value[1, 1] = 0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="has a zero among"):
+        run(result, {x: value})
+
+
+WISHES = {
+    "9 stop_gradient": (
+        lambda x: x**2 * tf.stop_gradient(tf.exp(x)),
+        lambda v: 2 * np.exp(v),
+    ),
+    "9 straight-through": (
+        lambda x: (x + tf.stop_gradient(tf.round(x) - x)) ** 2,
+        lambda v: 2 * np.ones_like(v),
+    ),
+    "9 py_func term": (
+        lambda x: (
+            tf.reduce_sum(x**3)
+            + tf.reduce_sum(tf.py_func(lambda v: np.sin(v), [x], tf.float64))
+        ),
+        lambda v: 6 * v,
+    ),
+}
+
+
+@pytest.mark.parametrize("row", sorted(WISHES))
+def test_the_author_s_wish_is_obeyed(row):
+    build, diagonal = WISHES[row]
+    x = tf.placeholder(tf.float64, (None, 3))
+    result = run(batchhess.hessians(build(x), x)[0], {x: ROWS})
+    expected = np.stack([np.diag(d) for d in diagonal(ROWS)])
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
+RIGHT = {
+    "reduce_variance": lambda x: tf.math.reduce_variance(x, 1) ** 2,
+    "mean of squares": lambda x: (
+        tf.reduce_mean(tf.square(x - tf.reduce_mean(x, 1, keepdims=True)), 1) ** 2
+    ),
+    "weighted_moments": lambda x: (
+        tf.nn.weighted_moments(x, [1], tf.ones_like(x))[1] ** 2
+    ),
+    "sufficient_statistics": lambda x: tf.nn.sufficient_statistics(x, [1])[2] ** 2,
+    "per_image_standardization": lambda x: tf.reduce_sum(
+        tf.image.per_image_standardization(tf.reshape(x, [-1, 1, 3, 1])) ** 3, [1, 2, 3]
+    ),
+    "constant labels": lambda x: tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.constant([[0.2, 0.3, 0.5]] * 2, tf.float64), logits=x
+    ),
+    "x log1p(x)": lambda x: tf.reduce_sum(tf.abs(x) * tf.math.log1p(tf.abs(x)), 1),
+    "entropy by log_softmax": lambda x: (
+        -tf.reduce_sum(tf.nn.softmax(x) * tf.nn.log_softmax(x), 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("row", sorted(RIGHT))
+def test_what_is_right_passes_untouched(row, control_flow):
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = RIGHT[row](x)
+    result = run(batchhess.hessians(y, x)[0], {x: ROWS})
+    expected = difference_blocks(y, x, ROWS)
+    assert np.abs(expected).max() > 1e-2
+    # Images are standardized in float32.
+    atol = 1e-2 if row == "per_image_standardization" else 1e-8
+    np.testing.assert_allclose(result, expected, atol=atol)
+
+
+def test_faults_inside_a_tf_function_are_found():
+    import tensorflow
+
+    x = tf.placeholder(tf.float64, (None, 3))
+    for build, phrase in ((entropy, "labels depend"), (layer_norm, "moments")):
+        with pytest.raises(batchhess.SecondDerivativeError, match=phrase):
+            batchhess.hessians(tensorflow.function(build)(x), x)
+
+
+def test_constant_labels_inside_a_tf_function_are_no_fault():
+    import tensorflow
+
+    x = tf.placeholder(tf.float64, (None, 3))
+
+    @tensorflow.function
+    def loss(logits, labels):
+        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
+
+    labels = tf.constant([[0.2, 0.3, 0.5]] * 2, tf.float64)
+    result = run(batchhess.hessians(loss(x, labels), x)[0], {x: ROWS})
+    p = np.exp(ROWS) / np.exp(ROWS).sum(1, keepdims=True)
+    expected = np.stack([np.diag(row) - np.outer(row, row) for row in p])
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_check_never_is_plain_tensorflow():
+    x = tf.placeholder(tf.float64, (None, 3))
+    (result,) = batchhess.hessians(entropy(x), x, check="never")
+    (plain,) = tf.hessians(entropy(x), x)
+    result, plain = run([result, plain], {x: ROWS})
+    np.testing.assert_allclose(result, plain[[0, 1], :, [0, 1]], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["resize_bilinear", "fake_quant"])
+def test_ops_whose_gradient_is_lost_are_never_silent(name):
+    """Row 6: right where TensorFlow has the derivative, else refused by name."""
+    x = tf.placeholder(tf.float32, (None, 4))
+
+    def build(x):
+        if name == "fake_quant":
+            return tf.reduce_sum(tf.quantization.fake_quant_with_min_max_args(x) ** 2)
+        image = tf.reshape(x, [-1, 2, 2, 1])
+        return tf.reduce_sum(tf.image.resize_bilinear(image**2, [4, 4]) ** 2)
+
+    value = np.random.RandomState(0).rand(2, 4)
+    try:
+        result = run(batchhess.hessians(build(x), x)[0], {x: value})
+    except LookupError as refusal:
+        assert "No gradient defined" in str(refusal)
+    except batchhess.SecondDerivativeError as refusal:
+        assert "leaves this op out" in str(refusal) or "is lost" in str(refusal)
+    else:
+        expected = difference_blocks(build(x), x, value, step=1e-2)
+        np.testing.assert_allclose(result, expected, atol=2e-2 * np.abs(expected).max())
