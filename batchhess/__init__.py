@@ -1,7 +1,18 @@
 """Per-observation Hessians for TensorFlow 1 graphs."""
 
 from batchhess.errors import SecondDerivativeError
+from batchhess.explanation import Explanation, explain
 from batchhess.operators import Derivatives, derivatives, hessians
+from batchhess.verification import HessianError, compute_hessian_error
 
 __version__ = "0.1.0"
-__all__ = ["Derivatives", "SecondDerivativeError", "derivatives", "hessians"]
+__all__ = [
+    "Derivatives",
+    "Explanation",
+    "HessianError",
+    "SecondDerivativeError",
+    "compute_hessian_error",
+    "derivatives",
+    "explain",
+    "hessians",
+]

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import functools
 from typing import Any, List, Optional
 
 from batchhess import arguments
@@ -10,10 +9,10 @@ from batchhess.analysis import audit
 from batchhess.analysis.observation_axis import MIXED, prove
 from batchhess.analysis.region import depends
 from batchhess.compat import tf
+from batchhess.coupling import assert_uncoupled
 from batchhess.layout import Layout, dimensions, product
 from batchhess.methods import METHODS
 from batchhess.passes import Passes
-from batchhess.verification import assert_uncoupled
 
 Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
 
@@ -177,72 +176,76 @@ def _build(
     unconnected = arguments.check_unconnected(caller, unconnected_gradients)
     arguments.check_choice(caller, "method", method, list(METHODS))
     arguments.check_choice(caller, "check", check, ["auto", "never"])
-    first = functools.partial(_gradient, passes, unconnected, check)
-    differentiate = (
-        functools.partial(_each_output, passes) if per_output else _sum_of_outputs
-    )
+    differentiate = _each_output if per_output else _sum_of_outputs
 
     gradients, blocks = [], []
     with _building_in(given.graph):
         with tf.name_scope(name or caller) as scope:
             for x in given.xs:
                 layout = Layout(x, batch_axis)
-                proof = None
-                if check == "auto" and method != "observations":
-                    proof = prove(given.ys, x, batch_axis)
-                second = functools.partial(
-                    _hessian, passes, method, check != "never", proof, given.ys
+                proven = check == "never" or method == "observations"
+                proof = None if proven else prove(given.ys, x, batch_axis)
+                problem = _Problem(
+                    given.ys, x, layout, proof, passes, method, check, unconnected
                 )
-                gradient, hessian = differentiate(given.ys, x, layout, first, second)
-                checks = arguments.assert_same_observations(
-                    caller, given.ys, x, layout, batch_axis
-                )
-                if checks and depends(given.ys, x):
-                    with tf.control_dependencies(checks):
-                        hessian = tf.identity(hessian)
+                gradient, hessian = differentiate(problem)
+                checks = []
+                if depends(given.ys, x):
+                    checks = arguments.assert_same_observations(
+                        caller, given.ys, x, layout, batch_axis
+                    )
                 gradients.append(gradient)
-                blocks.append(hessian)
+                blocks.append(_after(checks, hessian))
         # A scope ends in "/": as a name it is the whole name, and "hess:0" is found.
         names = [scope] + [name or caller] * (len(blocks) - 1)
         results = [tf.identity(h, name=n) for h, n in zip(blocks, names)]
     return Derivatives(ys, gradients, results)
 
 
-def _sum_of_outputs(ys, x, layout, first, second):
+# One x, and how to differentiate ys by it. `proof` is None where none is needed.
+_Problem = collections.namedtuple(
+    "_Problem", "ys x layout proof passes method check unconnected"
+)
+
+
+def _sum_of_outputs(problem):
     """Answers the gradient, of x's shape, and the Hessians [N, *E, *E] of sum(ys)."""
-    gradient = first(ys, x)
-    return gradient, layout.events(second(gradient, x, layout), times=2)
+    gradient = _gradient(problem, problem.ys)
+    return gradient, problem.layout.events(_hessian(problem, gradient), times=2)
 
 
-def _each_output(passes, ys, x, layout, first, second):
+def _each_output(problem):
     """Answers gradients [N, M, *E] and Hessians [N, M, *E, *E] of each of M outputs."""
-    outer = dimensions(ys[0])[1:]
+    layout, stack = problem.layout, problem.passes.stack
+    outer = dimensions(problem.ys[0])[1:]
     count = product(outer)
-    y = tf.reshape(ys[0], tf.stack([layout.num_observations, count]))  # [N, M]
+    shape = tf.stack([layout.num_observations, count])
+    y = tf.reshape(problem.ys[0], shape)  # [N, M]
 
     def gradient(m):
         e_m = tf.cast(tf.equal(tf.range(count), m), y.dtype)  # [M]
-        return first([y], x, [tf.zeros_like(y) + e_m])
+        return _gradient(problem, [y], [tf.zeros_like(y) + e_m])
 
-    dtype = x.dtype.base_dtype
-    gradients = passes.stack(lambda m: layout.rows(gradient(m)), count, dtype)
-    blocks = passes.stack(lambda m: second(gradient(m), x, layout), count, dtype)
+    dtype = problem.x.dtype.base_dtype
+    gradients = stack(lambda m: layout.rows(gradient(m)), count, dtype)  # [M, N, K]
+    blocks = stack(lambda m: _hessian(problem, gradient(m)), count, dtype)
     return (
         layout.events(tf.transpose(gradients, [1, 0, 2]), times=1, outer=outer),
         layout.events(tf.transpose(blocks, [1, 0, 2, 3]), times=2, outer=outer),
     )
 
 
-def _gradient(passes, unconnected, check, ys, x, seeds=None):
-    """The gradient of `ys`, of the shape of `x`; zeros or an error if unconnected."""
+def _gradient(problem, ys, seeds=None):
+    """The gradient of `ys`, of the shape of x; zeros or an error if unconnected."""
+    x, passes = problem.x, problem.passes
     gradient = passes.gradient(ys, x, seeds)
     if gradient is not None:
-        if check != "never":
+        if problem.check != "never":
             audit.check(passes.caller, ys, gradient, x)
         return gradient
     if depends(ys, x):
         raise audit.lost(passes.caller, "gradient", ys, x)
-    if unconnected == tf.UnconnectedGradients.ZERO:
+    if problem.unconnected == tf.UnconnectedGradients.ZERO:
         return tf.zeros_like(x)
     raise ValueError(
         "{}: '{}' does not depend on '{}'. Pass "
@@ -252,17 +255,27 @@ def _gradient(passes, unconnected, check, ys, x, seeds=None):
     )
 
 
-def _hessian(passes, method, guarded, proof, ys, gradient, x, layout):
-    """The Hessian blocks [N, K, K] by `method`, checked unless `proof` needs none."""
+def _hessian(problem, gradient):
+    """The Hessian blocks [N, K, K] of one gradient, with the checks that they need."""
+    ys, x, layout, proof, passes = problem[:5]
     if not depends([gradient], x):  # ys are linear in x.
         shape = tf.stack([layout.num_observations, layout.size, layout.size])
         return tf.zeros(shape, gradient.dtype)
-    blocks = METHODS[method](gradient, x, layout, passes)
-    checks = audit.guards(passes.caller, ys, x) if guarded else []
+    blocks = METHODS[problem.method](gradient, x, layout, passes)
+    checks = []
+    if problem.check != "never":
+        checks += audit.guards(passes.caller, ys, x)
     if proof is not None and proof.kind == MIXED:
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, proof))
+    return _after(checks, blocks)
+
+
+def _after(checks, tensor):
+    """`tensor`, once `checks` have passed."""
+    if not checks:
+        return tensor
     with tf.control_dependencies(checks):
-        return tf.identity(blocks) if checks else blocks
+        return tf.identity(tensor)
 
 
 def _building_in(graph):

@@ -1,0 +1,68 @@
+"""Checks that run with the graph: are observations coupled?"""
+
+from batchhess.compat import tf
+
+# What two runs of the same arithmetic may differ by, relative to their size.
+_ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}
+
+# Powers of two from 2^-30 to 2^30 scale a seed without rounding; float16 has less room.
+_EXPONENTS = {"float16": 7}
+
+
+def assert_uncoupled(passes, ys, gradient, x, layout, proof):
+    """Builds a check that fails the run where a gradient sees another observation.
+
+    Two reverse passes: one with the same seed u for every observation, one with s[n] u,
+    where s[n] is a random power of two. Scaling by it is exact, so where observations
+    are separable the answers differ by the factor s[n] alone, to the last bit. Where
+    they are coupled, row n differs by sum_m H[n, m] u (s[m] - s[n]): not zero even if
+    the off-diagonal blocks sum to zero, and above rounding even if they are small.
+
+    Args:
+      passes: the `Passes` to differentiate with.
+      ys: list of Tensors.
+      gradient: Tensor, the gradient of `ys`, of the shape of `x`.
+      x: a Tensor or Variable.
+      layout: the `Layout` of `x`.
+      proof: the `State` that says which op is not proven separable.
+
+    Returns:
+      an Operation that fails with InvalidArgumentError. In each stretch of 61
+      observations (7 in float16) all pairs are told apart; a pair of two stretches with
+      a chance of 60 in 61, drawn anew in each run.
+    """
+    rows = layout.rows(gradient)  # [N, K]
+    dtype = rows.dtype
+    u = tf.random_uniform([layout.size], 0.5, 1.5)  # [K]
+    s = _powers_of_two(layout.num_observations, _EXPONENTS.get(dtype.name, 61))
+    u, s = tf.cast(u, dtype), tf.cast(s, dtype)[:, None]
+    alike = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + u))
+    scaled = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + s * u))
+
+    largest = tf.reduce_max(tf.abs(alike), axis=1, keepdims=True)
+    # A NaN is no coupling: it stands in the result for all to see.
+    coupled = tf.abs(scaled / s - alike) > _ROUNDING[dtype.name] * largest  # [N, K]
+    count = tf.reduce_sum(tf.cast(tf.reduce_any(coupled, axis=1), tf.int32))
+    message = (
+        "{}: observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
+        "would hold terms of others. Pass method=observations for the exact diagonal "
+        "blocks, or check=never to let it pass. Observations affected, of all:"
+    ).format(
+        passes.caller, x.name, ys[0].name, proof.op.name, proof.op.type, proof.reason
+    )
+    return tf.debugging.Assert(
+        tf.equal(count, 0), [message, count, layout.num_observations]
+    )
+
+
+def _powers_of_two(count, exponents):
+    """2 ** e[n] for n < `count`, e a random walk through `exponents` numbers around 0.
+
+    Each stretch of `exponents` observations meets every exponent once.
+    """
+    n = tf.range(count)
+    stretch = n // exponents
+    stride = tf.random_uniform([], 1, exponents, tf.int32)  # exponents is prime.
+    shifts = tf.random_uniform([count // exponents + 1], 0, exponents, tf.int32)
+    e = (n * stride + tf.gather(shifts, stretch)) % exponents - exponents // 2
+    return tf.pow(tf.constant(2.0, tf.float64), tf.cast(e, tf.float64))

@@ -1,0 +1,164 @@
+"""compute_hessian_error tells right from wrong; explain tells why."""
+
+import numpy as np
+import pytest
+
+import batchhess
+from batchhess.compat import tf
+
+
+def error_of(build, dtype=tf.float64, shape=(None, 3), value=None, **options):
+    x = tf.placeholder(dtype, shape, name="x")
+    y = build(x)
+    with tf.Session() as session:
+        return batchhess.compute_hessian_error(y, x, {x: value}, session, **options)
+
+
+SMOOTH = {
+    "exp": lambda x: tf.reduce_sum(tf.exp(x)),
+    "network": lambda x: tf.reduce_sum(
+        tf.tanh(tf.matmul(x, tf.eye(3, 5, dtype=x.dtype)))
+    ),
+    "softmax": lambda x: tf.reduce_logsumexp(x, 1),
+    "steep": lambda x: tf.reduce_sum(1e4 * tf.sin(x)) + 1e6,
+    "flat": lambda x: tf.reduce_sum(1e-6 * tf.sin(x)),
+    "linear": lambda x: tf.reduce_sum(3 * x),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SMOOTH))
+@pytest.mark.parametrize("dtype, limit", [(tf.float64, 1e-6), (tf.float32, 1e-2)])
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_right_hessians_pass(name, dtype, limit, scale, random):
+    value = scale * random.randn(20, 3)
+    assert error_of(SMOOTH[name], dtype, value=value) < limit
+
+
+def entropy(x):
+    p = tf.nn.softmax(x)
+    return tf.nn.softmax_cross_entropy_with_logits_v2(labels=p, logits=x)
+
+
+WRONG = {
+    "labels": entropy,
+    "moments": lambda x: tf.nn.moments(x, [1])[1] ** 2,
+    "coupled": lambda x: tf.reduce_sum(tf.sin(x) * tf.reduce_mean(x, 0)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG))
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float32])
+def test_what_plain_tensorflow_gets_wrong_is_caught(name, dtype, random):
+    value = random.randn(6, 3)
+    assert error_of(WRONG[name], dtype, value=value, check="never") > 0.05
+
+
+def test_the_worst_observation_is_named():
+    value = np.full((5, 3), 0.3)
+    value[3] = [1.0, -2.0, 0.5]
+    found = error_of(
+        lambda x: tf.reduce_sum(x**2) + tf.reduce_sum(tf.nn.moments(x, [1])[1]),
+        value=value,
+        check="never",
+    )
+    assert found > 0.01
+    assert (found.x, found.observation) == ("x:0", 0) or found.observation < 5
+
+
+def test_an_error_in_one_observation_is_found_there(random):
+    """The labels of observation 2 alone depend on x."""
+    value = random.randn(4, 3)
+    mask = tf.constant([[0.0], [0.0], [1.0], [0.0]], tf.float64)
+
+    def build(x):
+        labels = mask * tf.nn.softmax(x) + (1 - mask) / 3
+        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=x)
+
+    found = error_of(build, value=value, check="never")
+    assert found > 0.05
+    assert (found.x, found.observation) == ("x:0", 2)
+
+
+def test_another_observation_axis_and_names_in_the_feed(random):
+    x = tf.placeholder(tf.float64, (3, None), name="x")
+    y = tf.reduce_sum(tf.reduce_sum(x, 0) ** 3)
+    with tf.Session() as session:
+        found = batchhess.compute_hessian_error(
+            y, x, {"x:0": random.randn(3, 5)}, session, batch_axis=1
+        )
+    assert found < 1e-6
+
+
+def test_an_intermediate_x_and_a_list(random):
+    a = tf.placeholder(tf.float64, (None, 2))
+    x, z = tf.sin(a), tf.exp(a)
+    y = tf.reduce_sum(x**3 * z, 1)
+    with tf.Session() as session:
+        found = batchhess.compute_hessian_error(
+            y, [x, z], {a: random.randn(4, 2)}, session
+        )
+    assert found < 1e-6
+
+
+def test_a_variable_cannot_be_fed():
+    v = tf.get_variable("v", initializer=np.ones((2, 3)))
+    with tf.Session() as session, pytest.raises(TypeError, match="'v:0' is a Variable"):
+        batchhess.compute_hessian_error(tf.reduce_sum(v**2), v, {}, session)
+
+
+def test_a_session_that_ran_the_loop_before_is_told(random):
+    """Under control flow v2 a Hessian must be built before the loop has run."""
+    tf.enable_control_flow_v2()
+    x = tf.placeholder(tf.float64, (None, 2))
+    y = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, tf.sin(a)), (0, x))[1]
+    feed = {x: random.randn(3, 2)}
+    with tf.Session() as session:
+        session.run(y, feed)
+        try:
+            found = batchhess.compute_hessian_error(y, x, feed, session)
+        except RuntimeError as refusal:
+            assert "Session ran the model before" in str(refusal)
+        else:
+            assert found < 1e-6
+    with tf.Session() as session:
+        assert batchhess.compute_hessian_error(y, x, feed, session) < 1e-6
+
+
+def explanation(build, shape=(None, 3), **options):
+    x = tf.placeholder(tf.float32, shape, name="x")
+    (answer,) = batchhess.explain(build(x), x, **options)
+    return answer
+
+
+def test_explain_a_separable_model():
+    answer = explanation(lambda x: tf.tanh(x), num_observations=1000)
+    assert answer.separable and answer.mixing is None and not answer.faults
+    assert answer.passes == "3"
+    assert answer.memory == 3 * 1000 * 9 * 4
+    assert "proven separate" in str(answer)
+    assert "columns, 3 reverse passes" in str(answer)
+
+
+def test_explain_a_coupled_model():
+    answer = explanation(lambda x: x**2 * tf.reduce_mean(x))
+    assert not answer.separable
+    assert answer.mixing.type == "Mul"
+    assert "test_verification.py" in str(answer)
+    assert "method='observations'" in str(answer)
+    assert answer.memory is None
+
+
+def test_explain_faults():
+    answer = explanation(entropy)
+    assert [op.type for op in answer.faults] == ["SoftmaxCrossEntropyWithLogits"]
+    assert "log_softmax" in str(answer)
+
+
+def test_explain_linear_and_unconnected():
+    assert "zeros" in str(explanation(lambda x: 2 * x))
+    assert "not connected" in str(explanation(lambda x: tf.ones([4])))
+
+
+def test_explain_runs_nothing_and_checks_its_arguments():
+    with pytest.raises(TypeError, match="explain: ys must be a tf.Tensor"):
+        batchhess.explain(3.0, tf.placeholder(tf.float32, (None, 2)))
