@@ -8,6 +8,7 @@ from batchhess.analysis import audit
 from batchhess.analysis.observation_axis import MIXED, prove
 from batchhess.analysis.region import depends
 from batchhess.compat import tf, where_built
+from batchhess.corrections import correct
 from batchhess.layout import Layout
 from batchhess.passes import Passes
 
@@ -18,7 +19,7 @@ _COPIES_OF_THE_RESULT = 3
 class Explanation(
     collections.namedtuple(
         "Explanation",
-        ["x", "separable", "mixing", "faults", "passes", "memory", "text"],
+        "x separable mixing faults passes memory text",
     )
 ):
     """What holds for one x; printed, it reads as a report.
@@ -66,6 +67,7 @@ def explain(
 def _explain(ys, x, batch_axis, num_observations):
     passes = Passes("explain", False, False, None, None, False)
     layout = Layout(x, batch_axis)
+    given, ys = ys, correct(ys, x)
     gradient = passes.gradient(ys, x)
     proof = prove(ys, x, batch_axis)
     separable = proof.kind != MIXED
@@ -78,11 +80,7 @@ def _explain(ys, x, batch_axis, num_observations):
         lost = depends(ys, x)
         lines.append(
             "gradient: "
-            + (
-                "lost by TensorFlow: refused"
-                if lost
-                else "none: they are not connected"
-            )
+            + ("lost by TensorFlow: refused" if lost else "none: not connected")
         )
     elif not depends([gradient], x):
         count, memory = "0", _memory(layout, x, num_observations)
@@ -100,10 +98,12 @@ def _explain(ys, x, batch_axis, num_observations):
                 )
             )
             lines.append(
-                "  two more passes check it in each run, and fail it if they are coupled;"
-                " method='observations' is exact then, at N times the passes"
+                "  two more passes check it in each run, and fail it if they are "
+                "coupled; method='observations' is exact then, at N times the passes"
             )
         lines.append("method: columns, {} reverse passes".format(count))
+    if ys is not given:
+        lines.append("rewritten: parts that TensorFlow differentiates wrongly twice")
     for fault, op in found:
         lines.append(
             "refused: '{}' ({}){}: TensorFlow {}. {}".format(

@@ -9,6 +9,7 @@ from batchhess.analysis import audit
 from batchhess.analysis.observation_axis import MIXED, prove
 from batchhess.analysis.region import depends
 from batchhess.compat import tf
+from batchhess.corrections import correct
 from batchhess.coupling import assert_uncoupled
 from batchhess.layout import Layout, dimensions, product
 from batchhess.methods import METHODS
@@ -183,10 +184,11 @@ def _build(
         with tf.name_scope(name or caller) as scope:
             for x in given.xs:
                 layout = Layout(x, batch_axis)
+                corrected = given.ys if check == "never" else correct(given.ys, x)
                 proven = check == "never" or method == "observations"
-                proof = None if proven else prove(given.ys, x, batch_axis)
+                proof = None if proven else prove(corrected, x, batch_axis)
                 problem = _Problem(
-                    given.ys, x, layout, proof, passes, method, check, unconnected
+                    corrected, x, layout, proof, passes, method, check, unconnected
                 )
                 gradient, hessian = differentiate(problem)
                 checks = []

@@ -69,8 +69,8 @@ def compute_hessian_error(
     for x in xs if isinstance(xs, (list, tuple)) else [xs]:
         if isinstance(x, Variable):
             raise TypeError(
-                "compute_hessian_error: '{}' is a Variable, which cannot be fed. Pass a "
-                "Tensor that the model reads it through.".format(x.name)
+                "compute_hessian_error: '{}' is a Variable, which cannot be fed. Pass "
+                "a Tensor that the model reads it through.".format(x.name)
             )
     built = derivatives(
         ys, xs, name="hessian_error", batch_axis=batch_axis, method=method, check=check
@@ -83,7 +83,7 @@ def compute_hessian_error(
         direction = random.uniform(0.5, 1.5, value.shape)
         direction *= random.choice([-1, 1], value.shape)
         epsilon = _EPSILON[x.dtype.base_dtype.name]
-        step = epsilon**0.2 * max(1.0, np.abs(value.astype(float)).max(initial=0)) / 4
+        step = epsilon**0.2 / 8
 
         change = np.zeros(value.shape)
         for offset, weight in _STENCIL.items():
@@ -100,8 +100,8 @@ def compute_hessian_error(
         blocks = blocks.astype(float).reshape(-1, size, size)
         product = np.einsum("nij,nj->ni", blocks, direction)
         terms = np.einsum("nij,nj->ni", np.abs(blocks), np.abs(direction))
-        # What the gradient's own rounding makes of a difference.
-        noise = 10 * epsilon * np.abs(slope).max(axis=1, initial=0) / step
+        # What the rounding of gradients of this size makes of a difference.
+        noise = 10 * epsilon * np.abs(slope).max(initial=0) / step
         scale = np.maximum(terms, np.abs(rows)).max(axis=1, initial=0)
         excess = np.abs(product - rows).max(axis=1, initial=0) - noise
         errors = np.maximum(excess, 0) / np.where(scale > 0, scale, 1)

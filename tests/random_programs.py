@@ -55,9 +55,12 @@ SEPARABLE = {
     "row_mean": lambda t, x: t - tf.reduce_mean(t, 1, keepdims=True),
     "row_norm": lambda t, x: t / tf.sqrt(1 + tf.reduce_sum(t**2, 1, keepdims=True)),
     "row_max": lambda t, x: t * tf.reduce_max(t, axis=1)[:, None] / 3,
-    "outer": lambda t, x: tf.reshape(t[:, :2, None] * t[:, None, :2], [-1, 4]),
+    "outer": lambda t, x: tf.reshape(
+        t[:, :2, None] * t[:, None, :2], [-1, min(_width(t), 2) ** 2]
+    ),
     "outer_dynamic": lambda t, x: tf.reshape(
-        tf.einsum("ni,nj->nij", t[:, :2], t[:, :2]), tf.stack([tf.shape(t)[0], 4])
+        tf.einsum("ni,nj->nij", t[:, :2], t[:, :2]),
+        tf.stack([tf.shape(t)[0], min(_width(t), 2) ** 2]),
     ),
     "quadratic_form": lambda t, x: (
         tf.einsum("ni,ij,nj->n", t, _weights(_width(t), _width(t)), t)[:, None] + t

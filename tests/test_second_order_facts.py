@@ -67,12 +67,6 @@ REFUSED = {
     "1c loop in cond": (v1_loop_in_cond, ["while loop of control flow v1"]),
     "map_fn": (v1_map_fn, ["while loop of control flow v1"]),
     "scan": (v1_scan, ["while loop of control flow v1"]),
-    "2 moments": (
-        lambda x: tf.reduce_sum(tf.nn.moments(x, [1])[1] ** 2),
-        ["SquaredDifference", "holds the mean constant", "reduce_variance"],
-    ),
-    "2 layer norm": (layer_norm, ["tf.nn.moments", "reduce_variance"]),
-    "3 labels depend on x": (entropy, ["labels depend on x", "log_softmax"]),
     "betainc in a": (
         lambda x: tf.math.betainc(tf.exp(x), tf.exp(x) + 1, tf.sigmoid(x)) + x**2,
         ["Betainc", "a and b"],
@@ -133,9 +127,33 @@ def test_coupled_observations_are_right_by_observations(row, control_flow):
     np.testing.assert_allclose(result, exact, atol=atol * max(1, np.abs(exact).max()))
 
 
+PRODUCTS = {
+    "7 reduce_prod": lambda x: tf.reduce_prod(x, 1),
+    "7 reduce_prod, dimension kept": lambda x: tf.reduce_prod(x, 1, keepdims=True),
+    "7 cumprod": lambda x: tf.math.cumprod(x, 1),
+}
+
+
+@pytest.mark.parametrize("zeros", [[], [(1, 1)], [(0, 0), (0, 2), (1, 1)]])
+@pytest.mark.parametrize("row", sorted(PRODUCTS))
+def test_products_are_right_at_zeros_too(row, zeros):
+    """d2 abc / da db = c, and d2 (a + ab + abc) / da db = 1 + c."""
+    x = tf.placeholder(tf.float64, (None, 3))
+    value = ROWS.copy()
+    for place in zeros:
+        value[place] = 0
+    result = run(batchhess.hessians(PRODUCTS[row](x), x)[0], {x: value})
+    expected = np.zeros((2, 3, 3))
+    for n, (a, b, c) in enumerate(value):
+        first = 1 + c if row == "7 cumprod" else c
+        expected[n] = [[0, first, b], [first, 0, a], [b, a, 0]]
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
 AT_ZERO = {
-    "7 reduce_prod": lambda x: tf.reduce_sum(tf.reduce_prod(x, 1)),
-    "7 cumprod": lambda x: tf.reduce_sum(tf.math.cumprod(x, 1)),
+    "7 product of unknown length": lambda x: tf.reduce_sum(
+        tf.reduce_prod(tf.placeholder_with_default(x, (None, None)), 1)
+    ),
 }
 if hasattr(tf.math, "xlogy"):
     AT_ZERO["8 xlogy"] = lambda x: tf.reduce_sum(tf.math.xlogy(x, x + 1.0))
@@ -185,6 +203,13 @@ def test_the_author_s_wish_is_obeyed(row):
 
 
 RIGHT = {
+    "2 moments": lambda x: tf.nn.moments(x, [1])[1] ** 2,
+    "2 layer norm": layer_norm,
+    "2 two layer norms": lambda x: layer_norm(x * tf.nn.moments(x, [1])[1][:, None]),
+    "3 labels depend on x": entropy,
+    "3 labels and logits of a network": lambda x: (
+        entropy(tf.tanh(x * x)) * tf.reduce_sum(x, 1) + entropy(x)
+    ),
     "reduce_variance": lambda x: tf.math.reduce_variance(x, 1) ** 2,
     "mean of squares": lambda x: (
         tf.reduce_mean(tf.square(x - tf.reduce_mean(x, 1, keepdims=True)), 1) ** 2

@@ -16,9 +16,7 @@ def error_of(build, dtype=tf.float64, shape=(None, 3), value=None, **options):
 
 SMOOTH = {
     "exp": lambda x: tf.reduce_sum(tf.exp(x)),
-    "network": lambda x: tf.reduce_sum(
-        tf.tanh(tf.matmul(x, tf.eye(3, 5, dtype=x.dtype)))
-    ),
+    "network": lambda x: tf.tanh(tf.matmul(x, tf.ones([3, 5], x.dtype))),
     "softmax": lambda x: tf.reduce_logsumexp(x, 1),
     "steep": lambda x: tf.reduce_sum(1e4 * tf.sin(x)) + 1e6,
     "flat": lambda x: tf.reduce_sum(1e-6 * tf.sin(x)),
@@ -51,18 +49,6 @@ WRONG = {
 def test_what_plain_tensorflow_gets_wrong_is_caught(name, dtype, random):
     value = random.randn(6, 3)
     assert error_of(WRONG[name], dtype, value=value, check="never") > 0.05
-
-
-def test_the_worst_observation_is_named():
-    value = np.full((5, 3), 0.3)
-    value[3] = [1.0, -2.0, 0.5]
-    found = error_of(
-        lambda x: tf.reduce_sum(x**2) + tf.reduce_sum(tf.nn.moments(x, [1])[1]),
-        value=value,
-        check="never",
-    )
-    assert found > 0.01
-    assert (found.x, found.observation) == ("x:0", 0) or found.observation < 5
 
 
 def test_an_error_in_one_observation_is_found_there(random):
@@ -149,9 +135,17 @@ def test_explain_a_coupled_model():
 
 
 def test_explain_faults():
+    tf.disable_control_flow_v2()
+    body = lambda i, a: (i + 1, tf.sin(a))  # noqa: E731
+    answer = explanation(lambda x: tf.while_loop(lambda i, _: i < 2, body, (0, x))[1])
+    assert [op.type for op in answer.faults] == ["Exit"]
+    assert "enable_control_flow_v2" in str(answer)
+
+
+def test_explain_tells_what_is_rewritten():
     answer = explanation(entropy)
-    assert [op.type for op in answer.faults] == ["SoftmaxCrossEntropyWithLogits"]
-    assert "log_softmax" in str(answer)
+    assert not answer.faults
+    assert "rewritten" in str(answer)
 
 
 def test_explain_linear_and_unconnected():

@@ -161,7 +161,8 @@ def _loops(ys, gradient, x):
         return []
     reads_values = any(op.type in _STACK_POP for op in ancestors([gradient], x))
     reads_results = any(op.type in _V1_LOOP for op in region([gradient], x))
-    return [(_LOOP, loops[-1])] if reads_values or reads_results else []
+    loops.sort(key=lambda op: op.type not in ("Exit", "RefExit"))  # Results first.
+    return [(_LOOP, loops[0])] if reads_values or reads_results else []
 
 
 _LOOP = Fault(
@@ -188,7 +189,7 @@ _WRONG_AT_ZERO = {
 }
 
 
-def _is_moments(op, x):
+def is_moments(op, x):
     """tf.nn.moments: the mean of squares around a stopped mean of the same tensor."""
     stop = op.inputs[1].op
     if stop.type != "StopGradient" or stop.inputs[0].op.type != "Mean":
@@ -197,7 +198,7 @@ def _is_moments(op, x):
     return mean.inputs[0] is op.inputs[0] and depends([op.inputs[0]], x)
 
 
-def _labels_depend(op, x):
+def labels_depend(op, x):
     return depends([op.inputs[1]], x)
 
 
@@ -221,14 +222,14 @@ def _cannot_be_guarded(op, x):
 _FAULTS = [
     Fault(
         ("SquaredDifference",),
-        _is_moments,
+        is_moments,
         "holds the mean constant, as tf.nn.moments tells it to, which is right for the "
         "first derivative of the variance but not for the second",
         "Use tf.math.reduce_variance, or tf.reduce_mean(tf.square(y - mean)).",
     ),
     Fault(
         ("SoftmaxCrossEntropyWithLogits",),
-        _labels_depend,
+        labels_depend,
         "drops the derivative by labels and logits, and the labels depend on x",
         "Use -tf.reduce_sum(labels * tf.nn.log_softmax(logits), -1), or "
         "tf.stop_gradient(labels).",
