@@ -142,3 +142,13 @@ def differentiable_control_flow():
         yield
     finally:
         tf.disable_control_flow_v2()
+
+
+def batch_jacobian(output, x):
+    """TensorFlow's own per-observation Jacobian by pfor, to compare with.
+
+    Private in graph mode: the public one is a method of tf.GradientTape.
+    """
+    from tensorflow.python.ops.parallel_for import gradients
+
+    return gradients.batch_jacobian(output, x)

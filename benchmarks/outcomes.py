@@ -1,0 +1,96 @@
+"""What TensorFlow and batchhess answer where second derivatives go wrong: a table.
+
+Run: python benchmarks/outcomes.py
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tests"))
+
+import numpy as np
+
+import batchhess
+from batchhess.compat import VERSION, batch_jacobian, tf
+
+tf.disable_v2_behavior()
+tf.logging.set_verbosity(tf.logging.FATAL)
+
+import test_second_order_facts as facts  # noqa: E402
+from oracles import difference_blocks, run, sliced_hessians  # noqa: E402
+
+REFUSALS = (
+    batchhess.SecondDerivativeError,
+    tf.errors.OpError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+
+def by_tf_hessians(y, x, value):
+    return sliced_hessians(y, x, {x: value})
+
+
+def by_batch_jacobian(y, x, value):
+    return run(batch_jacobian(tf.gradients(y, x)[0], x), {x: value})
+
+
+def by_batchhess(y, x, value):
+    return run(batchhess.hessians(y, x)[0], {x: value})
+
+
+def outcome(build, way, value, expected):
+    """ "right", "WRONG by ...", or the name of the error."""
+    tf.disable_control_flow_v2()
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float64, (None, 3))
+        try:
+            result = way(build(x), x, value)
+        except REFUSALS as error:
+            refused = way is by_batchhess
+            return ("refused: " if refused else "") + type(error).__name__
+    error = np.abs(result - expected).max()
+    if np.isnan(error):
+        return "NaN"
+    right = error <= 1e-2 * np.abs(expected).max() + 1e-6
+    return "right" if right else "**wrong by {:.2g}**".format(error)
+
+
+def main():
+    at_zero = facts.ROWS.copy()
+    at_zero[1, 1] = 0
+    # Of betainc TensorFlow loses the gradient already: there is nothing to compare with.
+    refused = {
+        row: build for row, (build, _) in facts.REFUSED.items() if "betainc" not in row
+    }
+    tables = [
+        (refused, facts.ROWS),
+        (facts.COUPLED, facts.FOUR_ROWS),
+        (facts.PRODUCTS, at_zero),
+        (facts.RIGHT, facts.ROWS),
+    ]
+    print("TensorFlow {}, control flow v1".format(VERSION))
+    print("| row | largest true entry | tf.hessians | batch_jacobian | batchhess |")
+    print("|---|---|---|---|---|")
+    for table, value in tables:
+        for row in sorted(table):
+            with tf.Graph().as_default():
+                tf.disable_control_flow_v2()
+                x = tf.placeholder(tf.float64, (None, 3))
+                step = 5e-2 if "norm in" in row else 1e-3
+                if table is facts.PRODUCTS:  # At zeros the gradient is wrong too.
+                    expected = facts.product_blocks(row, value)
+                else:
+                    expected = difference_blocks(table[row](x), x, value, step=step)
+            cells = ["{:.3g}".format(np.abs(expected).max())] + [
+                outcome(table[row], way, value, expected)
+                for way in (by_tf_hessians, by_batch_jacobian, by_batchhess)
+            ]
+            print("| {} |".format(" | ".join([row] + cells)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
