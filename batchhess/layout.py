@@ -35,6 +35,17 @@ class Layout:
         tensor.set_shape([_static(self.num_observations), _static(self.size)])
         return tensor
 
+    def like_x(self, rows):
+        """Reshapes [N, K] to the shape of `x`, as `rows` undoes."""
+        if len(self._order) != 2:
+            shape = [self.num_observations] + self._event
+            rows = tf.reshape(rows, tf.stack(shape))
+        if self._order != sorted(self._order):
+            rows = tf.transpose(
+                rows, [self._order.index(a) for a in sorted(self._order)]
+            )
+        return rows
+
     def events(self, tensor, times, outer=None):
         """Reshapes [N, (M,) K, ..., K] to [N, *outer, *E, ..., *E].
 

@@ -53,7 +53,8 @@ def hessians(
       batch_axis: the axis of each x along which the observations lie.
       method: "columns" takes K reverse passes, and needs `ys` to be a sum of a function
         of each observation alone. "observations" takes N K passes, and answers the
-        exact diagonal blocks of any `ys`. "auto" is "columns".
+        exact diagonal blocks of any `ys`. "differences" takes differences of the
+        gradient, for ops that have no second derivative. "auto" is "columns".
       check: "auto" refuses what the graph shows TensorFlow to differentiate wrongly.
         Unless it proves observations separable too, two more reverse passes fail the
         run where they are coupled. "never" does neither.
@@ -242,7 +243,9 @@ def _gradient(problem, ys, seeds=None):
     x, passes = problem.x, problem.passes
     gradient = passes.gradient(ys, x, seeds)
     if gradient is not None:
-        if problem.check != "never":
+        if problem.method == "differences":
+            audit.check_values(passes.caller, ys, gradient, x)
+        elif problem.check != "never":
             audit.check(passes.caller, ys, gradient, x)
         return gradient
     if depends(ys, x):
@@ -263,11 +266,18 @@ def _hessian(problem, gradient):
     if not depends([gradient], x):  # ys are linear in x.
         shape = tf.stack([layout.num_observations, layout.size, layout.size])
         return tf.zeros(shape, gradient.dtype)
+    mixed = proof is not None and proof.kind == MIXED
+    if mixed and problem.method == "differences":
+        raise ValueError(
+            "{}: method='differences' moves all observations at once, and '{}' ({}) is "
+            "not proven to keep them apart: it {}. Pass check='never' if it "
+            "does.".format(passes.caller, proof.op.name, proof.op.type, proof.reason)
+        )
     blocks = METHODS[problem.method](gradient, x, layout, passes)
     checks = []
-    if problem.check != "never":
+    if problem.check != "never" and problem.method != "differences":
         checks += audit.guards(passes.caller, ys, x)
-    if proof is not None and proof.kind == MIXED:
+    if mixed:
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, proof))
     return _after(checks, blocks)
 

@@ -62,7 +62,7 @@ def outcome(build, way, value, expected):
 def main():
     at_zero = facts.ROWS.copy()
     at_zero[1, 1] = 0
-    # Of betainc TensorFlow loses the gradient already: there is nothing to compare with.
+    # Of betainc TensorFlow loses the gradient already: nothing to compare with.
     refused = {
         row: build for row, (build, _) in facts.REFUSED.items() if "betainc" not in row
     }

@@ -19,7 +19,7 @@ FLOORS = [
     ["passes", "rebuild"],
     ["corrections"],
     ["coupling"],
-    ["methods.columns", "methods.observations"],
+    ["methods.columns", "methods.differences", "methods.observations"],
     ["methods"],
     ["operators", "explanation"],
     ["verification"],

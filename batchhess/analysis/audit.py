@@ -36,7 +36,11 @@ def check(caller, ys, gradient, x):
     Raises:
       SecondDerivativeError: with the op, its place, what TensorFlow does, and the cure.
     """
-    for fault, op in find(ys, gradient, x):
+    _refuse(caller, find(ys, gradient, x), x)
+
+
+def _refuse(caller, found, x):
+    for fault, op in found:
         raise SecondDerivativeError(
             "{}: the second derivative with respect to '{}' is wrong in TensorFlow at "
             "'{}' ({}){}: it {}, in tf.hessians too. {}".format(
@@ -100,6 +104,26 @@ def guards(caller, ys, x):
         for op in region(ys, x)
         if op.type in _WRONG_AT_ZERO and depends([op.inputs[0]], x)
     ]
+
+
+def check_values(caller, ys, gradient, x):
+    """Refuses where values of the gradient on a moved `x` are not what they should be.
+
+    Those are v1 while loops, which cannot be built again, and means that are stopped,
+    which would stay where they are. Arguments and errors as for `check`.
+    """
+    stopped = [(f, op) for f, op in find(ys, gradient, x) if f.holds is is_moments]
+    _refuse(caller, _loops(ys, gradient, x) + stopped, x)
+
+
+def not_rebuilt(caller, gradient, x):
+    """The error for a gradient that cannot be built again on a moved `x`."""
+    return SecondDerivativeError(
+        "{}: '{}' cannot be built again on a moved '{}', which must be a Tensor, and not "
+        "read inside a function, branch or loop. Call "
+        "tf.compat.v1.enable_control_flow_v2() before the model is built, and use "
+        "method='columns'.".format(caller, gradient.name, x.name)
+    )
 
 
 def lost(caller, what, ys, x):

@@ -663,6 +663,14 @@ def _matrices(op, states):
     return inputs[0][1]
 
 
+@_rule("CTCLoss")
+def _ctc_loss(op, states):
+    """Inputs [time, N, classes]; outputs the losses [N], and the gradient as inputs."""
+    if _need_rows(states[0]).axis != 1 or any(s.kind != FREE for s in states[1:]):
+        raise _NotProvenError("mixes along the observation axis")
+    return [_rows(0, states[0].rows), states[0]]
+
+
 @_rule("MatrixDiag", "MatrixDiagV2", "MatrixDiagV3")
 def _matrix_diag(op, states):
     state = _need_rows(states[0])

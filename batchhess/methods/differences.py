@@ -1,0 +1,57 @@
+"""Differences of the first gradient: an answer where there is no second derivative."""
+
+from batchhess.analysis import audit
+from batchhess.compat import tf
+from batchhess.rebuild import rebuild
+
+# Fourth-order central differences: offsets in steps, and their weights.
+_STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
+
+# The step that makes rounding and truncation errors alike: epsilon ** (1 / 5).
+_STEPS = {"float32": 4e-2, "float64": 7e-4}
+
+
+def differences(gradient, x, layout, passes):
+    """Moves coordinate k of every observation, and watches the gradient change.
+
+    The gradient is built again on a moved x, four times. For functions that vary on a
+    scale of 1 or more the error is about 1e-11 of the gradient in float64, and 1e-5 in
+    float32. (Fornberg 1988, Mathematics of Computation 51, gives the weights.)
+
+    Args:
+      gradient: Tensor of the shape of `x`.
+      x: a Tensor, with N observations of K coordinates, float32 or float64.
+      layout: the `Layout` of `x`.
+      passes: the `Passes`, of which the loop is used.
+
+    Returns:
+      a Tensor [N, K, K], symmetric.
+
+    Raises:
+      ValueError: x has 16 bits only.
+      SecondDerivativeError: the model cannot be built again on a moved x.
+    """
+    dtype = gradient.dtype.base_dtype
+    if dtype.name not in _STEPS:
+        raise ValueError(
+            "{}: method='differences' needs float32 or float64, and '{}' is {}.".format(
+                passes.caller, x.name, dtype.name
+            )
+        )
+    values = layout.rows(tf.convert_to_tensor(x))  # [N, K]
+    steps = _STEPS[dtype.name] * tf.maximum(tf.abs(values), 1)
+
+    def column(k):
+        e_k = tf.cast(tf.equal(tf.range(layout.size), k), dtype)  # [K]
+        change = tf.zeros_like(values)
+        for offset, weight in _STENCIL:
+            moved = layout.like_x(values + offset * steps * e_k)
+            rebuilt = rebuild([gradient], x, moved)
+            if rebuilt is None:
+                raise audit.not_rebuilt(passes.caller, gradient, x)
+            change += weight * layout.rows(rebuilt[0])
+        own_step = tf.reduce_sum(steps * e_k, axis=1, keepdims=True)  # [N, 1]
+        return change / own_step
+
+    by_column = passes.stack(column, layout.size, dtype)  # [K, N, K]
+    return (tf.transpose(by_column, [1, 0, 2]) + tf.transpose(by_column, [1, 2, 0])) / 2

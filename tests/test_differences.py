@@ -1,0 +1,88 @@
+"""method="differences": where TensorFlow has a first derivative and no second."""
+
+import numpy as np
+import pytest
+from cases import CASES
+from oracles import run
+
+import batchhess
+from batchhess.compat import tf
+
+
+# In distributional_boosting s passes through its pole at zero within a step.
+SMOOTH = [case for case in CASES if case.name != "distributional_boosting"]
+
+
+@pytest.mark.parametrize("case", SMOOTH, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype, limit", [(tf.float64, 1e-8), (tf.float32, 5e-3)])
+def test_closed_forms_within_the_documented_error(case, dtype, limit):
+    shape = [
+        None if a == case.batch_axis else d for a, d in enumerate(case.value.shape)
+    ]
+    x = tf.placeholder(dtype, shape)
+    ys = case.build(tf.cast(x, tf.float64))
+    value = case.value.astype(dtype.as_numpy_dtype)
+    answer = batchhess.derivatives(
+        ys, x, method="differences", batch_axis=case.batch_axis
+    )
+    result, gradient = run([answer.hessians[0], answer.gradients[0]], {x: value})
+    scale = max(np.abs(case.expected).max(), np.abs(gradient).max())
+    np.testing.assert_allclose(result, case.expected, atol=limit * scale)
+
+
+def test_sparse_cross_entropy_on_every_version(random, control_flow):
+    x = tf.placeholder(tf.float64, (None, 4))
+    y = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[3, 0, 1], logits=x)
+    value = random.randn(3, 4)
+    result = run(batchhess.hessians(y, x, method="differences")[0], {x: value})
+    p = np.exp(value) / np.exp(value).sum(axis=1, keepdims=True)
+    expected = np.stack([np.diag(row) - np.outer(row, row) for row in p])
+    np.testing.assert_allclose(result, expected, atol=1e-9)
+    np.testing.assert_array_equal(result, np.transpose(result, [0, 2, 1]))
+
+
+def test_ctc_loss_along_axis_1(random):
+    """One label in two steps: -log(a1 b2 + b1 a2 + a1 a2), differentiated by hand."""
+    x = tf.placeholder(tf.float32, (2, None, 2))
+    labels = tf.SparseTensor([[0, 0], [1, 0]], [0, 0], [2, 1])
+    y = tf.nn.ctc_loss(labels, x, sequence_length=[2, 2])
+    value = random.randn(2, 2, 2).astype(np.float32)
+    (result,) = batchhess.hessians(y, x, method="differences", batch_axis=1)
+    result = run(result, {x: value})
+    z = tf.placeholder(tf.float64, (None, 2, 2))
+    p = tf.nn.softmax(z)  # Class 0 is the label, class 1 the blank.
+    a, b = p[:, :, 0], p[:, :, 1]
+    by_hand = -tf.math.log(a[:, 0] * b[:, 1] + b[:, 0] * a[:, 1] + a[:, 0] * a[:, 1])
+    rows = [
+        tf.gradients(tf.gradients(by_hand, z)[0][:, i, j], z)[0]
+        for i, j in np.ndindex(2, 2)
+    ]
+    expected = np.stack(run(rows, {z: np.moveaxis(value, 1, 0)}), 1)
+    np.testing.assert_allclose(result, expected.reshape(2, 2, 2, 2, 2), atol=1e-3)
+
+
+def test_a_stopped_mean_moves_too(random):
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = tf.nn.moments(x, [1])[1]
+    result = run(
+        batchhess.hessians(y, x, method="differences")[0], {x: random.randn(2, 3)}
+    )
+    expected = 2 / 3 * (np.eye(3) - 1 / 3)
+    np.testing.assert_allclose(result, np.tile(expected, (2, 1, 1)), atol=1e-9)
+
+
+def test_what_cannot_be_answered_is_refused(random):
+    tf.disable_control_flow_v2()
+    x = tf.placeholder(tf.float64, (None, 3))
+    loop = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, a * a), (0, x))[1]
+    with pytest.raises(batchhess.SecondDerivativeError, match="while loop"):
+        batchhess.hessians(loop, x, method="differences")
+    coupled = tf.reduce_sum(tf.sin(x) * tf.reduce_mean(x))
+    with pytest.raises(ValueError, match="all observations at once.*check='never'"):
+        batchhess.hessians(coupled, x, method="differences")
+    half = tf.placeholder(tf.float16, (None, 3))
+    with pytest.raises(ValueError, match="needs float32 or float64"):
+        batchhess.hessians(half**3, half, method="differences")
+    v = tf.get_variable("v", initializer=np.ones((2, 3)), use_resource=True)
+    with pytest.raises(batchhess.SecondDerivativeError, match="moved 'v:0'"):
+        batchhess.hessians(tf.reduce_sum(v**3), v, method="differences")
