@@ -8,9 +8,9 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.observation_axis import MIXED, prove
 from batchhess.analysis.region import depends
+from batchhess.checks import assert_differences, assert_uncoupled
 from batchhess.compat import tf
 from batchhess.corrections import correct
-from batchhess.coupling import assert_uncoupled
 from batchhess.layout import Layout, dimensions, product
 from batchhess.methods import METHODS
 from batchhess.passes import Passes
@@ -57,7 +57,8 @@ def hessians(
         gradient, for ops that have no second derivative. "auto" is "columns".
       check: "auto" refuses what the graph shows TensorFlow to differentiate wrongly.
         Unless it proves observations separable too, two more reverse passes fail the
-        run where they are coupled. "never" does neither.
+        run where they are coupled. "always" also holds every run's Hessians, along a
+        random direction, against differences of the gradient. "never" does nothing.
       per_output: answer a Hessian for each of the M outputs instead of their sum.
       parallel_iterations: passes that may run at a time; `tf.while_loop`'s own default
         if None.
@@ -177,7 +178,7 @@ def _build(
     given = arguments.check(caller, ys, xs, batch_axis, per_output)
     unconnected = arguments.check_unconnected(caller, unconnected_gradients)
     arguments.check_choice(caller, "method", method, list(METHODS))
-    arguments.check_choice(caller, "check", check, ["auto", "never"])
+    arguments.check_choice(caller, "check", check, ["auto", "always", "never"])
     differentiate = _each_output if per_output else _sum_of_outputs
 
     gradients, blocks = [], []
@@ -279,6 +280,8 @@ def _hessian(problem, gradient):
         checks += audit.guards(passes.caller, ys, x)
     if mixed:
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, proof))
+    if problem.check == "always":
+        checks.append(assert_differences(passes, ys, gradient, blocks, x, layout))
     return _after(checks, blocks)
 
 

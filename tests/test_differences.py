@@ -8,7 +8,6 @@ from oracles import run
 import batchhess
 from batchhess.compat import tf
 
-
 # In distributional_boosting s passes through its pole at zero within a step.
 SMOOTH = [case for case in CASES if case.name != "distributional_boosting"]
 

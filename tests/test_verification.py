@@ -110,6 +110,54 @@ def test_a_session_that_ran_the_loop_before_is_told(random):
         assert batchhess.compute_hessian_error(y, x, feed, session) < 1e-6
 
 
+@pytest.mark.parametrize("name", sorted(SMOOTH))
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float32])
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_check_always_lets_right_hessians_pass(name, dtype, count, random):
+    x = tf.placeholder(dtype, (None, 3), name="x")
+    y = SMOOTH[name](x)
+    (result,) = batchhess.hessians(y, x, check="always")
+    (expected,) = batchhess.hessians(y, x)
+    value = random.randn(count, 3)
+    with tf.Session() as session:
+        for _ in range(3):
+            result_now, expected_now = session.run([result, expected], {x: value})
+    np.testing.assert_array_equal(result_now, expected_now)
+
+
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float32])
+def test_check_always_catches_what_the_audit_does_not_know(dtype, random):
+    """A gradient of the user's own, right once, wrong when differentiated again."""
+
+    @tf.custom_gradient
+    def slope(z):
+        return 3 * z**2, lambda dy: dy * z
+
+    @tf.custom_gradient
+    def cube(z):
+        return z**3, lambda dy: dy * slope(z)
+
+    x = tf.placeholder(dtype, (None, 3), name="x")
+    factor = tf.constant([[0.0]] * 5 + [[1.0]] + [[0.0]], dtype)
+    y = tf.reduce_sum(x**3 + factor * cube(x))
+    value = random.uniform(1, 2, (7, 3))
+    with tf.Session() as session:
+        session.run(batchhess.hessians(y, x), {x: value})
+        (checked,) = batchhess.hessians(y, x, check="always")
+        with pytest.raises(tf.errors.InvalidArgumentError) as refusal:
+            session.run(checked, {x: value})
+    assert "not what differences of the gradient say" in refusal.value.message
+    assert "worst observation:] [5]" in refusal.value.message.replace("'", "").replace(
+        '"', ""
+    )
+
+
+def test_check_always_says_where_it_cannot(random):
+    half = tf.placeholder(tf.float16, (None, 3))
+    with pytest.raises(ValueError, match="check='always' needs float32 or float64"):
+        batchhess.hessians(half**3, half, check="always")
+
+
 def explanation(build, shape=(None, 3), **options):
     x = tf.placeholder(tf.float32, shape, name="x")
     (answer,) = batchhess.explain(build(x), x, **options)

@@ -119,7 +119,7 @@ def check_values(caller, ys, gradient, x):
 def not_rebuilt(caller, gradient, x):
     """The error for a gradient that cannot be built again on a moved `x`."""
     return SecondDerivativeError(
-        "{}: '{}' cannot be built again on a moved '{}', which must be a Tensor, and not "
+        "{}: '{}' cannot be built again on a moved '{}', which must be a Tensor, not "
         "read inside a function, branch or loop. Call "
         "tf.compat.v1.enable_control_flow_v2() before the model is built, and use "
         "method='columns'.".format(caller, gradient.name, x.name)

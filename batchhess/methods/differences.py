@@ -43,15 +43,34 @@ def differences(gradient, x, layout, passes):
 
     def column(k):
         e_k = tf.cast(tf.equal(tf.range(layout.size), k), dtype)  # [K]
-        change = tf.zeros_like(values)
-        for offset, weight in _STENCIL:
-            moved = layout.like_x(values + offset * steps * e_k)
-            rebuilt = rebuild([gradient], x, moved)
-            if rebuilt is None:
-                raise audit.not_rebuilt(passes.caller, gradient, x)
-            change += weight * layout.rows(rebuilt[0])
         own_step = tf.reduce_sum(steps * e_k, axis=1, keepdims=True)  # [N, 1]
-        return change / own_step
+        return change_along(steps * e_k, gradient, x, layout, passes) / own_step
 
     by_column = passes.stack(column, layout.size, dtype)  # [K, N, K]
     return (tf.transpose(by_column, [1, 0, 2]) + tf.transpose(by_column, [1, 2, 0])) / 2
+
+
+def change_along(direction, gradient, x, layout, passes):
+    """The derivative of the gradient along `direction`, as [N, K], by differences.
+
+    Args:
+      direction: [N, K], of the length of one step.
+      gradient: as in `differences`.
+      x: as in `differences`.
+      layout: as in `differences`.
+      passes: as in `differences`.
+
+    Returns:
+      a Tensor [N, K].
+
+    Raises:
+      SecondDerivativeError: the model cannot be built again on a moved x.
+    """
+    values = layout.rows(tf.convert_to_tensor(x))
+    change = tf.zeros_like(values)
+    for offset, weight in _STENCIL:
+        rebuilt = rebuild([gradient], x, layout.like_x(values + offset * direction))
+        if rebuilt is None:
+            raise audit.not_rebuilt(passes.caller, gradient, x)
+        change += weight * layout.rows(rebuilt[0])
+    return change

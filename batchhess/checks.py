@@ -1,12 +1,17 @@
-"""Checks that run with the graph: are observations coupled?"""
+"""Checks that run with the graph: are observations coupled, are Hessians right?"""
 
 from batchhess.compat import tf
+from batchhess.methods.differences import change_along
 
 # What two runs of the same arithmetic may differ by, relative to their size.
 _ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}
 
 # Powers of two from 2^-30 to 2^30 scale a seed without rounding; float16 has less room.
 _EXPONENTS = {"float16": 7}
+
+# Of a finite difference: its step, and what it may differ by, relative to its terms.
+_STEP = {"float32": 5e-3, "float64": 9e-5}
+_DIFFERENCE = {"float32": 3e-2, "float64": 1e-5}
 
 
 def assert_uncoupled(passes, ys, gradient, x, layout, proof):
@@ -53,6 +58,59 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     return tf.debugging.Assert(
         tf.equal(count, 0), [message, count, layout.num_observations]
     )
+
+
+def assert_differences(passes, ys, gradient, blocks, x, layout):
+    """Builds a check that fails the run where H[n] v[n] is not the gradient's change.
+
+    Args:
+      passes: the `Passes`, for errors.
+      ys: list of Tensors.
+      gradient: Tensor, the gradient of `ys`, of the shape of `x`.
+      blocks: Tensor [N, K, K], the Hessians.
+      x: a Tensor, float32 or float64.
+      layout: the `Layout` of `x`.
+
+    Returns:
+      an Operation that fails with InvalidArgumentError and names the worst observation.
+
+    Raises:
+      ValueError: x has 16 bits only.
+      SecondDerivativeError: the model cannot be built again on a moved x.
+    """
+    dtype = blocks.dtype
+    if dtype.name not in _STEP:
+        raise ValueError(
+            "{}: check='always' needs float32 or float64, and '{}' is {}.".format(
+                passes.caller, x.name, dtype.name
+            )
+        )
+    step, rows = _STEP[dtype.name], layout.rows(gradient)
+    v = tf.random_uniform(tf.shape(rows), 0.5, 1.5, dtype)  # [N, K]
+    v *= tf.sign(tf.random_uniform(tf.shape(rows), -1, 1, dtype))
+    change = change_along(step * v, gradient, x, layout, passes) / step
+    product = tf.reduce_sum(blocks * v[:, None, :], axis=2)
+    terms = tf.reduce_sum(tf.abs(blocks * v[:, None, :]), axis=2)
+
+    scale = tf.reduce_max(tf.maximum(terms, tf.abs(change)), axis=1)  # [N]
+    noise = 10 * dtype.as_numpy_dtype(_epsilon(dtype)) / step
+    noise *= tf.reduce_max(tf.abs(rows))
+    excess = tf.reduce_max(tf.abs(product - change), axis=1) - noise
+    excess -= _DIFFERENCE[dtype.name] * scale
+    message = (
+        "{}: the Hessian of {} with respect to {} is not what differences of the "
+        "gradient say: TensorFlow differentiates a part of it wrongly, or observations are "
+        "coupled. batchhess.explain may name the op. The worst observation:"
+    ).format(passes.caller, ys[0].name, x.name)
+    # A NaN is no error here: it stands in the result for all to see.
+    right = tf.logical_not(tf.reduce_any(excess > 0))
+    # With one more, there is a largest where N = 0 too.
+    worst = tf.argmax(tf.concat([excess, [dtype.as_numpy_dtype("-inf")]], 0))
+    return tf.debugging.Assert(right, [message, worst])
+
+
+def _epsilon(dtype):
+    return {"float32": 1.2e-7, "float64": 2.3e-16}[dtype.name]
 
 
 def _powers_of_two(count, exponents):
