@@ -99,8 +99,8 @@ def assert_differences(passes, ys, gradient, blocks, x, layout):
     excess -= _DIFFERENCE[dtype.name] * scale
     message = (
         "{}: the Hessian of {} with respect to {} is not what differences of the "
-        "gradient say: TensorFlow differentiates a part of it wrongly, or observations are "
-        "coupled. batchhess.explain may name the op. The worst observation:"
+        "gradient say: TensorFlow differentiates a part of it wrongly, or observations "
+        "are coupled. batchhess.explain may name the op. The worst observation:"
     ).format(passes.caller, ys[0].name, x.name)
     # A NaN is no error here: it stands in the result for all to see.
     right = tf.logical_not(tf.reduce_any(excess > 0))
