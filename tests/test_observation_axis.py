@@ -93,6 +93,9 @@ LAYOUTS = {
         ** 3
     ),
     "boolean_mask": lambda x: tf.boolean_mask(x, tf.reduce_sum(x, 1) > 0) ** 2,
+    "placeholder_with_default": lambda x: (
+        tf.placeholder_with_default(x, (None, None)) ** 3
+    ),
     "dropout": lambda x: tf.nn.dropout(x, rate=0.5) ** 2,
     "while_v2": lambda x: tf.while_loop(
         lambda i, _: i < 3, lambda i, a: (i + 1, tf.tanh(a) * x), (0, x)

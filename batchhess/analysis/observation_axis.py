@@ -157,11 +157,12 @@ def _rule(*types):
 
 @_rule(
     *"""Abs Acos Acosh Asin Asinh Atan Atan2 Atanh BesselI0e BesselI1e Betainc
-    ClipByValue Cos Cosh Digamma Div DivNoNan Elu Erf Erfc Erfinv Exp Expm1 FloorMod
-    Igamma Igammac Inv LeakyRelu Lgamma Log Log1p Maximum Minimum Mod MulNoNan Ndtri
-    Polygamma Pow Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus Softsign
-    Sqrt Square SquaredDifference Tan Tanh TruncateDiv Xdivy Xlog1py Xlogy
-    Zeta""".split()
+    ClipByValue Cos Cosh Digamma Div DivNoNan Elu EluGrad Erf Erfc Erfinv Exp Expm1
+    FloorMod Igamma Igammac Inv InvGrad LeakyRelu LeakyReluGrad Lgamma Log Log1p Maximum
+    Minimum Mod MulNoNan Ndtri Polygamma Pow Reciprocal ReciprocalGrad Relu Relu6
+    Relu6Grad ReluGrad Rsqrt RsqrtGrad Selu SeluGrad Sigmoid SigmoidGrad Sin Sinh
+    Softplus SoftplusGrad Softsign SoftsignGrad Sqrt SqrtGrad Square SquaredDifference
+    Tan Tanh TanhGrad TruncateDiv Xdivy Xlog1py Xlogy Zeta""".split()
 )
 def _elementwise(op, states):
     """Elements that stand at the same place, after broadcasting, meet each other."""
@@ -217,6 +218,7 @@ def _scaling(op, states):
     "CheckNumericsV2",
     "EnsureShape",
     "Identity",
+    "PlaceholderWithDefault",
     "PreventGradient",
     "Print",
     "PrintV2",
