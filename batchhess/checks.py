@@ -9,6 +9,9 @@ _ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-1
 # Powers of two from 2^-30 to 2^30 scale a seed without rounding; float16 has less room.
 _EXPONENTS = {"float16": 7}
 
+# The precision in which a gradient of this dtype is worked out.
+EPSILON = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1.2e-7, "float64": 2.3e-16}
+
 # Of a finite difference: its step, and what it may differ by, relative to its terms.
 _STEP = {"float32": 5e-3, "float64": 9e-5}
 _DIFFERENCE = {"float32": 3e-2, "float64": 1e-5}
@@ -93,7 +96,7 @@ def assert_differences(passes, ys, gradient, blocks, x, layout):
     terms = tf.reduce_sum(tf.abs(blocks * v[:, None, :]), axis=2)
 
     scale = tf.reduce_max(tf.maximum(terms, tf.abs(change)), axis=1)  # [N]
-    noise = 10 * dtype.as_numpy_dtype(_epsilon(dtype)) / step
+    noise = 10 * dtype.as_numpy_dtype(EPSILON[dtype.name]) / step
     noise *= tf.reduce_max(tf.abs(rows))
     excess = tf.reduce_max(tf.abs(product - change), axis=1) - noise
     excess -= _DIFFERENCE[dtype.name] * scale
@@ -107,10 +110,6 @@ def assert_differences(passes, ys, gradient, blocks, x, layout):
     # With one more, there is a largest where N = 0 too.
     worst = tf.argmax(tf.concat([excess, [dtype.as_numpy_dtype("-inf")]], 0))
     return tf.debugging.Assert(right, [message, worst])
-
-
-def _epsilon(dtype):
-    return {"float32": 1.2e-7, "float64": 2.3e-16}[dtype.name]
 
 
 def _powers_of_two(count, exponents):

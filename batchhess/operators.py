@@ -187,8 +187,8 @@ def _build(
             for x in given.xs:
                 layout = Layout(x, batch_axis)
                 corrected = given.ys if check == "never" else correct(given.ys, x)
-                proven = check == "never" or method == "observations"
-                proof = None if proven else prove(corrected, x, batch_axis)
+                unneeded = check == "never" or method == "observations"
+                proof = None if unneeded else prove(corrected, x, batch_axis)
                 problem = _Problem(
                     corrected, x, layout, proof, passes, method, check, unconnected
                 )

@@ -4,14 +4,10 @@ from typing import Any, Optional
 
 import numpy as np
 
+from batchhess.checks import EPSILON
 from batchhess.compat import Variable, tf
+from batchhess.methods.differences import STENCIL
 from batchhess.operators import derivatives
-
-# Fourth-order central differences: offsets in steps, and their weights.
-_STENCIL = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
-
-# The precision in which a gradient of this dtype is worked out.
-_EPSILON = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1.2e-7, "float64": 2.3e-16}
 
 
 class HessianError(float):
@@ -66,7 +62,8 @@ def compute_hessian_error(
       RuntimeError: as `hessians`, or `session` has already run control flow v2 that the
         Hessian needs more of.
     """
-    for x in xs if isinstance(xs, (list, tuple)) else [xs]:
+    tensors = xs if isinstance(xs, (list, tuple)) else [xs]
+    for x in tensors:
         if isinstance(x, Variable):
             raise TypeError(
                 "compute_hessian_error: '{}' is a Variable, which cannot be fed. Pass "
@@ -77,16 +74,15 @@ def compute_hessian_error(
     )
     random = np.random.RandomState(seed)
     worst = HessianError(0.0, "", 0)
-    tensors = xs if isinstance(xs, (list, tuple)) else [xs]
     for x, gradient, hessian in zip(tensors, built.gradients, built.hessians):
         value, slope, blocks = _run(session, [x, gradient, hessian], feed_dict)
         direction = random.uniform(0.5, 1.5, value.shape)
         direction *= random.choice([-1, 1], value.shape)
-        epsilon = _EPSILON[x.dtype.base_dtype.name]
+        epsilon = EPSILON[x.dtype.base_dtype.name]
         step = epsilon**0.2 / 8
 
         change = np.zeros(value.shape)
-        for offset, weight in _STENCIL.items():
+        for offset, weight in STENCIL:
             moved = (value.astype(float) + offset * step * direction).astype(
                 value.dtype
             )
@@ -113,7 +109,6 @@ def compute_hessian_error(
 
 def _with(feed_dict, x, value):
     """`feed_dict` with `value` for `x`, which it may know by name."""
-    # Tensors of 2.x cannot be keys of a dict that compares them.
     fed = {key: v for key, v in feed_dict.items() if key is not x and key != x.name}
     fed[x] = value
     return fed

@@ -112,8 +112,10 @@ def check_values(caller, ys, gradient, x):
     Those are v1 while loops, which cannot be built again, and means that are stopped,
     which would stay where they are. Arguments and errors as for `check`.
     """
-    stopped = [(f, op) for f, op in find(ys, gradient, x) if f.holds is is_moments]
-    _refuse(caller, _loops(ys, gradient, x) + stopped, x)
+    found = find(ys, gradient, x)
+    _refuse(
+        caller, [(f, op) for f, op in found if f is _LOOP or f.holds is is_moments], x
+    )
 
 
 def not_rebuilt(caller, gradient, x):

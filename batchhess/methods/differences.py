@@ -5,7 +5,7 @@ from batchhess.compat import tf
 from batchhess.rebuild import rebuild
 
 # Fourth-order central differences: offsets in steps, and their weights.
-_STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
+STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 
 # The step that makes rounding and truncation errors alike: epsilon ** (1 / 5).
 _STEPS = {"float32": 4e-2, "float64": 7e-4}
@@ -68,7 +68,7 @@ def change_along(direction, gradient, x, layout, passes):
     """
     values = layout.rows(tf.convert_to_tensor(x))
     change = tf.zeros_like(values)
-    for offset, weight in _STENCIL:
+    for offset, weight in STENCIL:
         rebuilt = rebuild([gradient], x, layout.like_x(values + offset * direction))
         if rebuilt is None:
             raise audit.not_rebuilt(passes.caller, gradient, x)
