@@ -144,6 +144,34 @@ def differentiable_control_flow():
         tf.disable_control_flow_v2()
 
 
+@tf.RegisterGradient("BatchhessWriteRow")
+def _write_row_gradient(op, grad):
+    """Of `write_row`, where each row is written once: what is overwritten is unread."""
+    return grad, None, tf.gather(grad, op.inputs[1])
+
+
+def empty_rows(count, size, dtype):
+    """A Tensor [count, size] of whatever the memory holds, to be filled by `write_row`.
+
+    `Empty` is never folded into a constant, which `write_row` would then change.
+    """
+    return _tensorflow.raw_ops.Empty(shape=tf.stack([count, size]), dtype=dtype)
+
+
+def write_row(rows, index, row):
+    """`rows` with `row` at `index`, in the same memory; each index only once.
+
+    TensorArray.stack and tf.concat hold the result twice, and tensor_scatter_nd_update
+    copies all rows each time in 2.x. The gradient, which TensorFlow has not registered
+    for this op, goes under a name of our own, so that other graphs keep theirs.
+    """
+    override = {"InplaceUpdate": "BatchhessWriteRow"}
+    with tf.get_default_graph().gradient_override_map(override):
+        return _tensorflow.raw_ops.InplaceUpdate(
+            x=rows, i=tf.reshape(index, [1]), v=tf.reshape(row, [1, -1])
+        )
+
+
 def batch_jacobian(output, x):
     """TensorFlow's own per-observation Jacobian by pfor, to compare with.
 

@@ -10,6 +10,7 @@ class Layout:
     """The observation axis of `x` and the shapes around it.
 
     Attributes:
+      axis: int, the observation axis, from 0.
       size: K, the coordinates of an observation: an int where the graph knows it,
         else a scalar int32 Tensor.
       num_observations: N: likewise.
@@ -17,11 +18,11 @@ class Layout:
 
     def __init__(self, x, batch_axis):
         rank = x.shape.ndims
-        self._axis = batch_axis % rank
+        self.axis = batch_axis % rank
         # [N, *E] from x's own order of axes.
-        self._order = [self._axis] + [a for a in range(rank) if a != self._axis]
+        self._order = [self.axis] + [a for a in range(rank) if a != self.axis]
         shape = dimensions(x)
-        self.num_observations = shape[self._axis]
+        self.num_observations = shape[self.axis]
         self._event = [shape[a] for a in self._order[1:]]
         self.size = product(self._event)
         self._static = [_static(d) for d in [self.num_observations] + self._event]

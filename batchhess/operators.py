@@ -7,13 +7,16 @@ from typing import Any, List, Optional
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.observation_axis import MIXED, prove
+from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.region import depends
 from batchhess.checks import assert_differences, assert_uncoupled
 from batchhess.compat import tf
 from batchhess.corrections import correct
 from batchhess.layout import Layout, dimensions, product
 from batchhess.methods import METHODS
+from batchhess.methods.blocks import at_frontier, block_size, in_blocks
 from batchhess.passes import Passes
+from batchhess.problem import Problem
 
 Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
 
@@ -177,7 +180,7 @@ def _build(
     caller = passes.caller
     given = arguments.check(caller, ys, xs, batch_axis, per_output)
     unconnected = arguments.check_unconnected(caller, unconnected_gradients)
-    arguments.check_choice(caller, "method", method, list(METHODS))
+    arguments.check_choice(caller, "method", method, ["auto"] + list(METHODS))
     arguments.check_choice(caller, "check", check, ["auto", "always", "never"])
     differentiate = _each_output if per_output else _sum_of_outputs
 
@@ -187,12 +190,17 @@ def _build(
             for x in given.xs:
                 layout = Layout(x, batch_axis)
                 corrected = given.ys if check == "never" else correct(given.ys, x)
-                unneeded = check == "never" or method == "observations"
-                proof = None if unneeded else prove(corrected, x, batch_axis)
-                problem = _Problem(
-                    corrected, x, layout, proof, passes, method, check, unconnected
+                request = _Request(
+                    corrected,
+                    x,
+                    layout,
+                    prove(corrected, x, batch_axis),
+                    passes,
+                    method,
+                    check,
+                    unconnected,
                 )
-                gradient, hessian = differentiate(problem)
+                gradient, hessian = differentiate(request)
                 checks = []
                 if depends(given.ys, x):
                     checks = arguments.assert_same_observations(
@@ -206,52 +214,57 @@ def _build(
     return Derivatives(ys, gradients, results)
 
 
-# One x, and how to differentiate ys by it. `proof` is None where none is needed.
-_Problem = collections.namedtuple(
-    "_Problem", "ys x layout proof passes method check unconnected"
+# One x, and how to differentiate ys by it.
+_Request = collections.namedtuple(
+    "_Request", "ys x layout proof passes method check unconnected"
 )
 
 
-def _sum_of_outputs(problem):
+def _sum_of_outputs(request):
     """Answers the gradient, of x's shape, and the Hessians [N, *E, *E] of sum(ys)."""
-    gradient = _gradient(problem, problem.ys)
-    return gradient, problem.layout.events(_hessian(problem, gradient), times=2)
+    gradient = _gradient(request, request.ys)
+    blocks = _hessian(request, request.ys, None, gradient)
+    return gradient, request.layout.events(blocks, times=2)
 
 
-def _each_output(problem):
+def _each_output(request):
     """Answers gradients [N, M, *E] and Hessians [N, M, *E, *E] of each of M outputs."""
-    layout, stack = problem.layout, problem.passes.stack
-    outer = dimensions(problem.ys[0])[1:]
+    layout, stack = request.layout, request.passes.stack
+    outer = dimensions(request.ys[0])[1:]
     count = product(outer)
     shape = tf.stack([layout.num_observations, count])
-    y = tf.reshape(problem.ys[0], shape)  # [N, M]
+    y = tf.reshape(request.ys[0], shape)  # [N, M]
+
+    def seed(m):
+        return tf.zeros_like(y) + tf.cast(tf.equal(tf.range(count), m), y.dtype)
 
     def gradient(m):
-        e_m = tf.cast(tf.equal(tf.range(count), m), y.dtype)  # [M]
-        return _gradient(problem, [y], [tf.zeros_like(y) + e_m])
+        return _gradient(request, [y], [seed(m)])
 
-    dtype = problem.x.dtype.base_dtype
+    dtype = request.x.dtype.base_dtype
     gradients = stack(lambda m: layout.rows(gradient(m)), count, dtype)  # [M, N, K]
-    blocks = stack(lambda m: _hessian(problem, gradient(m)), count, dtype)
+    blocks = stack(
+        lambda m: _hessian(request, [y], [seed(m)], gradient(m)), count, dtype
+    )
     return (
         layout.events(tf.transpose(gradients, [1, 0, 2]), times=1, outer=outer),
         layout.events(tf.transpose(blocks, [1, 0, 2, 3]), times=2, outer=outer),
     )
 
 
-def _gradient(problem, ys, seeds=None):
+def _gradient(request, ys, seeds=None):
     """The gradient of `ys`, of the shape of x; zeros or an error if unconnected."""
-    x, passes = problem.x, problem.passes
+    x, passes = request.x, request.passes
     gradient = passes.gradient(ys, x, seeds)
     if gradient is not None:
-        if problem.method == "differences":
+        if request.method == "differences":
             audit.check_values(passes.caller, ys, gradient, x)
-        elif problem.check != "never":
+        elif request.check != "never":
             audit.check(passes.caller, ys, gradient, x)
         return gradient
     if depends(ys, x):
         raise audit.lost(passes.caller, "gradient", ys, x)
-    if problem.unconnected == tf.UnconnectedGradients.ZERO:
+    if request.unconnected == tf.UnconnectedGradients.ZERO:
         return tf.zeros_like(x)
     raise ValueError(
         "{}: '{}' does not depend on '{}'. Pass "
@@ -261,28 +274,58 @@ def _gradient(problem, ys, seeds=None):
     )
 
 
-def _hessian(problem, gradient):
+def _hessian(request, ys, seeds, gradient):
     """The Hessian blocks [N, K, K] of one gradient, with the checks that they need."""
-    ys, x, layout, proof, passes = problem[:5]
+    x, layout, proof, passes, method, check = request[1:7]
     if not depends([gradient], x):  # ys are linear in x.
         shape = tf.stack([layout.num_observations, layout.size, layout.size])
         return tf.zeros(shape, gradient.dtype)
-    mixed = proof is not None and proof.kind == MIXED
-    if mixed and problem.method == "differences":
+    mixed = proof.kind == MIXED
+    if mixed and check != "never" and method == "differences":
         raise ValueError(
             "{}: method='differences' moves all observations at once, and '{}' ({}) is "
             "not proven to keep them apart: it {}. Pass check='never' if it "
             "does.".format(passes.caller, proof.op.name, proof.op.type, proof.reason)
         )
-    blocks = METHODS[problem.method](gradient, x, layout, passes)
+    problem = Problem(ys, seeds, gradient, x, layout, None)
+    method, problem = _choose(request, problem)
+    if problem.partition is None:
+        blocks = METHODS[method](problem, passes)
+    else:
+        blocks = in_blocks(METHODS[method], problem, passes, block_size(problem))
     checks = []
-    if problem.check != "never" and problem.method != "differences":
+    if check != "never" and method != "differences":
         checks += audit.guards(passes.caller, ys, x)
-    if mixed:
+    if mixed and check != "never" and method == "columns":
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, proof))
-    if problem.check == "always":
+    if check == "always":
         checks.append(assert_differences(passes, ys, gradient, blocks, x, layout))
     return _after(checks, blocks)
+
+
+def _choose(request, problem):
+    """The method to take, and `problem` with what that method needs."""
+    method, x, caller = request.method, request.x, request.passes.caller
+    if method not in ("auto", "symmetric"):
+        return method, problem
+    why, op = request.proof.reason, request.proof.op
+    if request.proof.kind != MIXED:
+        try:
+            parts = partition(problem.ys, x, request.layout.axis)
+            return "symmetric", at_frontier(problem, parts, request.passes)
+        except NoPartitionError as error:
+            why, op = error.reason, error.op
+    if method == "auto":
+        return "columns", problem
+    raise ValueError(
+        "{}: method='symmetric' cannot follow the observations of '{}': {} {}. Pass "
+        "method='columns'.".format(
+            caller,
+            x.name,
+            "it" if op is None else "'{}' ({})".format(op.name, op.type),
+            why,
+        )
+    )
 
 
 def _after(checks, tensor):

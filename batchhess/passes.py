@@ -24,28 +24,36 @@ class Passes(
     `caller` is the public function that they serve, named in errors.
     """
 
-    def gradient(self, ys, x, seeds=None):
-        """The gradient of `ys` with respect to `x`, of the shape of `x`, or None.
+    def gradients(self, ys, xs, seeds=None, stop=None):
+        """tf.gradients with these options: for each of `xs` a Tensor, or None.
 
         Args:
           ys: list of Tensors.
-          x: a Tensor or Variable.
+          xs: list of Tensors or Variables.
           seeds: list of Tensors of the shapes of `ys`; ones if None.
+          stop: list of Tensors to take for constants, `xs` among them or not.
         """
-        (gradient,) = tf.gradients(
+        if not ys or not xs:
+            return [None] * len(xs)
+        gradients = tf.gradients(
             ys,
-            [x],
+            xs,
             grad_ys=seeds,
+            stop_gradients=stop,
             colocate_gradients_with_ops=self.colocate_gradients_with_ops,
             gate_gradients=self.gate_gradients,
             aggregation_method=self.aggregation_method,
         )
-        if gradient is None:
-            return None
-        # A gather from x makes the gradient an IndexedSlices.
-        gradient = tf.convert_to_tensor(gradient)
-        gradient.set_shape(x.shape)
-        return gradient
+        for i, x in enumerate(xs):
+            if gradients[i] is not None:
+                # A gather from x makes the gradient an IndexedSlices.
+                gradients[i] = tf.convert_to_tensor(gradients[i])
+                gradients[i].set_shape(x.shape)
+        return gradients
+
+    def gradient(self, ys, x, seeds=None):
+        """The gradient of `ys` with respect to `x`, as `gradients`."""
+        return self.gradients(ys, [x], seeds)[0]
 
     def second(self, rows, x, seed):
         """One reverse pass through the gradient: d(sum(seed * rows)) / dx.

@@ -1,7 +1,15 @@
-"""Copies the region below one tensor onto another tensor in its place."""
+"""Copies parts of the graph onto other inputs."""
 
-from batchhess.analysis.region import region
-from batchhess.compat import control_flow_context, in_v1_while_loop, tf
+from batchhess.analysis.alignment import SHAPE, alignment
+from batchhess.analysis.observation_axis import FREE
+from batchhess.analysis.region import region, tensor_key
+from batchhess.analysis.sizes import shape_of
+from batchhess.compat import (
+    control_flow_context,
+    in_v1_while_loop,
+    static_value,
+    tf,
+)
 
 
 def rebuild(ys, old, new):
@@ -26,29 +34,100 @@ def rebuild(ys, old, new):
         return None
     if not ops:
         return [new if y is old else y for y in ys]
+    replaced = {
+        (op, place): new
+        for op in ops
+        for place, tensor in enumerate(op.inputs)
+        if tensor is old
+    }
+    if not replaced:
+        return None  # What reads `old` reads it by another name.
     inside = set(ops)
-    definition, outside = tf.GraphDef(), {}
+    copies = iter(copy(ops, replaced, [y for y in ys if y.op in inside]))
+    return [next(copies) if y.op in inside else new if y is old else y for y in ys]
+
+
+def copy(ops, replaced, wanted):
+    """Builds `ops` again in the default graph.
+
+    Args:
+      ops: list of Operations of one graph, which is the default graph or around it.
+      replaced: dict from (Operation, place of the input) to the Tensor to read there.
+        Other inputs are read from the copies, else from where the originals read.
+      wanted: list of Tensors that `ops` compute.
+
+    Returns:
+      list of Tensors, the copies of `wanted`.
+    """
+    graph, inside, outside = ops[0].graph, set(ops), {}
+    definition = tf.GraphDef()
     definition.versions.CopyFrom(graph.as_graph_def().versions)
     for op in ops:
         node = definition.node.add()
         node.CopyFrom(op.node_def)
         node.attr.pop("_class", None)  # Colocation with the op that it replaces.
         del node.input[len(op.inputs) :]  # Control inputs.
-        for tensor in op.inputs:
-            if tensor is old:
-                outside[tensor.name] = new
-            elif tensor.op not in inside and tensor.name not in outside:
-                # A function's graph captures what it reads; import_graph_def does not.
-                here = tensor.graph is tf.get_default_graph()
-                outside[tensor.name] = tensor if here else tf.identity(tensor)
-    if not any(tensor is new for tensor in outside.values()):
-        return None  # What reads `old` reads it by another name.
-    copied = [y for y in ys if y.op in inside]
-    answers = tf.import_graph_def(
+        for place, tensor in enumerate(op.inputs):
+            if (op, place) in replaced:
+                source = replaced[op, place]
+            elif tensor.op in inside:
+                continue
+            else:
+                source = _here(tensor)
+            node.input[place] = "outside_{}".format(len(outside))
+            outside[node.input[place] + ":0"] = source
+    return tf.import_graph_def(
         definition,
         input_map=outside,
-        return_elements=[y.name for y in copied],
+        return_elements=[tensor.name for tensor in wanted],
         name="rebuilt",
     )
-    by_name = {y.name: answer for y, answer in zip(copied, answers)}
-    return [by_name.get(y.name, new if y is old else y) for y in ys]
+
+
+def _here(tensor):
+    """`tensor`, which may be of a graph around the default graph, to be read here."""
+    if tensor.graph is tf.get_default_graph():
+        return tensor
+    value = static_value(tensor) if tensor.dtype.is_integer else None
+    if value is not None and value.size < 1000:
+        return tf.constant(value, tensor.dtype)  # XLA needs to know axes and shapes.
+    # A function's graph captures what it reads; import_graph_def does not.
+    return tf.identity(tensor)
+
+
+def on_observations(ops, state_of, values, pick, count):
+    """What `copy` must replace for `ops` to act on other observations.
+
+    Args:
+      ops: list of Operations before the frontier of a `Partition`.
+      state_of: function from a Tensor to its `State`.
+      values: dict from the key of a Tensor to the Tensor to read in its place.
+      pick: function from a Tensor that does not depend on x, and its observation axis,
+        to that Tensor with the other observations.
+      count: int or scalar int32 Tensor, the number of the other observations.
+
+    Returns:
+      dict as `copy` takes it.
+    """
+    replaced = {}
+    for op in ops:
+        for place, axis in enumerate(alignment(op, state_of)):
+            tensor = op.inputs[place]
+            if tensor_key(tensor) in values:
+                replaced[op, place] = values[tensor_key(tensor)]
+            elif axis is SHAPE:
+                replaced[op, place] = shape_with(
+                    op.outputs[0], state_of(op.outputs[0]).axis, count, tensor.dtype
+                )
+            elif axis is not None and state_of(tensor).kind == FREE:
+                replaced[op, place] = pick(tensor, axis)
+    return replaced
+
+
+def shape_with(tensor, axis, count, dtype=tf.int32):
+    """The static shape of `tensor`, with `count` along `axis`."""
+    shape = shape_of(tensor)
+    shape = shape[:axis] + [count] + shape[axis + 1 :]
+    if all(isinstance(size, int) for size in shape):
+        return tf.constant(shape, dtype)
+    return tf.cast(tf.stack(shape), dtype)

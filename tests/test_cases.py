@@ -1,5 +1,7 @@
 """The closed forms of tests/cases.py, by every method."""
 
+import math
+
 import numpy as np
 import pytest
 from cases import CASES
@@ -38,3 +40,12 @@ def test_observations_equal_the_closed_form(case):
 def test_auto_equals_the_closed_form(case):
     result = hessian(case)
     np.testing.assert_allclose(result, case.expected, rtol=1e-9, atol=case.tolerance)
+
+
+@by_name
+def test_symmetric_equals_the_closed_form(case, control_flow):
+    result = hessian(case, method="symmetric")
+    np.testing.assert_allclose(result, case.expected, rtol=1e-9, atol=case.tolerance)
+    count, size = len(result), int(round(math.sqrt(result[0].size)))
+    blocks = result.reshape(count, size, size)
+    np.testing.assert_array_equal(blocks, blocks.swapaxes(1, 2))

@@ -30,14 +30,17 @@ SUM = "sum"
 # Nothing is proven: `reason` says where and why.
 MIXED = "mixed"
 
+# `rows` where index n is observation n itself.
+OWN = "x"
+
 State = collections.namedtuple("State", ["kind", "axis", "rows", "op", "reason"])
 _FREE = State(FREE, None, None, None, None)
 _LOOSE = State(LOOSE, None, None, None, None)
 _SUM = State(SUM, None, None, None, None)
 
 
-class _NotProvenError(Exception):
-    """Raised by a rule: its message says why the op mixes observations."""
+class NotProvenError(Exception):
+    """What was asked of an op cannot be read from the graph: the message says why."""
 
 
 def prove(ys, x, batch_axis):
@@ -52,14 +55,18 @@ def prove(ys, x, batch_axis):
       the `State` of the first y that is not proven, of kind `MIXED`; else that of the
       first y.
     """
-    source = source_tensor(x)
-    start = State(ROWS, batch_axis % x.shape.ndims, "x", None, None)
-    walk = _Walk({tensor_key(source): start})
+    walk = walk_from(x, batch_axis)
     states = [walk.state(y) for y in ys]
     return next((state for state in states if state.kind == MIXED), states[0])
 
 
-class _Walk:
+def walk_from(x, batch_axis):
+    """The `Walk` that starts from the observations of `x`, whose `rows` are `OWN`."""
+    start = State(ROWS, batch_axis % x.shape.ndims, OWN, None, None)
+    return Walk({tensor_key(source_tensor(x)): start})
+
+
+class Walk:
     """States of tensors, found by walking back to tensors whose state is known."""
 
     def __init__(self, known):
@@ -121,7 +128,7 @@ def _after(op, states, state_of):
         rule = _RULES[op.type]
         needs_sizes = op.type in ("Reshape", "GatherNd")
         result = rule(op, states, state_of) if needs_sizes else rule(op, states)
-    except _NotProvenError as why:
+    except NotProvenError as why:
         return [_mixed(op, str(why))] * count
     results = result if isinstance(result, list) else [result] * count
     return [_labelled(state, (op, i)) for i, state in enumerate(results)]
@@ -155,24 +162,33 @@ def _rule(*types):
     return enter
 
 
-@_rule(
-    *"""Abs Acos Acosh Asin Asinh Atan Atan2 Atanh BesselI0e BesselI1e Betainc
+_NONLINEAR_ELEMENTWISE = """
+    Abs Acos Acosh Asin Asinh Atan Atan2 Atanh BesselI0e BesselI1e Betainc
     ClipByValue Cos Cosh Digamma Div DivNoNan Elu EluGrad Erf Erfc Erfinv Exp Expm1
-    FloorMod Igamma Igammac Inv InvGrad LeakyRelu LeakyReluGrad Lgamma Log Log1p Maximum
-    Minimum Mod MulNoNan Ndtri Polygamma Pow Reciprocal ReciprocalGrad Relu Relu6
-    Relu6Grad ReluGrad Rsqrt RsqrtGrad Selu SeluGrad Sigmoid SigmoidGrad Sin Sinh
-    Softplus SoftplusGrad Softsign SoftsignGrad Sqrt SqrtGrad Square SquaredDifference
-    Tan Tanh TanhGrad TruncateDiv Xdivy Xlog1py Xlogy Zeta""".split()
-)
+    FloorMod Igamma Igammac Inv InvGrad LeakyRelu LeakyReluGrad Lgamma Log Log1p
+    Maximum Minimum Mod MulNoNan Ndtri Polygamma Pow Reciprocal ReciprocalGrad Relu
+    Relu6 Relu6Grad ReluGrad Rsqrt RsqrtGrad Selu SeluGrad Sigmoid SigmoidGrad Sin
+    Sinh Softplus SoftplusGrad Softsign SoftsignGrad Sqrt SqrtGrad Square
+    SquaredDifference Tan Tanh TanhGrad TruncateDiv Xdivy Xlog1py Xlogy Zeta
+""".split()
+
+_SUMS = ["Add", "AddV2", "AddN", "Sub", "BiasAdd", "Select", "SelectV2"]
+_MULTIPLES = ["Mul", "RealDiv", "Neg", "Cast"]
+
+# Ops whose output at one place depends on the inputs at that place, after broadcasting.
+ELEMENTWISE = frozenset(_NONLINEAR_ELEMENTWISE + _SUMS + _MULTIPLES)
+
+
+@_rule(*_NONLINEAR_ELEMENTWISE)
 def _elementwise(op, states):
     """Elements that stand at the same place, after broadcasting, meet each other."""
     inputs = [(t, s) for t, s in zip(op.inputs, states) if s.kind != FREE]
     kinds = {s.kind for _, s in inputs}
     if SUM in kinds:
-        raise _NotProvenError("is not linear, and acts on a sum over observations")
+        raise NotProvenError("is not linear, and acts on a sum over observations")
     if LOOSE in kinds:
         if len({s.rows for _, s in inputs} | kinds) > 2:
-            raise _NotProvenError(
+            raise NotProvenError(
                 "combines elements whose observations are not followed"
             )
         return inputs[0][1]
@@ -183,13 +199,13 @@ def _aligned(op, inputs, rank):
     """The state of an op whose inputs broadcast against each other to `rank` axes."""
     from_right = {_rank(t) - s.axis for t, s in inputs}
     if len(from_right) > 1 or len({s.rows for _, s in inputs}) > 1:
-        raise _NotProvenError("broadcasts observations against other observations")
+        raise NotProvenError("broadcasts observations against other observations")
     if rank is None:
-        raise _NotProvenError("has an output of unknown rank")
+        raise NotProvenError("has an output of unknown rank")
     return _rows(rank - from_right.pop(), inputs[0][1].rows)
 
 
-@_rule("Add", "AddV2", "AddN", "Sub", "BiasAdd", "Select", "SelectV2", "Merge")
+@_rule(*_SUMS + ["Merge"])
 def _linear(op, states):
     """Sums of separable sums are separable. Where x picks a branch, by steps only."""
     inputs = [(t, s) for t, s in zip(op.inputs, states) if s.kind != FREE]
@@ -197,14 +213,14 @@ def _linear(op, states):
         state = _SUM
     elif op.type == "BiasAdd":
         if states[1].kind != FREE:
-            raise _NotProvenError("adds a bias that depends on x")
+            raise NotProvenError("adds a bias that depends on x")
         state = states[0]
     else:
         state = _elementwise(op, states)
     return [state, _FREE] if op.type == "Merge" else state
 
 
-@_rule("Mul", "RealDiv", "Neg", "Cast", "ZerosLike")
+@_rule(*_MULTIPLES + ["ZerosLike"])
 def _scaling(op, states):
     if states[0].kind == SUM and all(s.kind == FREE for s in states[1:]):
         return _SUM
@@ -243,7 +259,7 @@ def _copying(op, states):
     if any(s.kind == SUM for s in states):
         others = [s for s in states if s.kind not in (SUM, FREE)]
         if others:
-            raise _NotProvenError(
+            raise NotProvenError(
                 "joins a sum over observations with single observations"
             )
         return _SUM
@@ -263,7 +279,7 @@ def _reduction(op, states):
     state = _need_rows(states[0])
     kept = _without_reduced(op, state)
     if kept is None:
-        raise _NotProvenError("reduces over the observation axis, and is not linear")
+        raise NotProvenError("reduces over the observation axis, and is not linear")
     return kept
 
 
@@ -309,45 +325,54 @@ def _matmul(op, states):
     if len(roles) == 2:
         same = all(s.kind == ROWS for s in alive) and alive[0].rows == alive[1].rows
         if not same or roles[0] != roles[1]:
-            raise _NotProvenError("multiplies observations with other observations")
+            raise NotProvenError("multiplies observations with other observations")
     role, rank = roles[0], op.outputs[0].shape.ndims
     if role in ("contracted", SUM):
         return _SUM
     if rank is None:
-        raise _NotProvenError("has an output of unknown rank")
+        raise NotProvenError("has an output of unknown rank")
     place = {"row": 2, "column": 1}.get(role, role)
     return _rows(rank - place, alive[0].rows)
 
 
 @_rule("Einsum")
 def _einsum(op, states):
-    equation = op.get_attr("equation")
-    equation = equation.decode() if isinstance(equation, bytes) else equation
-    terms, output = equation.replace(" ", "").split("->")
+    terms, output = einsum_labels(op)
     letters, rows = set(), set()
-    for term, tensor, state in zip(terms.split(","), op.inputs, states):
+    for labels, state in zip(terms, states):
         if state.kind == FREE:
             continue
         if state.kind != ROWS:
             if sum(s.kind != FREE for s in states) > 1:
-                raise _NotProvenError("multiplies observations with other observations")
+                raise NotProvenError("multiplies observations with other observations")
             return _SUM
-        labels = _expand(term, _rank(tensor))
         letters.add(labels[state.axis])
         rows.add(state.rows)
         if labels.count(labels[state.axis]) > 1:
-            raise _NotProvenError("takes a diagonal over the observation axis")
+            raise NotProvenError("takes a diagonal over the observation axis")
     if len(letters) > 1 or len(rows) > 1:
-        raise _NotProvenError("multiplies observations with other observations")
-    labels = _expand(output, op.outputs[0].shape.ndims)
+        raise NotProvenError("multiplies observations with other observations")
     letter = letters.pop()
-    return _rows(labels.index(letter), rows.pop()) if letter in labels else _SUM
+    return _rows(output.index(letter), rows.pop()) if letter in output else _SUM
+
+
+def einsum_labels(op):
+    """The labels of each axis of each input of an Einsum, and those of its output.
+
+    Those that an ellipsis stands for are numbers, counted from the right.
+    """
+    equation = op.get_attr("equation")
+    equation = equation.decode() if isinstance(equation, bytes) else equation
+    terms, output = equation.replace(" ", "").split("->")
+    return [
+        _expand(term, _rank(tensor))
+        for term, tensor in zip(terms.split(","), op.inputs)
+    ], _expand(output, op.outputs[0].shape.ndims)
 
 
 def _expand(term, rank):
-    """The labels of each axis, the ellipsis counted from the right."""
     if rank is None:
-        raise _NotProvenError("has a tensor of unknown rank")
+        raise NotProvenError("has a tensor of unknown rank")
     if "..." not in term:
         return list(term)
     before, after = term.split("...")
@@ -527,7 +552,7 @@ def _strided_slice(op, states):
 @_rule("Pad", "PadV2", "MirrorPad")
 def _pad(op, states):
     if len(states) > 2 and states[2].kind != FREE:
-        raise _NotProvenError("pads with a value that depends on x")
+        raise NotProvenError("pads with a value that depends on x")
     widths = static_value(op.inputs[1])
     if states[0].kind != ROWS or widths is None or widths[states[0].axis].any():
         return _copying(op, states)
@@ -606,7 +631,7 @@ def _along_last(op, states):
         return _SUM
     _need_rows(state)
     if axis is None or state.axis == axis:
-        raise _NotProvenError("works along the observation axis")
+        raise NotProvenError("works along the observation axis")
     return state
 
 
@@ -615,9 +640,9 @@ def _cross_entropy(op, states):
     inputs = [(t, s) for t, s in zip(op.inputs, states) if s.kind != FREE]
     for _, state in inputs:
         if _need_rows(state).axis != 0:
-            raise _NotProvenError("takes the softmax along the observation axis")
+            raise NotProvenError("takes the softmax along the observation axis")
     if len({s.rows for _, s in inputs}) > 1:
-        raise _NotProvenError("meets labels of other observations")
+        raise NotProvenError("meets labels of other observations")
     return inputs[0][1]
 
 
@@ -631,18 +656,18 @@ def _image(op, states):
     place = 2 if op.type == "Conv2DBackpropInput" else 0
     state = states[place]
     if any(s.kind != FREE for i, s in enumerate(states) if i != place):
-        raise _NotProvenError("has a filter that depends on x")
+        raise NotProvenError("has a filter that depends on x")
     if _need_rows(state).axis != 0:
-        raise _NotProvenError("mixes along the observation axis")
+        raise NotProvenError("mixes along the observation axis")
     return state
 
 
 @_rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 def _batch_norm(op, states):
     if op.get_attr("is_training"):
-        raise _NotProvenError("normalizes by statistics of the batch")
+        raise NotProvenError("normalizes by statistics of the batch")
     if any(s.kind != FREE for s in states[1:]):
-        raise _NotProvenError("has parameters that depend on x")
+        raise NotProvenError("has parameters that depend on x")
     return [_need_each(states[0])] + [_FREE] * (len(op.outputs) - 1)
 
 
@@ -657,11 +682,11 @@ def _matrices(op, states):
     inputs = [(t, s) for t, s in zip(op.inputs, states) if s.kind != FREE]
     axes = {(_need_rows(s).axis, s.rows) for _, s in inputs}
     if len(axes) > 1 or any(_rank(t) - s.axis <= 1 for t, s in inputs):
-        raise _NotProvenError("mixes along the observation axis")
+        raise NotProvenError("mixes along the observation axis")
     if states[0].kind != FREE and _rank(op.inputs[0]) - states[0].axis <= 2:
-        raise _NotProvenError("mixes along the observation axis")
+        raise NotProvenError("mixes along the observation axis")
     if states[0].kind == FREE:
-        raise _NotProvenError("sets observations into a matrix")
+        raise NotProvenError("sets observations into a matrix")
     return inputs[0][1]
 
 
@@ -669,7 +694,7 @@ def _matrices(op, states):
 def _ctc_loss(op, states):
     """Inputs [time, N, classes]; outputs the losses [N], and the gradient as inputs."""
     if _need_rows(states[0]).axis != 1 or any(s.kind != FREE for s in states[1:]):
-        raise _NotProvenError("mixes along the observation axis")
+        raise NotProvenError("mixes along the observation axis")
     return [_rows(0, states[0].rows), states[0]]
 
 
@@ -694,7 +719,7 @@ def _solve(op, states):
     inputs = [(t, s) for t, s in zip(op.inputs, states) if s.kind != FREE]
     for tensor, state in inputs:
         if _rank(tensor) - _need_rows(state).axis <= 2:
-            raise _NotProvenError("solves across the observation axis")
+            raise NotProvenError("solves across the observation axis")
     return _aligned(op, inputs, op.outputs[0].shape.ndims)
 
 
@@ -716,12 +741,12 @@ def _while(op, states):
         joined = [_joined(op, pair) for pair in zip(states, after)]
         for state in joined:
             if state.kind == MIXED:
-                raise _NotProvenError(state.reason)
+                raise NotProvenError(state.reason)
         joined = [_labelled(state, (op, i)) for i, state in enumerate(joined)]
         if joined == list(states):
             return joined
         states = joined
-    raise _NotProvenError("carries values whose observations change from step to step")
+    raise NotProvenError("carries values whose observations change from step to step")
 
 
 def _joined(op, states):
@@ -741,34 +766,34 @@ def _body(op, attribute, states):
     """The states of what the function `attribute` of `op` returns."""
     graph = function_graph(op, attribute)
     if graph is None:
-        raise _NotProvenError("has a body that cannot be read")
+        raise NotProvenError("has a body that cannot be read")
     known = {tensor_key(t): s for t, s in zip(graph.inputs, states)}
-    walk = _Walk(known)
+    walk = Walk(known)
     return [walk.state(t) for t in graph.outputs]
 
 
 def _need_rows(state):
     if state.kind != ROWS:
-        raise _NotProvenError("acts on values whose observations are not followed")
+        raise NotProvenError("acts on values whose observations are not followed")
     return state
 
 
 def _need_each(state):
     if state.kind == SUM:
-        raise _NotProvenError("is not linear, and acts on a sum over observations")
+        raise NotProvenError("is not linear, and acts on a sum over observations")
     return state
 
 
 def _rank(tensor):
     if tensor.shape.ndims is None:
-        raise _NotProvenError("has a tensor of unknown rank")
+        raise NotProvenError("has a tensor of unknown rank")
     return tensor.shape.ndims
 
 
 def _static(op, place, otherwise):
     value = static_value(op.inputs[place])
     if value is None:
-        raise _NotProvenError(otherwise)
+        raise NotProvenError(otherwise)
     return value
 
 

@@ -12,19 +12,20 @@ _PIECEWISE_CONSTANT = frozenset(
 _STOPPED = frozenset(["StopGradient"])
 
 
-def region(ys, x):
+def region(ys, x, stop=()):
     """The ops through which a small change of `x` can reach `ys`.
 
     Args:
       ys: list of Tensors.
       x: a Tensor or Variable.
+      stop: list of Tensors to take for constants.
 
     Returns:
       list of Operations, from `ys` back towards `x`; empty if a small change of `x`
       leaves `ys` as they are, or if they are `x` itself.
     """
     source = source_tensor(x)
-    edges, reached = _walk_back(ys, tensor_key(source))
+    edges, reached = _walk_back(ys, tensor_key(source), stop)
     frontier, descendants = [tensor_key(source)], set()
     while frontier:
         for child in edges.get(frontier.pop(), ()):
@@ -45,13 +46,16 @@ def ancestors(ys, x):
     return [tensor.op for tensor in _walk_back(ys, tensor_key(source_tensor(x)))[1]]
 
 
-def depends(ys, x):
-    """Whether a small change of `x` can change `ys`, as far as the graph tells."""
+def depends(ys, x, stop=()):
+    """Whether a small change of `x` can change `ys`, as far as the graph tells.
+
+    The arguments are those of `region`.
+    """
     source = tensor_key(source_tensor(x))
-    return any(tensor_key(y) == source for y in ys) or bool(region(ys, x))
+    return any(tensor_key(y) == source for y in ys) or bool(region(ys, x, stop))
 
 
-def _walk_back(ys, source):
+def _walk_back(ys, source, stop=()):
     """Walks from `ys` back to `source` along the edges that a derivative can pass.
 
     Returns:
@@ -59,12 +63,13 @@ def _walk_back(ys, source):
       reached: list of the Tensors on the way, `ys` first.
     """
     edges, reached = {}, []
+    ends = {source} | {tensor_key(tensor) for tensor in stop}
     frontier = [y for y in ys if carries_derivative(y)]
     seen = {tensor_key(y) for y in frontier}
     while frontier:
         tensor = frontier.pop()
         reached.append(tensor)
-        if tensor_key(tensor) == source:
+        if tensor_key(tensor) in ends:
             continue
         outer = captured_from(tensor)
         for parent in tensor.op.inputs if outer is None else [outer]:

@@ -8,6 +8,17 @@ from batchhess.compat import static_value
 Size = collections.namedtuple("Size", ["tensor", "axis"])
 
 
+def shape_of(tensor):
+    """The shape of `tensor`, of known rank: a list of int, and None where unknown."""
+    shape = tensor.shape.as_list()
+    if None in shape and tensor.op.type == "Reshape":  # TensorFlow forgets some sizes.
+        asked = elements_of(tensor.op.inputs[1]) or []
+        known = [e if isinstance(e, int) and e >= 0 else None for e in asked]
+        if len(known) == len(shape):
+            return [b if a is None else a for a, b in zip(shape, known)]
+    return shape
+
+
 def dimensions_of(tensor):
     """The shape of `tensor`, a list of int and `Size`; None if its rank is unknown."""
     if tensor.shape.ndims is None:

@@ -3,10 +3,11 @@
 from batchhess.methods.columns import columns
 from batchhess.methods.differences import differences
 from batchhess.methods.observations import observations
+from batchhess.methods.symmetric import symmetric
 
 METHODS = {
-    "auto": columns,
     "columns": columns,
     "observations": observations,
+    "symmetric": symmetric,
     "differences": differences,
 }

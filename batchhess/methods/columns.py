@@ -3,7 +3,7 @@
 from batchhess.compat import tf
 
 
-def columns(gradient, x, layout, passes):
+def columns(problem, passes):
     """Differentiates the gradient, summed over observations, column by column.
 
     Where f is separable, d(sum_m g[m, k]) / dx[n] = d g[n, k] / dx[n] = H[n, k, :]: the
@@ -11,15 +11,14 @@ def columns(gradient, x, layout, passes):
     every observation's Hessian. Where observations are coupled it adds their blocks up.
 
     Args:
-      gradient: Tensor of the shape of `x`.
-      x: a Tensor or Variable, with N observations of K coordinates.
-      layout: the `Layout` of `x`.
+      problem: the `Problem`.
       passes: the `Passes` to differentiate with.
 
     Returns:
       a Tensor [N, K, K].
     """
-    rows = layout.rows(gradient)  # [N, K]
+    x, layout = problem.x, problem.layout
+    rows = layout.rows(problem.gradient)  # [N, K]
 
     def column(k):
         e_k = tf.cast(tf.equal(tf.range(layout.size), k), rows.dtype)  # [K]

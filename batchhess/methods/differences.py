@@ -11,7 +11,7 @@ STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 _STEPS = {"float32": 4e-2, "float64": 7e-4}
 
 
-def differences(gradient, x, layout, passes):
+def differences(problem, passes):
     """Moves coordinate k of every observation, and watches the gradient change.
 
     The gradient is built again on a moved x, four times. For functions that vary on a
@@ -19,9 +19,7 @@ def differences(gradient, x, layout, passes):
     float32. (Fornberg 1988, Mathematics of Computation 51, gives the weights.)
 
     Args:
-      gradient: Tensor of the shape of `x`.
-      x: a Tensor, with N observations of K coordinates, float32 or float64.
-      layout: the `Layout` of `x`.
+      problem: the `Problem`; x is a Tensor, float32 or float64.
       passes: the `Passes`, of which the loop is used.
 
     Returns:
@@ -31,6 +29,7 @@ def differences(gradient, x, layout, passes):
       ValueError: x has 16 bits only.
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
+    gradient, x, layout = problem.gradient, problem.x, problem.layout
     dtype = gradient.dtype.base_dtype
     if dtype.name not in _STEPS:
         raise ValueError(
@@ -55,10 +54,10 @@ def change_along(direction, gradient, x, layout, passes):
 
     Args:
       direction: [N, K], of the length of one step.
-      gradient: as in `differences`.
-      x: as in `differences`.
-      layout: as in `differences`.
-      passes: as in `differences`.
+      gradient: Tensor of the shape of `x`.
+      x: a Tensor.
+      layout: the `Layout` of `x`.
+      passes: the `Passes`.
 
     Returns:
       a Tensor [N, K].

@@ -3,7 +3,7 @@
 from batchhess.compat import tf
 
 
-def observations(gradient, x, layout, passes):
+def observations(problem, passes):
     """Differentiates each element g[n, k] of the gradient; keeps observation n of it.
 
     d g[n, k] / dx[n] is row k of the diagonal block H[n], coupled observations or not.
@@ -11,15 +11,14 @@ def observations(gradient, x, layout, passes):
     is O(N K K), never N K N K, but each of the N K passes costs a whole batch.
 
     Args:
-      gradient: Tensor of the shape of `x`.
-      x: a Tensor or Variable, with N observations of K coordinates.
-      layout: the `Layout` of `x`.
+      problem: the `Problem`.
       passes: the `Passes` to differentiate with.
 
     Returns:
       a Tensor [N, K, K].
     """
-    rows = layout.rows(gradient)  # [N, K]
+    x, layout = problem.x, problem.layout
+    rows = layout.rows(problem.gradient)  # [N, K]
     count, size = layout.num_observations, layout.size
 
     def block_row(i):

@@ -1,0 +1,9 @@
+"""What a method is given to differentiate."""
+
+import collections
+
+# ys: list of Tensors, and seeds: list of Tensors that weigh them, or None for ones.
+# gradient: Tensor, the gradient of ys, of the shape of x.
+# x: a Tensor or Variable, and layout its `Layout`.
+# partition: the `Partition` of ys, or None where there is none.
+Problem = collections.namedtuple("Problem", "ys seeds gradient x layout partition")
