@@ -6,6 +6,7 @@ the right second derivative.
 
 from batchhess.analysis import audit
 from batchhess.analysis.region import depends, region
+from batchhess.analysis.sizes import shape_of
 from batchhess.compat import control_flow_context, static_value, tf
 from batchhess.rebuild import rebuild
 
@@ -24,27 +25,47 @@ def correct(ys, x):
     Returns:
       list of Tensors of the same values; `ys` itself if there is nothing to correct.
     """
+    return _rewrite(
+        ys, x, _CORRECTIONS, lambda op: _IS_WRONG[op.type](op, x), notify=_log
+    )
+
+
+def take_apart(ys, x):
+    """Builds `ys` again with log softmax and cross entropies in their elementary ops.
+
+    Those are element by element or linear, of which symmetric makes less work.
+
+    Args:
+      ys: list of Tensors of the default graph.
+      x: a Tensor.
+
+    Returns:
+      list of Tensors of the same values and derivatives.
+    """
+    return _rewrite(ys, x, _PARTS, lambda op: not depends(op.inputs[1:], x))
+
+
+def _rewrite(ys, x, forms, applies, notify=lambda op: None):
+    """Builds `ys` again with each op to which `forms` applies in that form."""
     tried = set()
     while True:
-        op = _last([op for op in _correctable(ys, x) if op not in tried], ys)
+        found = [op for op in _rewritable(ys, x, forms) if applies(op)]
+        op = _last([op for op in found if op not in tried], ys)
         if op is None:
             return ys
         tried.add(op)
-        rebuilt = rebuild(ys, op.outputs[0], _CORRECTIONS[op.type](op))
+        rebuilt = rebuild(ys, op.outputs[0], forms[op.type](op))
         if rebuilt is not None:
-            _log(op)
+            notify(op)
             ys = rebuilt
 
 
-def _correctable(ys, x):
+def _rewritable(ys, x, forms):
     graph = tf.get_default_graph()
     return [
         op
         for op in region(ys, x)
-        if op.type in _CORRECTIONS
-        and op.graph is graph
-        and control_flow_context(op) is None
-        and _IS_WRONG[op.type](op, x)
+        if op.type in forms and op.graph is graph and control_flow_context(op) is None
     ]
 
 
@@ -81,6 +102,26 @@ def _cross_entropy(op):
     """-sum labels log softmax: differentiable by labels and logits alike."""
     logits, labels = op.inputs
     return -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)
+
+
+def _log_softmax(op):
+    return _shifted(op)[0]
+
+
+def _log_softmax_loss(op):
+    """Of labels that add up to one, as TensorFlow's first derivative has it."""
+    logits, log_sum = _shifted(op)[1:]
+    return log_sum - tf.reduce_sum(op.inputs[1] * logits, axis=-1)
+
+
+def _shifted(op):
+    """log softmax(z), and z and log sum exp(z), both less the maximum of z."""
+    logits = tf.identity(op.inputs[0])
+    logits.set_shape(shape_of(op.inputs[0]))
+    # A constant along the axis: it changes neither value nor derivative.
+    logits -= tf.stop_gradient(tf.reduce_max(logits, axis=-1, keepdims=True))
+    log_sum = tf.math.log(tf.reduce_sum(tf.exp(logits), axis=-1, keepdims=True))
+    return logits - log_sum, logits, tf.squeeze(log_sum, axis=-1)
 
 
 def _product(op):
@@ -132,6 +173,11 @@ _CORRECTIONS = {
     "Prod": _product,
     "SoftmaxCrossEntropyWithLogits": _cross_entropy,
     "SquaredDifference": _unstopped,
+}
+
+_PARTS = {
+    "LogSoftmax": _log_softmax,
+    "SoftmaxCrossEntropyWithLogits": _log_softmax_loss,
 }
 
 # What the audit refuses, or guards, is what is corrected.

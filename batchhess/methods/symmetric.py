@@ -17,10 +17,12 @@ from batchhess.analysis.partition import (
     LINEAR,
     depending,
     kind_of,
+    partition,
 )
 from batchhess.analysis.region import depends, tensor_key
 from batchhess.analysis.sizes import shape_of
 from batchhess.compat import static_value, tf
+from batchhess.corrections import take_apart
 from batchhess.layout import product
 from batchhess.rebuild import copy, on_observations, shape_with
 
@@ -38,7 +40,7 @@ def symmetric(problem, passes):
     one op at a time; an op that works element by element needs it once, not K times.
 
     Args:
-      problem: a `Problem` with a partition.
+      problem: a `Problem` whose x is a Tensor; `partition` has gone through.
       passes: the `Passes` to differentiate with.
 
     Returns:
@@ -62,14 +64,18 @@ class _Sweep:
     """
 
     def __init__(self, problem, passes):
-        self.ops, frontier, _, self._state_of = problem.partition
+        ys = take_apart(problem.ys, problem.x)
+        parts = partition(ys, problem.x, problem.layout.axis)
+        self.ops, self._state_of = parts.ops, parts.state_of
         self.count, self.size = problem.layout.num_observations, problem.layout.size
         self.terms = []
         self._passes, self._x = passes, problem.x
         self._kinds = {op: self._kind(op) for op in self.ops}
         self._needed = self._find_needed()
-        self._adjoints = self._find_adjoints(frontier, problem.seeds)
-        self._tangents = {tensor_key(problem.x): self._unit_tangents()}
+        self._adjoints = self._find_adjoints(ys, problem.seeds)
+        self._unit = self._unit_tangents()
+        self._tangents = {}
+        self._set(self._x, self._unit, shared=True)
         self._repeated = {}
 
     def enter(self, op):
@@ -113,11 +119,11 @@ class _Sweep:
     def _is_needed(self, op):
         return any(tensor_key(t) in self._needed for t in op.outputs)
 
-    def _find_adjoints(self, frontier, seeds):
+    def _find_adjoints(self, ys, seeds):
         nonlinear = [op for op in self.ops if self._kinds[op] in (ELEMENTS, GENERAL)]
         outputs = [t for op in nonlinear for t in op.outputs]
         outputs = [t for t in outputs if self._state_of(t).kind != FREE]
-        adjoints = self._passes.gradients(frontier, outputs, seeds)
+        adjoints = self._passes.gradients(ys, outputs, seeds)
         # A name of its own, at which differentiation can stop.
         return {
             tensor_key(t): tf.identity(adjoint)
@@ -131,9 +137,7 @@ class _Sweep:
         eye = tf.eye(self.size, dtype=self._x.dtype.base_dtype)
         eye = tf.reshape(eye, [self.size] + event)
         places = list(range(1, len(shape)))
-        return Tangent(
-            self._x, _transposed(eye, places[:axis] + [0] + places[axis:]), True
-        )
+        return _transposed(eye, places[:axis] + [0] + places[axis:])
 
     # The ways of an op.
 
@@ -150,10 +154,11 @@ class _Sweep:
         if op.type in _ADDITIVE:
             parts = [
                 self._spread(self._tangent(t), op.outputs[0], shared)
-                * (-1 if op.type == "Sub" and place == 1 else 1)
-                for place, t in enumerate(op.inputs)
+                for t in op.inputs
                 if self._tangent(t) is not None
             ]
+            if op.type == "Sub" and self._tangent(op.inputs[1]) is not None:
+                parts[-1] = -parts[-1]
             value = parts[0] if len(parts) == 1 else tf.add_n(parts)
             self._set(op.outputs[0], value, shared)
             return
@@ -329,12 +334,18 @@ class _Sweep:
         places of `tensor`, to `terms`.
         """
         axis, shape = self._axis(tensor), shape_of(tensor)
-        right = self._spread(tangent, tensor, tangent.shared)
-        right = self._split(Tangent(tensor, right, tangent.shared))
         others = shape[:axis] + shape[axis + 1 :]
         order = [axis, axis + 1]
         order += [a for a in range(len(shape) + 1) if a not in order]
-        left, right = _transposed(weighted, order), _transposed(right, order)
+        left = _transposed(weighted, order)
+        if tangent.value is self._unit and self._same_sizes(tangent.of, tensor):
+            self.terms.append(
+                tf.reshape(left, tf.stack([self.count, self.size, self.size]))
+            )
+            return
+        right = self._spread(tangent, tensor, tangent.shared)
+        right = self._split(Tangent(tensor, right, tangent.shared))
+        right = _transposed(right, order)
         places = product(others)
         if tangent.shared:
             left = tf.reshape(left, [self.count * self.size, places])
