@@ -11,6 +11,9 @@ import tensorflow as _tensorflow
 
 tf = _tensorflow.compat.v1
 
+# A tf.function around the user's code would rewrite the library's loops with AutoGraph.
+do_not_convert = _tensorflow.autograph.experimental.do_not_convert
+
 static_value = tf.get_static_value
 
 VERSION = _tensorflow.__version__
@@ -112,7 +115,11 @@ def control_flow_context(op):
 
     Private: it has no public reader.
     """
-    return op._get_control_flow_context()
+    context = op._get_control_flow_context()
+    # Inside a program of XLA there is one around everything, which is no control flow.
+    while context is not None and type(context).__name__ == "XLAControlFlowContext":
+        context = context.outer_context
+    return context
 
 
 def in_v1_while_loop():
@@ -170,6 +177,57 @@ def write_row(rows, index, row):
         return _tensorflow.raw_ops.InplaceUpdate(
             x=rows, i=tf.reshape(index, [1]), v=tf.reshape(row, [1, -1])
         )
+
+
+def compile_with_xla(function):
+    """Builds `function()` as one program for XLA.
+
+    Args:
+      function: builds and returns a Tensor; what it reads from the graphs around it are
+        the arguments of the program.
+
+    Returns:
+      the Tensor, and the list of Operations of the program that XLA has no kernel for.
+
+    Raises:
+      NotImplementedError: this TensorFlow has no jit_compile.
+    """
+    try:
+        compiled = _tensorflow.function(function, autograph=False, jit_compile=True)
+    except TypeError:
+        raise NotImplementedError(
+            "jit_compile=True needs TensorFlow 2.5 or newer; this is {}.".format(
+                VERSION
+            )
+        ) from None
+    program = compiled.get_concrete_function()
+    known = _kernels_of_xla()
+    lacking = [
+        op
+        for op in program.graph.get_operations()
+        if op.type not in known and op.type not in ("Placeholder", "NoOp")
+    ]
+    return program(), lacking
+
+
+def _kernels_of_xla():
+    """The types of the ops that XLA can compile for the CPU.
+
+    Private: the registry of kernels has no public reader.
+    """
+    from tensorflow.python.framework import kernels
+
+    def names():
+        return {
+            kernel.op
+            for kernel in kernels.get_all_registered_kernels().kernel
+            if kernel.device_type == "XLA_CPU_JIT"
+        }
+
+    if not names():  # They are registered when the first program is compiled.
+        with tf.Graph().as_default(), tf.Session() as session:
+            session.run(_tensorflow.function(lambda: tf.zeros([]), jit_compile=True)())
+    return names()
 
 
 def batch_jacobian(output, x):

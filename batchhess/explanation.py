@@ -65,7 +65,7 @@ def explain(
 
 
 def _explain(ys, x, batch_axis, num_observations):
-    passes = Passes("explain", False, False, None, None, False)
+    passes = Passes("explain", False, False, None, None, False, False)
     layout = Layout(x, batch_axis)
     given, ys = ys, correct(ys, x)
     gradient = passes.gradient(ys, x)

@@ -10,7 +10,7 @@ from batchhess.analysis.observation_axis import MIXED, prove
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.region import depends
 from batchhess.checks import assert_differences, assert_uncoupled
-from batchhess.compat import tf
+from batchhess.compat import do_not_convert, tf
 from batchhess.corrections import correct
 from batchhess.layout import Layout, dimensions, product
 from batchhess.methods import METHODS
@@ -35,6 +35,7 @@ def hessians(
     per_output: bool = False,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
+    jit_compile: bool = False,
     unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
 ) -> List[tf.Tensor]:
     """Builds the Hessian of each observation of `xs`: `[N, K, K]`, not `[N, K, N, K]`.
@@ -55,9 +56,11 @@ def hessians(
       aggregation_method: as in `tf.gradients`.
       batch_axis: the axis of each x along which the observations lie.
       method: "columns" takes K reverse passes, and needs `ys` to be a sum of a function
-        of each observation alone. "observations" takes N K passes, and answers the
-        exact diagonal blocks of any `ys`. "differences" takes differences of the
-        gradient, for ops that have no second derivative. "auto" is "columns".
+        of each observation alone. "symmetric" does the same with about half the work,
+        block by block, where the graph proves it. "observations" takes N K passes, and
+        answers the exact diagonal blocks of any `ys`. "differences" takes differences
+        of the gradient, for ops that have no second derivative. "auto" is "symmetric"
+        where it can be, else "columns".
       check: "auto" refuses what the graph shows TensorFlow to differentiate wrongly.
         Unless it proves observations separable too, two more reverse passes fail the
         run where they are coupled. "always" also holds every run's Hessians, along a
@@ -66,6 +69,8 @@ def hessians(
       parallel_iterations: passes that may run at a time; `tf.while_loop`'s own default
         if None.
       swap_memory: as in `tf.while_loop`.
+      jit_compile: compile the model, its gradient and its Hessian with XLA, as one
+        program for each block of observations. TensorFlow 2.5 or newer.
       unconnected_gradients: `tf.UnconnectedGradients.ZERO` answers zeros where `ys`
         does not depend on an x; `NONE` raises.
 
@@ -80,6 +85,7 @@ def hessians(
         an x. When the Session runs, an N that differs, and coupled observations, are
         an InvalidArgumentError.
       SecondDerivativeError: TensorFlow has lost the second derivative on the way.
+      NotImplementedError: `jit_compile`, and this TensorFlow has none.
     """
     return _build(
         ys,
@@ -92,6 +98,7 @@ def hessians(
             aggregation_method,
             parallel_iterations,
             swap_memory,
+            jit_compile,
         ),
         batch_axis=batch_axis,
         method=method,
@@ -115,6 +122,7 @@ def derivatives(
     per_output: bool = False,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
+    jit_compile: bool = False,
     unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
 ) -> Derivatives:
     """Builds value, gradient and Hessian of each observation on one gradient graph.
@@ -132,6 +140,7 @@ def derivatives(
       per_output: as in `hessians`.
       parallel_iterations: as in `hessians`.
       swap_memory: as in `tf.while_loop`.
+      jit_compile: as in `hessians`.
       unconnected_gradients: as in `hessians`.
 
     Returns:
@@ -144,6 +153,7 @@ def derivatives(
       TypeError: as `hessians`.
       ValueError: as `hessians`.
       SecondDerivativeError: as `hessians`.
+      NotImplementedError: as `hessians`.
     """
     return _build(
         ys,
@@ -156,6 +166,7 @@ def derivatives(
             aggregation_method,
             parallel_iterations,
             swap_memory,
+            jit_compile,
         ),
         batch_axis=batch_axis,
         method=method,
@@ -165,6 +176,7 @@ def derivatives(
     )
 
 
+@do_not_convert
 def _build(
     ys,
     xs,
@@ -304,24 +316,31 @@ def _hessian(request, ys, seeds, gradient):
 
 
 def _choose(request, problem):
-    """The method to take, and `problem` with what that method needs."""
-    method, x, caller = request.method, request.x, request.passes.caller
-    if method not in ("auto", "symmetric"):
+    """The method to take, and `problem` with a partition if it goes block by block."""
+    method, caller, proof = request.method, request.passes.caller, request.proof
+    compiled = request.passes.jit_compile
+    if compiled and method in ("observations", "differences"):
+        raise ValueError(
+            "{}: jit_compile=True needs method='symmetric' or 'columns'.".format(caller)
+        )
+    if method not in ("auto", "symmetric") and not compiled:
         return method, problem
-    why, op = request.proof.reason, request.proof.op
-    if request.proof.kind != MIXED:
+    why, op = proof.reason, proof.op
+    if proof.kind != MIXED:
         try:
-            parts = partition(problem.ys, x, request.layout.axis)
-            return "symmetric", at_frontier(problem, parts, request.passes)
+            parts = partition(problem.ys, request.x, request.layout.axis)
+            problem = at_frontier(problem, parts, request.passes)
+            return "symmetric" if method == "auto" else method, problem
         except NoPartitionError as error:
             why, op = error.reason, error.op
-    if method == "auto":
+    if method == "auto" and not compiled:
         return "columns", problem
     raise ValueError(
-        "{}: method='symmetric' cannot follow the observations of '{}': {} {}. Pass "
-        "method='columns'.".format(
+        "{}: {} cannot follow the observations of '{}': {} {}. Pass "
+        "method='columns' alone.".format(
             caller,
-            x.name,
+            "jit_compile=True" if compiled else "method='symmetric'",
+            request.x.name,
             "it" if op is None else "'{}' ({})".format(op.name, op.type),
             why,
         )

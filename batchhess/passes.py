@@ -16,6 +16,7 @@ class Passes(
             "aggregation_method",
             "parallel_iterations",
             "swap_memory",
+            "jit_compile",
         ],
     )
 ):

@@ -69,11 +69,11 @@ def copy(ops, replaced, wanted):
         del node.input[len(op.inputs) :]  # Control inputs.
         for place, tensor in enumerate(op.inputs):
             if (op, place) in replaced:
-                source = replaced[op, place]
+                source = here(replaced[op, place])
             elif tensor.op in inside:
                 continue
             else:
-                source = _here(tensor)
+                source = here(tensor)
             node.input[place] = "outside_{}".format(len(outside))
             outside[node.input[place] + ":0"] = source
     return tf.import_graph_def(
@@ -84,7 +84,7 @@ def copy(ops, replaced, wanted):
     )
 
 
-def _here(tensor):
+def here(tensor):
     """`tensor`, which may be of a graph around the default graph, to be read here."""
     if tensor.graph is tf.get_default_graph():
         return tensor
@@ -131,3 +131,9 @@ def shape_with(tensor, axis, count, dtype=tf.int32):
     if all(isinstance(size, int) for size in shape):
         return tf.constant(shape, dtype)
     return tf.cast(tf.stack(shape), dtype)
+
+
+def tile_along(tensor, axis, times):
+    """`tensor`, of known rank, `times` after itself along `axis`."""
+    multiples = [times if a == axis else 1 for a in range(tensor.shape.ndims)]
+    return tf.tile(tensor, tf.stack(multiples))

@@ -27,7 +27,10 @@ def test_the_command_prints_gradients_hessians_check_and_table():
         "tf.hessians gives (150, 4, 150, 4); its 150 diagonal blocks" in answer.stdout
     )
     table = answer.stdout.split("batchhess.hessians\n")[1].splitlines()
-    assert [int(row.split()[0]) for row in table] == [20, 40]
+    assert [int(row.split()[0]) for row in table if not row.startswith("...")] == [
+        20,
+        40,
+    ]
 
 
 def test_wrong_hessians_end_the_demo(monkeypatch):

@@ -1,9 +1,11 @@
 """Any method, on one block of observations after another: memory for one block only."""
 
-from batchhess.analysis.observation_axis import ROWS, SUM
+from batchhess.analysis.alignment import alignment
+from batchhess.analysis.observation_axis import FREE, ROWS, SUM
 from batchhess.analysis.region import tensor_key
 from batchhess.analysis.sizes import shape_of
 from batchhess.compat import (
+    compile_with_xla,
     control_flow_context,
     differentiable_control_flow,
     empty_rows,
@@ -11,7 +13,8 @@ from batchhess.compat import (
     write_row,
 )
 from batchhess.layout import Layout, product
-from batchhess.rebuild import copy, on_observations, shape_with
+from batchhess.problem import Problem
+from batchhess.rebuild import copy, here, on_observations, shape_with, tile_along
 
 # Blocks that may be worked on at a time.
 _AT_A_TIME = 2
@@ -87,59 +90,111 @@ def in_blocks(method, problem, passes, size_of_block):
     Returns:
       a Tensor [N, K, K].
     """
-    layout, x = problem.layout, problem.x
+    layout, dtype = problem.layout, problem.x.dtype.base_dtype
     count, size = layout.num_observations, layout.size
+    # A program of XLA is for one size of block alone; else few need not be filled up.
     block = tf.minimum(size_of_block, tf.maximum(count, 1))
+    block = size_of_block if passes.jit_compile else block
     blocks = (count + block - 1) // block
+    filled = _filled_up(problem, blocks * block - count)
 
     def one_block(b):
-        index = tf.minimum(b * block + tf.range(block), count - 1)
-        return method(_on_block(problem, passes, index), passes)  # [block, K, K]
+        build = _on_block(method, problem, passes, filled, b * block, block)
+        return _compiled(build, passes.caller) if passes.jit_compile else build()
 
     with differentiable_control_flow():
         _, rows = tf.while_loop(
             lambda b, _: b < blocks,
             lambda b, rows: (b + 1, write_row(rows, b, one_block(b))),
-            (
-                tf.constant(0),
-                empty_rows(blocks, block * product([size, size]), x.dtype.base_dtype),
-            ),
+            (tf.constant(0), empty_rows(blocks, block * product([size, size]), dtype)),
             parallel_iterations=passes.parallel_iterations or _AT_A_TIME,
             swap_memory=passes.swap_memory,
         )
     return tf.reshape(rows, [-1, size, size])[:count]
 
 
-def _on_block(problem, passes, index):
-    """The `Problem` of the observations at `index`."""
-    x, axis, parts = problem.x, problem.layout.axis, problem.partition
+def _filled_up(problem, missing):
+    """All that has observations to take, with the last one `missing` times more.
+
+    Returns:
+      dict from the key of a Tensor and its observation axis to the longer Tensor.
+    """
+    parts = problem.partition
+    wanted = [(problem.x, problem.layout.axis)]
+    wanted += [
+        (seed, parts.state_of(t).axis)
+        for t, seed in zip(parts.frontier, problem.seeds)
+        if parts.state_of(t).kind == ROWS
+    ]
+    for op in parts.ops:
+        for tensor, axis in zip(op.inputs, alignment(op, parts.state_of)):
+            if isinstance(axis, int) and parts.state_of(tensor).kind == FREE:
+                wanted.append((tensor, axis))
+    filled = {}
+    for tensor, axis in wanted:
+        if (tensor_key(tensor), axis) not in filled:
+            last = tensor[(slice(None),) * axis + (slice(-1, None),)]
+            copies = tile_along(last, axis, missing)
+            longer = tf.concat([tensor, copies], axis)
+            filled[tensor_key(tensor), axis] = longer
+    return filled
+
+
+def _on_block(method, problem, passes, filled, start, count):
+    """What builds `method` on the `count` observations from `start`, read here."""
+    axis, parts = problem.layout.axis, problem.partition
     taken = {}
 
-    def take(tensor, axis):
+    def take(tensor, axis, broadcast=True):
         key = tensor_key(tensor), axis
         if key not in taken:
-            here = index
-            if tensor.shape.as_list()[axis] in (None, 1):  # 1 is broadcast.
-                here *= tf.cast(tf.not_equal(tf.shape(tensor)[axis], 1), here.dtype)
-            taken[key] = tf.gather(tensor, here, axis=axis)
+            many, begin, number = filled[key], start, count
+            if broadcast and tensor.shape.as_list()[axis] in (None, 1):
+                # One for all stays one for all.
+                one = tf.equal(tf.shape(tensor)[axis], 1)
+                begin, number = tf.where(one, 0, start), tf.where(one, 1, count)
+            rank = many.shape.ndims
+            part = tf.slice(
+                many,
+                tf.stack([begin if a == axis else 0 for a in range(rank)]),
+                tf.stack([number if a == axis else -1 for a in range(rank)]),
+            )
+            if number is not count:
+                part = tile_along(part, axis, tf.where(one, count, 1))
+            shape = tensor.shape.as_list()
+            shape[axis] = count if isinstance(count, int) else None
+            part.set_shape(shape)
+            taken[key] = part
         return taken[key]
 
-    block = tf.gather(x, index, axis=axis)
-    replaced = on_observations(
-        parts.ops, parts.state_of, {tensor_key(x): block}, take, tf.size(index)
-    )
-    behind = [t for t in parts.frontier if t is not x]
-    copies = iter(copy(parts.ops, replaced, behind))
-    ys = [block if t is x else next(copies) for t in parts.frontier]
+    block = take(problem.x, axis, broadcast=False)
+    values = {tensor_key(problem.x): block}
+    replaced = on_observations(parts.ops, parts.state_of, values, take, count)
     seeds = [
-        seed if state.kind == SUM else take(seed, state.axis)
+        seed if state.kind == SUM else take(seed, state.axis, broadcast=False)
         for seed, state in zip(problem.seeds, map(parts.state_of, parts.frontier))
     ]
-    return problem._replace(
-        ys=ys,
-        seeds=seeds,
-        gradient=passes.gradient(ys, block, seeds),
-        x=block,
-        layout=Layout(block, axis),
-        partition=None,
-    )
+
+    def build():
+        x, weights = tf.identity(block), [here(seed) for seed in seeds]
+        onto = {place: x if t is block else t for place, t in replaced.items()}
+        behind = [t for t in parts.frontier if t is not problem.x]
+        copies = iter(copy(parts.ops, onto, behind) if behind else ())
+        ys = [x if t is problem.x else next(copies) for t in parts.frontier]
+        gradient = passes.gradient(ys, x, weights)
+        layout = Layout(x, axis)
+        return method(Problem(ys, weights, gradient, x, layout, None), passes)
+
+    return build
+
+
+def _compiled(build, caller):
+    answer, lacking = compile_with_xla(build)
+    if lacking:
+        raise ValueError(
+            "{}: jit_compile=True, and XLA cannot compile {}.".format(
+                caller,
+                ", ".join("'{}' ({})".format(op.name, op.type) for op in lacking),
+            )
+        )
+    return answer

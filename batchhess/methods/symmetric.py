@@ -24,7 +24,7 @@ from batchhess.analysis.sizes import shape_of
 from batchhess.compat import static_value, tf
 from batchhess.corrections import take_apart
 from batchhess.layout import product
-from batchhess.rebuild import copy, on_observations, shape_with
+from batchhess.rebuild import copy, on_observations, shape_with, tile_along
 
 # du/dx, where u is `of`. The value has u's shape, but R K places along the observation
 # axis: place r K + k holds the derivative of observation r by coordinate k. R is N; or
@@ -289,8 +289,7 @@ class _Sweep:
         """Its value broadcast to the shape of `tensor`, shared or for each."""
         value, axis = tangent.value, self._axis(tangent.of)
         if tangent.shared and not shared:
-            index = tf.range(self._rows(False)) % self.size
-            value = tf.gather(value, index, axis=axis)
+            value = tile_along(value, axis, self.count)
         if not self._same_sizes(tangent.of, tensor):
             shape = shape_with(tensor, self._axis(tensor), self._rows(shared))
             value = tf.broadcast_to(value, shape)
@@ -309,10 +308,13 @@ class _Sweep:
         """Each observation of `tensor` K times, one after the other."""
         key = tensor_key(tensor), axis
         if key not in self._repeated:
-            index = tf.range(self._rows(False)) // self.size
+            value = tile_along(tf.expand_dims(tensor, axis + 1), axis + 1, self.size)
             if tensor.shape.as_list()[axis] in (None, 1):  # 1 is broadcast.
-                index *= tf.cast(tf.not_equal(tf.shape(tensor)[axis], 1), index.dtype)
-            self._repeated[key] = tf.gather(tensor, index, axis=axis)
+                one = tf.equal(tf.shape(tensor)[axis], 1)
+                value = tile_along(value, axis, tf.where(one, self.count, 1))
+            shape = [d if d is not None else -1 for d in tensor.shape.as_list()]
+            shape[axis] = self._rows(False)
+            self._repeated[key] = tf.reshape(value, tf.stack(shape))
         return self._repeated[key]
 
     def _copy(self, op, values, outputs, rows, repeat=True):
@@ -339,9 +341,8 @@ class _Sweep:
         order += [a for a in range(len(shape) + 1) if a not in order]
         left = _transposed(weighted, order)
         if tangent.value is self._unit and self._same_sizes(tangent.of, tensor):
-            self.terms.append(
-                tf.reshape(left, tf.stack([self.count, self.size, self.size]))
-            )
+            shape = tf.stack([self.count, self.size, self.size])
+            self._append(tf.reshape(left, shape))
             return
         right = self._spread(tangent, tensor, tangent.shared)
         right = self._split(Tangent(tensor, right, tangent.shared))
@@ -356,7 +357,10 @@ class _Sweep:
             left = tf.reshape(left, [self.count, self.size, places])
             right = tf.reshape(right, [self.count, self.size, places])
             term = tf.matmul(left, right, transpose_b=True)
-        self.terms.append(term)
+        self._append(term)
+
+    def _append(self, term):
+        self.terms.append(tf.cast(term, self._x.dtype.base_dtype))
 
 
 _ADDITIVE = frozenset(["Add", "AddN", "AddV2", "BiasAdd", "Sub"])

@@ -1,0 +1,365 @@
+"""Times batchhess beside its peers, each in a process of its own, in turn.
+
+    python benchmarks/compare.py [--workloads mlp32 pinn] [--peers jax_hessian] \
+        [--jax-python PATH] [--torch-python PATH] [--json FILE] [--plot FILE]
+
+Every round asks each process for one run, so that all see the same machine; the figures
+are medians of the rounds. A peer that is not installed is shown as absent, and one that
+fails or takes too long as such. Peaks are of resident memory, beyond what the process
+held before its first run; the result is part of them.
+"""
+
+import argparse
+import json
+import os
+import re
+import select
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+from workloads import WORKLOADS, in_jax, in_tensorflow, in_torch
+
+OURS = ["auto", "symmetric", "columns", "jit"]
+PEERS = [
+    "jax_hessian",
+    "jax_jacrev_grad",
+    "torch_hessian",
+    "tf_pfor",
+    "tf_while",
+    "tf_hessians_sliced",
+]
+TIMEOUT = 120
+
+
+def ours_or_tensorflow(workload, peer):
+    import tensorflow
+
+    tf = tensorflow.compat.v1
+    tf.disable_eager_execution()
+    tf.logging.set_verbosity(tf.logging.ERROR)
+
+    def fed(value, axis):
+        shape = [None if a == axis else d for a, d in enumerate(value.shape)]
+        return tf.placeholder(tf.float32, shape)
+
+    x = fed(workload.x, workload.batch_axis)
+    data = [fed(d, d.ndim - 1 if workload.batch_axis else 0) for d in workload.data]
+    layers = [tf.constant(w) for w in workload.weights]
+    y = in_tensorflow(tf, workload.kind, x, data, layers)
+    feed = dict(zip([x] + data, [workload.x] + workload.data))
+    size = workload.x.size // workload.x.shape[workload.batch_axis]
+    start = time.time()
+    if peer in OURS:
+        import batchhess
+
+        options = {"jit": {"jit_compile": True}}.get(peer, {"method": peer})
+        options["batch_axis"] = workload.batch_axis
+        result = batchhess.hessians(y, x, **options)[0]
+    elif peer == "tf_hessians_sliced":
+        # Blocks of 8 observations by tf.hessians, and the diagonal of each.
+        if workload.batch_axis:
+            raise NotImplementedError("observation axis 1")
+        result = tf.hessians(y, x)[0]
+    else:
+        if workload.batch_axis:
+            raise NotImplementedError("observation axis 1")
+        from tensorflow.python.ops.parallel_for.gradients import batch_jacobian
+
+        gradient = tf.reshape(tf.gradients(y, x)[0], [-1, size])
+        result = batch_jacobian(gradient, x, use_pfor=peer == "tf_pfor")
+    built = time.time() - start
+    session = tf.Session()
+    if peer != "tf_hessians_sliced":
+        # The op, not the tensor: fetching copies the result, for every peer alike.
+        return built, lambda: session.run(result.op, feed)
+
+    def sliced():
+        count = len(workload.x)
+        blocks = []
+        for n in range(0, count, 8):
+            part = {k: v[n : n + 8] for k, v in feed.items()}
+            full = session.run(result, part)
+            blocks += [
+                np.take(full[i], i, axis=workload.x.ndim - 1) for i in range(len(full))
+            ]
+        return np.stack(blocks)
+
+    return built, sliced
+
+
+def jax_peer(workload, peer):
+    import jax
+
+    weights = [jax.numpy.asarray(w) for w in workload.weights]
+    function = in_jax(jax, workload.kind, weights)
+    hessian = (
+        jax.hessian if peer == "jax_hessian" else lambda f: jax.jacrev(jax.grad(f))
+    )
+    axes = [workload.batch_axis] + [1 if workload.batch_axis else 0] * len(
+        workload.data
+    )
+    compiled = jax.jit(jax.vmap(hessian(function), in_axes=tuple(axes)))
+    given = [jax.numpy.asarray(v) for v in [workload.x] + workload.data]
+    return 0.0, lambda: jax.block_until_ready(compiled(*given))
+
+
+def torch_peer(workload, peer):
+    import torch
+
+    torch.set_num_threads(os.cpu_count())
+    weights = [torch.tensor(w) for w in workload.weights]
+    function = in_torch(torch, workload.kind, weights)
+    axes = [workload.batch_axis] + [1 if workload.batch_axis else 0] * len(
+        workload.data
+    )
+    batched = torch.func.vmap(torch.func.hessian(function), in_dims=tuple(axes))
+    given = [torch.tensor(v) for v in [workload.x] + workload.data]
+    return 0.0, lambda: batched(*given)
+
+
+def worker(name, peer):
+    """Answers a line of JSON when ready, and one for each line that it is sent."""
+    workload = WORKLOADS[name]()
+    try:
+        prepare = ours_or_tensorflow
+        if peer.startswith(("jax", "torch")):
+            prepare = jax_peer if peer.startswith("jax") else torch_peer
+        built, run = prepare(workload, peer)
+        before = memory("VmRSS")
+        start = time.time()
+        run()
+        print(json.dumps({"built": built, "first": time.time() - start}), flush=True)
+    except ImportError as error:
+        print(json.dumps({"absent": str(error)[:80]}), flush=True)
+        return
+    except Exception as error:
+        reason = re.sub(r"\s+", " ", "{}: {}".format(type(error).__name__, error))
+        print(json.dumps({"failed": reason[:160]}), flush=True)
+        return
+    for _ in sys.stdin:
+        start = time.time()
+        run()
+        taken = time.time() - start
+        peak = memory("VmHWM") - before
+        print(json.dumps({"time": taken, "peak": peak}), flush=True)
+
+
+def memory(key):
+    """Bytes of this process, from the kernel."""
+    with open("/proc/self/status") as status:
+        return next(
+            1024 * int(line.split()[1]) for line in status if line.startswith(key)
+        )
+
+
+class Peer:
+    """The process of one peer on one workload."""
+
+    def __init__(self, python, name, peer):
+        environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
+        self.process = subprocess.Popen(
+            [python, os.path.abspath(__file__), "--worker", name, peer],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            universal_newlines=True,
+        )
+        self.times, self.peak = [], None
+        self.state = self.answer() or {"failed": "no first answer in time, or killed"}
+
+    def answer(self):
+        ready, _, _ = select.select([self.process.stdout], [], [], TIMEOUT)
+        line = self.process.stdout.readline() if ready else ""
+        return json.loads(line) if line.startswith("{") else None
+
+    def run(self):
+        self.process.stdin.write("run\n")
+        self.process.stdin.flush()
+        answer = self.answer()
+        if answer is None:
+            self.state = {"failed": "no answer in time, or killed"}
+        else:
+            self.times.append(answer["time"])
+            self.peak = answer["peak"]
+
+    def works(self):
+        return "first" in self.state
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+    def report(self):
+        report = dict(self.state, peak=self.peak)
+        if self.works() and self.times:
+            report["median"] = statistics.median(self.times)
+        return report
+
+
+def machine():
+    """Rates of this machine: float32 products, and copies beyond any cache."""
+    a = np.random.RandomState(0).randn(2048, 2048).astype("float32")
+    big = np.ones(1 << 26, "float32")
+    there = np.empty_like(big)
+
+    def best(function):
+        taken = []
+        for _ in range(5):
+            start = time.time()
+            function()
+            taken.append(time.time() - start)
+        return min(taken)
+
+    return {
+        "flops_per_second": 2 * 2048**3 / best(lambda: a @ a),
+        "bytes_per_second": big.nbytes / best(lambda: np.copyto(there, big)),
+    }
+
+
+def compare(name, peers, pythons, rounds):
+    processes = {}
+    try:
+        for peer in peers:
+            processes[peer] = Peer(
+                pythons.get(peer.split("_")[0], sys.executable), name, peer
+            )
+        for number in range(rounds + 1):
+            for peer in processes.values():
+                # What takes seconds for one run is run fewer times.
+                slow = peer.works() and peer.state["first"] > 20
+                if peer.works() and not (slow and number > 2):
+                    peer.run()
+        for peer in processes.values():
+            del peer.times[:1]  # A second run to warm up.
+        return {peer: process.report() for peer, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.close()
+
+
+def limit(name, rates):
+    """Seconds that the products and writing the result take at least."""
+    workload = WORKLOADS[name]()
+    count = workload.x.shape[workload.batch_axis]
+    size = workload.x.size // count
+    written = 4 * count * size * size / rates["bytes_per_second"]
+    return workload.flops / rates["flops_per_second"] + written
+
+
+def cell(report):
+    if report is None or "absent" in report:
+        return "absent"
+    if "median" not in report:
+        return "failed"
+    return "{:.2f}".format(1e3 * report["median"])
+
+
+def table(results, peers):
+    """Markdown: milliseconds of each, and how many times faster ours is."""
+    lines = [
+        "| workload | " + " | ".join(peers) + " | best peer / auto | auto / limit |"
+    ]
+    lines.append("|---" * (len(peers) + 3) + "|")
+    ratios = []
+    for name, result in results.items():
+        reports = result["peers"]
+        others = [
+            r["median"] for p, r in reports.items() if p not in OURS and "median" in r
+        ]
+        ours = reports.get("auto", {}).get("median")
+        faster, near = "", ""
+        if ours and others:
+            ratios.append(min(others) / ours)
+            faster = "{:.2f}".format(ratios[-1])
+        if ours and result["limit"]:
+            near = "{:.1f}".format(ours / result["limit"])
+        cells = [cell(reports.get(p)) for p in peers] + [faster, near]
+        lines.append("| {} | {} |".format(name, " | ".join(cells)))
+    if ratios:
+        mean = float(np.exp(np.mean(np.log(ratios))))
+        lines.append("\nGeometric mean of best peer / auto: {:.2f}".format(mean))
+    return "\n".join(lines)
+
+
+def peaks(results, peers):
+    lines = ["| workload | result | " + " | ".join(peers) + " |"]
+    lines.append("|---" * (len(peers) + 2) + "|")
+    for name, result in results.items():
+        reports = [result["peers"].get(p) or {} for p in peers]
+        cells = [
+            "{:.0f}".format(r["peak"] / 1e6) if r.get("peak") else "" for r in reports
+        ]
+        lines.append(
+            "| {} | {:.1f} | {} |".format(
+                name, result["result"] / 1e6, " | ".join(cells)
+            )
+        )
+    return "\n".join(lines)
+
+
+def plot(results, peers, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(results)
+    figure, axes = plt.subplots(figsize=(10, 4.5))
+    width = 0.8 / len(peers)
+    for i, peer in enumerate(peers):
+        times = [results[n]["peers"].get(peer, {}).get("median") for n in names]
+        at = [j + i * width for j, t in enumerate(times) if t]
+        label = "batchhess, " + peer if peer in OURS else peer
+        axes.bar(at, [1e3 * t for t in times if t], width, label=label)
+    axes.set_yscale("log")
+    axes.set_ylabel("time of a run, ms")
+    axes.set_xticks([j + 0.4 - width / 2 for j in range(len(names))])
+    axes.set_xticklabels(names)
+    axes.legend(fontsize=7, ncol=2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
+    parser.add_argument("--peers", nargs="+", default=OURS + PEERS)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--jax-python", default=sys.executable)
+    parser.add_argument("--torch-python", default=sys.executable)
+    parser.add_argument("--json")
+    parser.add_argument("--plot")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        return worker(*given.worker)
+    pythons = {"jax": given.jax_python, "torch": given.torch_python}
+    rates, results = machine(), {}
+    for name in given.workloads:
+        workload = WORKLOADS[name]()
+        count = workload.x.shape[workload.batch_axis]
+        results[name] = {
+            "peers": compare(name, given.peers, pythons, given.rounds),
+            "limit": limit(name, rates),
+            "result": 4 * workload.x.size**2 // count,
+        }
+        print(name, {p: cell(r) for p, r in results[name]["peers"].items()}, flush=True)
+    print("\nMedian times, ms:\n\n" + table(results, given.peers))
+    print("\nPeak memory, the result included, MB:\n\n" + peaks(results, given.peers))
+    for name, result in results.items():
+        for peer, report in result["peers"].items():
+            if "failed" in report:
+                print("{} {}: {}".format(name, peer, report["failed"]))
+    if given.json:
+        with open(given.json, "w") as file:
+            json.dump({"machine": rates, "workloads": results}, file, indent=1)
+    if given.plot:
+        plot(results, given.peers, given.plot)
+
+
+if __name__ == "__main__":
+    main()

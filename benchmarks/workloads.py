@@ -1,0 +1,222 @@
+"""The workloads of benchmarks/compare.py, for TensorFlow, JAX and PyTorch.
+
+Each is a function of one observation (JAX, PyTorch) and of the batch (TensorFlow), with
+the same numbers: float32, weights drawn from N(0, 1 / fan_in).
+"""
+
+import collections
+
+import numpy as np
+
+# x: array, batch_axis: its observation axis; data: arrays with the observations along
+# the same axis, fed with x; weights: arrays. flops: of the products that the symmetric
+# method cannot do without. tf, jax, torch: names of the functions below.
+Workload = collections.namedtuple("Workload", "x batch_axis data weights flops kind")
+
+
+def weights(random, *shape):
+    fan_in = int(np.prod(shape[:-1]))
+    return (random.randn(*shape) / np.sqrt(fan_in)).astype("float32")
+
+
+def mlp(sizes, count):
+    random = np.random.RandomState(0)
+    layers = [weights(random, a, b) for a, b in zip(sizes, sizes[1:])]
+    size = sizes[0]
+    tangents = sum(2 * size * a * b for a, b in zip(sizes[1:-1], sizes[2:-1]))
+    products = sum(2 * size * size * b for b in sizes[1:-1])
+    x = random.randn(count, size).astype("float32")
+    return Workload(x, 0, [], layers, count * (tangents + products), "mlp")
+
+
+def toy():
+    x = np.random.RandomState(0).randn(2, 3).astype("float32")
+    return Workload(x, 0, [], [], 0, "toy")
+
+
+def softmax10():
+    random = np.random.RandomState(0)
+    labels = np.eye(10, dtype="float32")[random.randint(10, size=100000)]
+    x = random.randn(100000, 10).astype("float32")
+    return Workload(x, 0, [labels], [], 0, "softmax")
+
+
+def conv():
+    random = np.random.RandomState(0)
+    labels = np.eye(10, dtype="float32")[random.randint(10, size=256)]
+    layers = [
+        weights(random, 3, 3, 1, 16),
+        weights(random, 3, 3, 16, 16),
+        weights(random, 8 * 8 * 16, 10),
+    ]
+    x = random.randn(256, 8, 8, 1).astype("float32")
+    tangents = 64 * 2 * (64 * 9 * 16 * 16 + 1024 * 10)
+    products = 2 * 64 * 64 * (1024 + 1024 + 10)
+    return Workload(x, 0, [labels], layers, 256 * (tangents + products), "conv")
+
+
+def attention():
+    random = np.random.RandomState(0)
+    layers = [weights(random, 8, 8) for _ in range(3)] + [weights(random, 64, 1)]
+    x = random.randn(512, 8, 8).astype("float32")
+    flops = 512 * 64 * (3 + 2 * 2) * 2 * 8 * 64
+    return Workload(x, 0, [], layers, flops, "attention")
+
+
+def glm():
+    """Negative binomial log-likelihood of each gene; observation axis 1."""
+    random = np.random.RandomState(0)
+    genes, cells = 10000, 500
+    design_mean = random.randn(cells, 3).astype("float32") / 3
+    design_scale = random.randn(cells, 2).astype("float32") / 3
+    counts = random.poisson(3.0, size=(cells, genes)).astype("float32")
+    x = (random.randn(5, genes) / 3).astype("float32")
+    flops = genes * cells * 2 * 5 * 5 * 3
+    return Workload(x, 1, [counts], [design_mean, design_scale], flops, "glm")
+
+
+WORKLOADS = {
+    "toy": toy,
+    "softmax10": softmax10,
+    "pinn": lambda: mlp([3, 50, 50, 50, 50, 1], 10000),
+    "mlp16": lambda: mlp([16, 128, 128, 128, 1], 1024),
+    "mlp32": lambda: mlp([32, 256, 256, 256, 1], 1024),
+    "mlp256": lambda: mlp([256, 512, 512, 1], 128),
+    "conv": conv,
+    "attention": attention,
+    "glm": glm,
+}
+
+
+def in_tensorflow(tf, kind, x, data, w):
+    """ys of the whole batch, from Tensors."""
+    if kind == "toy":
+        return tf.reduce_sum(tf.multiply(x, x))
+    if kind == "softmax":
+        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=data[0], logits=x)
+    if kind == "mlp":
+        for layer in w[:-1]:
+            x = tf.tanh(tf.matmul(x, layer))
+        return tf.reduce_sum(tf.matmul(x, w[-1]))
+    if kind == "conv":
+        for layer in w[:-1]:
+            x = tf.tanh(tf.nn.conv2d(x, layer, strides=[1, 1, 1, 1], padding="SAME"))
+        logits = tf.matmul(tf.reshape(x, [-1, 1024]), w[-1])
+        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=data[0], logits=logits)
+    if kind == "attention":
+        query, key, value = (tf.einsum("nti,ij->ntj", x, layer) for layer in w[:3])
+        scores = tf.matmul(query, key, transpose_b=True) / np.float32(np.sqrt(8))
+        mixed = tf.tanh(tf.matmul(tf.nn.softmax(scores), value))
+        return tf.reduce_sum(tf.matmul(tf.reshape(mixed, [-1, 64]), w[3]))
+    mean = tf.exp(tf.matmul(w[0], x[:3]))
+    scale = tf.exp(tf.matmul(w[1], x[3:]))
+    counts = data[0]
+    return tf.reduce_sum(
+        tf.math.lgamma(scale + counts)
+        - tf.math.lgamma(scale)
+        + counts * tf.math.log(mean)
+        + scale * tf.math.log(scale)
+        - (scale + counts) * tf.math.log(scale + mean)
+    )
+
+
+def in_jax(jax, kind, w):
+    """The function of one observation and its data."""
+    np = jax.numpy
+    if kind == "toy":
+        return lambda x: np.sum(x * x)
+    if kind == "softmax":
+        return lambda x, labels: -np.sum(labels * jax.nn.log_softmax(x))
+    if kind == "mlp":
+
+        def mlp(x):
+            for layer in w[:-1]:
+                x = np.tanh(x @ layer)
+            return (x @ w[-1])[0]
+
+        return mlp
+    if kind == "conv":
+
+        def conv(x, labels):
+            x = x[None]
+            for layer in w[:-1]:
+                x = np.tanh(
+                    jax.lax.conv_general_dilated(
+                        x,
+                        layer,
+                        (1, 1),
+                        "SAME",
+                        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                    )
+                )
+            return -np.sum(labels * jax.nn.log_softmax(x.reshape(-1) @ w[-1]))
+
+        return conv
+    if kind == "attention":
+
+        def attention(x):
+            query, key, value = (x @ layer for layer in w[:3])
+            scores = jax.nn.softmax(query @ key.T / np.sqrt(8.0))
+            return (np.tanh(scores @ value).reshape(-1) @ w[3])[0]
+
+        return attention
+
+    def glm(x, counts):
+        mean, scale = np.exp(w[0] @ x[:3]), np.exp(w[1] @ x[3:])
+        gammaln = jax.scipy.special.gammaln
+        return np.sum(
+            gammaln(scale + counts)
+            - gammaln(scale)
+            + counts * np.log(mean)
+            + scale * np.log(scale)
+            - (scale + counts) * np.log(scale + mean)
+        )
+
+    return glm
+
+
+def in_torch(torch, kind, w):
+    """The function of one observation and its data."""
+    if kind == "toy":
+        return lambda x: (x * x).sum()
+    if kind == "softmax":
+        return lambda x, labels: -(labels * torch.log_softmax(x, -1)).sum()
+    if kind == "mlp":
+
+        def mlp(x):
+            for layer in w[:-1]:
+                x = torch.tanh(x @ layer)
+            return (x @ w[-1])[0]
+
+        return mlp
+    if kind == "conv":
+        filters = [layer.permute(3, 2, 0, 1) for layer in w[:-1]]
+
+        def conv(x, labels):
+            x = x.permute(2, 0, 1)[None]
+            for layer in filters:
+                x = torch.tanh(torch.nn.functional.conv2d(x, layer, padding=1))
+            logits = x[0].permute(1, 2, 0).reshape(-1) @ w[-1]
+            return -(labels * torch.log_softmax(logits, -1)).sum()
+
+        return conv
+    if kind == "attention":
+
+        def attention(x):
+            query, key, value = (x @ layer for layer in w[:3])
+            scores = torch.softmax(query @ key.T / 8.0**0.5, -1)
+            return (torch.tanh(scores @ value).reshape(-1) @ w[3])[0]
+
+        return attention
+
+    def glm(x, counts):
+        mean, scale = torch.exp(w[0] @ x[:3]), torch.exp(w[1] @ x[3:])
+        return (
+            torch.lgamma(scale + counts)
+            - torch.lgamma(scale)
+            + counts * torch.log(mean)
+            + scale * torch.log(scale)
+            - (scale + counts) * torch.log(scale + mean)
+        ).sum()
+
+    return glm

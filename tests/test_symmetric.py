@@ -1,0 +1,190 @@
+"""The symmetric method, in blocks of observations and compiled."""
+
+import numpy as np
+import pytest
+import random_programs
+from oracles import count_ops, run, sliced_hessians
+
+import batchhess
+from batchhess.compat import VERSION, tf
+from batchhess.methods import blocks
+
+HAS_JIT = not VERSION.startswith("1.")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few observations, whatever their width."""
+    monkeypatch.setattr(blocks, "block_size", lambda problem: 3)
+
+
+def random_array(*shape):
+    return np.random.RandomState(3).randn(*shape)
+
+
+def weighted_loss(x, labels, weight):
+    """The mean of weighted cross entropies: what a block must be given with x."""
+    hidden = tf.tanh(tf.matmul(x, tf.constant(random_array(4, 5))) + 0.1)
+    logits = tf.matmul(hidden, tf.constant(random_array(5, 3)))
+    loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
+    penalty = tf.reduce_sum(weight[:, None] * tf.square(hidden), 1)
+    return tf.reduce_mean(weight * loss + penalty)
+
+
+@pytest.mark.parametrize("method", ["auto", "symmetric"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 7])
+def test_blocks_take_along_what_belongs_to_an_observation(small_blocks, count, method):
+    x = tf.placeholder(tf.float64, [None, 4])
+    labels = tf.placeholder(tf.float64, [None, 3])
+    weight = tf.placeholder(tf.float64, [None])
+    y = weighted_loss(x, labels, weight)
+    feed = {
+        x: random_array(count, 4),
+        labels: np.eye(3)[np.arange(count) % 3],
+        weight: np.arange(1.0, count + 1),
+    }
+    result = run(batchhess.hessians(y, x, method=method)[0], feed)
+    np.testing.assert_allclose(result, sliced_hessians(y, x, feed), atol=1e-13)
+    np.testing.assert_array_equal(result, result.swapaxes(1, 2))
+
+
+def test_no_observations(small_blocks):
+    x = tf.placeholder(tf.float32, [None, 4])
+    y = tf.reduce_sum(tf.tanh(x) ** 2)
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], {x: np.zeros((0, 4))})
+    assert result.shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize("one", [1, 5])
+def test_a_factor_may_be_one_for_all_or_one_for_each(small_blocks, one):
+    x = tf.placeholder(tf.float64, [None, 2])
+    factor = tf.placeholder(tf.float64, [None, 2])
+    feed = {x: random_array(5, 2), factor: random_array(one, 2) + 3}
+    y = tf.reduce_sum(factor * tf.exp(x * factor))
+    expected = np.exp(feed[x] * feed[factor]) * feed[factor] ** 3
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], feed)
+    np.testing.assert_allclose(result, expected[:, :, None] * np.eye(2), rtol=1e-13)
+
+
+def test_statistics_of_the_batch_stay_those_of_the_batch(small_blocks):
+    """A stopped mean over observations is one number, not one for each block."""
+    x = tf.placeholder(tf.float64, [None, 2])
+    value = random_array(7, 2)
+    y = tf.reduce_sum((x - tf.stop_gradient(tf.reduce_mean(x, 0))) ** 4)
+    centred = value - value.mean(0)
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], {x: value})
+    np.testing.assert_allclose(
+        result, 12 * (centred**2)[:, :, None] * np.eye(2), rtol=1e-12
+    )
+
+
+def test_random_masks_are_those_of_the_value(small_blocks):
+    x = tf.placeholder(tf.float64, [None, 3])
+    mask = tf.random_uniform(tf.shape(x), dtype=tf.float64)
+    y = tf.reduce_sum(mask * x**2)
+    hessian = batchhess.hessians(y, x, method="symmetric")[0]
+    drawn, result = run([mask, hessian], {x: random_array(8, 3)})
+    np.testing.assert_allclose(result, 2 * drawn[:, :, None] * np.eye(3), rtol=1e-13)
+
+
+def test_a_bias_along_the_observation_axis(small_blocks):
+    """Observations on the last axis: BiasAdd's bias has one entry for each."""
+    x = tf.placeholder(tf.float64, [2, None])
+    bias = tf.placeholder(tf.float64, [None])
+    y = tf.reduce_sum(tf.nn.bias_add(x, bias) ** 3)
+    feed = {x: random_array(2, 5), bias: np.arange(5.0)}
+    expected = 6 * (feed[x] + feed[bias]).T[:, :, None] * np.eye(2)
+    hessian = batchhess.hessians(y, x, method="symmetric", batch_axis=1)[0]
+    np.testing.assert_allclose(run(hessian, feed), expected, rtol=1e-13)
+
+
+def test_random_programs(small_blocks):
+    """As TensorFlow's own Hessians; and most can be done."""
+    random = np.random.RandomState(11)
+    done, left = 0, []
+    for _ in range(8):
+        with tf.Graph().as_default(), tf.Session() as session:
+            x = tf.placeholder(tf.float64, [None, random_programs.K])
+            value = random.randn(random_programs.N, random_programs.K)
+            for _ in range(6):
+                program = random_programs.draw(random, x)
+                if program.coupling:
+                    continue
+                try:
+                    (ours,) = batchhess.hessians(program.y, x, method="symmetric")
+                except ValueError as why:
+                    assert "cannot follow the observations" in str(why)
+                    left.append(program.steps)
+                    continue
+                try:
+                    (full,) = tf.hessians(program.y, x)
+                except ValueError:  # Linear in x: tf.hessians cannot.
+                    continue
+                ours, full = session.run([ours, full], {x: value})
+                expected = np.stack([full[n, :, n] for n in range(len(value))])
+                scale = 1e-3 + np.abs(expected).max()
+                np.testing.assert_allclose(
+                    ours,
+                    expected,
+                    rtol=1e-9,
+                    atol=1e-11 * scale,
+                    err_msg=str(program.steps),
+                )
+                done += 1
+    assert done > 15, left
+
+
+def test_symmetric_says_why_it_cannot():
+    x = tf.placeholder(tf.float64, [None, 2])
+    y = tf.reduce_sum(tf.square(tf.reduce_sum(x, 0)))
+    with pytest.raises(ValueError, match="method='symmetric' cannot follow .*Square"):
+        batchhess.hessians(y, x, method="symmetric")
+
+
+def test_the_number_of_ops_depends_on_neither_k_nor_n():
+    def count(size):
+        with tf.Graph().as_default() as graph:
+            x = tf.placeholder(tf.float64, [None, size])
+            y = tf.reduce_sum(tf.tanh(tf.matmul(x, tf.constant(np.ones((size, 4))))))
+            batchhess.hessians(y, x, method="symmetric")
+            return count_ops(graph)
+
+    assert count(3) == count(300)
+
+
+@pytest.mark.skipif(not HAS_JIT, reason="TensorFlow 1 has no jit_compile")
+@pytest.mark.parametrize("method", ["auto", "columns"])
+@pytest.mark.parametrize("count", [0, 2, 7])
+def test_compiled(small_blocks, count, method):
+    x = tf.placeholder(tf.float64, [None, 4])
+    labels = tf.placeholder(tf.float64, [None, 3])
+    weight = tf.placeholder(tf.float64, [None])
+    y = weighted_loss(x, labels, weight)
+    feed = {
+        x: random_array(count, 4),
+        labels: np.eye(3)[np.arange(count) % 3],
+        weight: np.arange(1.0, count + 1),
+    }
+    hessian = batchhess.hessians(y, x, method=method, jit_compile=True)[0]
+    functions = tf.get_default_graph().as_graph_def().library.function
+    compiled = [f for f in functions if f.attr["_XlaMustCompile"].b]
+    assert compiled
+    result = run(hessian, feed)
+    assert result.shape == (count, 4, 4)
+    if count:
+        np.testing.assert_allclose(result, sliced_hessians(y, x, feed), atol=1e-12)
+
+
+@pytest.mark.skipif(not HAS_JIT, reason="TensorFlow 1 has no jit_compile")
+def test_what_xla_cannot_compile_is_named():
+    x = tf.placeholder(tf.float64, [None, 4])
+    y = tf.reduce_sum(tf.linalg.det(tf.reshape(tf.exp(x), [-1, 2, 2])))
+    with pytest.raises(ValueError, match="XLA cannot compile .*MatrixDeterminant"):
+        batchhess.hessians(y, x, jit_compile=True)
+
+
+@pytest.mark.skipif(HAS_JIT, reason="this TensorFlow has jit_compile")
+def test_tensorflow_1_says_that_it_has_no_jit_compile():
+    x = tf.placeholder(tf.float32, [None, 2])
+    with pytest.raises(NotImplementedError, match="TensorFlow 2.5"):
+        batchhess.hessians(tf.reduce_sum(x**3), x, jit_compile=True)
