@@ -28,6 +28,7 @@ setup(
     install_requires=["tensorflow>=1.15", "numpy"],
     extras_require={
         "tests": ["pytest"],
+        "bench": ["jax", "torch", "matplotlib"],
         "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib"],
     },
 )

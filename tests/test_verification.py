@@ -167,10 +167,21 @@ def explanation(build, shape=(None, 3), **options):
 def test_explain_a_separable_model():
     answer = explanation(lambda x: tf.tanh(x), num_observations=1000)
     assert answer.separable and answer.mixing is None and not answer.faults
+    assert answer.passes == "1"
+    assert answer.memory > 1000 * 9 * 4
+    assert "proven separate" in str(answer)
+    assert "symmetric, in blocks of " in str(answer)
+
+
+def test_explain_what_symmetric_cannot_follow():
+    answer = explanation(
+        lambda x: tf.cond(tf.constant(True), lambda: tf.sin(x), lambda: x),
+        num_observations=1000,
+    )
+    assert answer.separable
     assert answer.passes == "3"
     assert answer.memory == 3 * 1000 * 9 * 4
-    assert "proven separate" in str(answer)
-    assert "columns, 3 reverse passes" in str(answer)
+    assert "columns, 3 reverse passes; symmetric cannot follow" in str(answer)
 
 
 def test_explain_a_coupled_model():

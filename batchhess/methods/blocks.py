@@ -20,7 +20,7 @@ from batchhess.rebuild import copy, here, on_observations, shape_with, tile_alon
 _AT_A_TIME = 2
 
 # The bytes that the tangents of one tensor may take: a processor's cache.
-_CACHE = 2 << 20
+CACHE = 2 << 20
 
 
 def at_frontier(problem, parts, passes):
@@ -73,7 +73,7 @@ def block_size(problem):
             del shape[state.axis]
             widths += [] if None in shape else [product(shape)]
     item = problem.x.dtype.base_dtype.size
-    return max(1, _CACHE // max(1, problem.layout.size * max(widths) * item))
+    return max(1, CACHE // max(1, problem.layout.size * max(widths) * item))
 
 
 def in_blocks(method, problem, passes, size_of_block):
