@@ -18,7 +18,7 @@ from batchhess.problem import Problem
 # Of columns: the Hessians as a list of columns, stacked, and in their final order.
 _COPIES_OF_THE_RESULT = 3
 
-# Of symmetric: what the blocks under way hold, each about a processor's cache. Measured:
+# Of symmetric: what the blocks under way hold, each about a processor's cache. It is
 # 60 MB for a network 32-256-256-256-1.
 _TENSORS_UNDER_WAY = 28
 

@@ -110,7 +110,7 @@ def in_blocks(method, problem, passes, size_of_block):
             parallel_iterations=passes.parallel_iterations or _AT_A_TIME,
             swap_memory=passes.swap_memory,
         )
-    return tf.reshape(rows, [-1, size, size])[:count]
+    return tf.reshape(rows, tf.stack([blocks * block, size, size]))[:count]
 
 
 def _filled_up(problem, missing):

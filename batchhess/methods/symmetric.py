@@ -51,7 +51,7 @@ def symmetric(problem, passes):
         sweep.enter(op)
     if not sweep.terms:
         return tf.zeros([sweep.count, sweep.size, sweep.size], problem.x.dtype)
-    half = tf.add_n(sweep.terms) / 2
+    half = 0.5 * tf.add_n(sweep.terms)
     return half + tf.linalg.matrix_transpose(half)
 
 
