@@ -31,7 +31,7 @@ def correct(ys, x):
 
 
 def take_apart(ys, x):
-    """Builds `ys` again with log softmax and cross entropies in their elementary ops.
+    """Builds `ys` again with softmax and cross entropies in their elementary ops.
 
     Those are element by element or linear, of which symmetric makes less work.
 
@@ -102,6 +102,10 @@ def _cross_entropy(op):
     """-sum labels log softmax: differentiable by labels and logits alike."""
     logits, labels = op.inputs
     return -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)
+
+
+def _softmax(op):
+    return tf.exp(_shifted(op)[0])
 
 
 def _log_softmax(op):
@@ -177,6 +181,7 @@ _CORRECTIONS = {
 
 _PARTS = {
     "LogSoftmax": _log_softmax,
+    "Softmax": _softmax,
     "SoftmaxCrossEntropyWithLogits": _log_softmax_loss,
 }
 

@@ -6,7 +6,7 @@ from typing import Any, List, Optional
 
 from batchhess import arguments
 from batchhess.analysis import audit
-from batchhess.analysis.observation_axis import MIXED, prove
+from batchhess.analysis.observation_axis import MIXED, prove, walk_from
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.region import depends
 from batchhess.checks import assert_differences, assert_uncoupled
@@ -215,8 +215,10 @@ def _build(
                 gradient, hessian = differentiate(request)
                 checks = []
                 if depends(given.ys, x):
+                    walk = walk_from(x, batch_axis)
+                    ys_to_check = [y for y in given.ys if not walk.keeps_rows(y)]
                     checks = arguments.assert_same_observations(
-                        caller, given.ys, x, layout, batch_axis
+                        caller, ys_to_check, x, layout, batch_axis
                     )
                 gradients.append(gradient)
                 blocks.append(_after(checks, hessian))

@@ -19,7 +19,8 @@ FLOORS = [
     ["analysis.alignment"],
     ["analysis.partition"],
     ["passes", "problem", "rebuild"],
-    ["corrections"],
+    ["corrections", "methods.bilinear", "methods.tangents"],
+    ["methods.curvature"],
     [
         "methods.blocks",
         "methods.columns",

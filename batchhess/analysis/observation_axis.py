@@ -94,6 +94,11 @@ class Walk:
                 pending.extend(unknown)
         return self._states[tensor_key(tensor)]
 
+    def keeps_rows(self, tensor):
+        """Whether index n of an axis of `tensor` is observation n."""
+        state = self.state(tensor)
+        return (state.kind, state.rows) == (ROWS, OWN)
+
     def _parents(self, tensor):
         if not carries_derivative(tensor):
             return []

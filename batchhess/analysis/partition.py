@@ -27,7 +27,8 @@ from batchhess.compat import control_flow_context, in_v1_while_loop, source_tens
 Partition = collections.namedtuple("Partition", "ops frontier behind state_of")
 
 # How the outputs of an op vary with those of its inputs that depend on x.
-IDENTITY, LINEAR, ELEMENTS, GENERAL = "identity", "linear", "elements", "general"
+IDENTITY, LINEAR, ELEMENTS = "identity", "linear", "elements"
+BILINEAR, GENERAL = "bilinear", "general"
 
 
 class NoPartitionError(Exception):
@@ -97,7 +98,7 @@ def depending(op, state_of):
 
 
 def kind_of(op, state_of):
-    """`IDENTITY`, `LINEAR`, `ELEMENTS` (element by element), or `GENERAL`."""
+    """`IDENTITY`, `LINEAR`, `ELEMENTS` (element by element), `BILINEAR`, `GENERAL`."""
     if op.type in _IDENTITIES:
         return IDENTITY
     alive = [i for i, t in enumerate(op.inputs) if state_of(t).kind != FREE]
@@ -107,7 +108,9 @@ def kind_of(op, state_of):
         return LINEAR
     if alive == [_LINEAR_IN.get(op.type)]:
         return LINEAR
-    return ELEMENTS if op.type in ELEMENTWISE else GENERAL
+    if op.type in ELEMENTWISE:
+        return ELEMENTS
+    return BILINEAR if op.type in _LINEAR_IN_EACH and len(alive) == 2 else GENERAL
 
 
 _IDENTITIES = frozenset(

@@ -92,11 +92,12 @@ def in_blocks(method, problem, passes, size_of_block):
     """
     layout, dtype = problem.layout, problem.x.dtype.base_dtype
     count, size = layout.num_observations, layout.size
-    # A program of XLA is for one size of block alone; else few need not be filled up.
-    block = tf.minimum(size_of_block, tf.maximum(count, 1))
-    block = size_of_block if passes.jit_compile else block
+    block = size_of_block  # A program of XLA is for one size of block alone.
     blocks = (count + block - 1) // block
-    filled = _filled_up(problem, blocks * block - count)
+    if not passes.jit_compile:  # Else blocks of one size, with little to fill up.
+        some = tf.maximum(blocks, 1)
+        block = (count + some - 1) // some
+    filled = _filled_up(problem, blocks * block - count, passes.caller)
 
     def one_block(b):
         build = _on_block(method, problem, passes, filled, b * block, block)
@@ -113,31 +114,54 @@ def in_blocks(method, problem, passes, size_of_block):
     return tf.reshape(rows, tf.stack([blocks * block, size, size]))[:count]
 
 
-def _filled_up(problem, missing):
+def _filled_up(problem, missing, caller):
     """All that has observations to take, with the last one `missing` times more.
 
     Returns:
       dict from the key of a Tensor and its observation axis to the longer Tensor.
     """
     parts = problem.partition
-    wanted = [(problem.x, problem.layout.axis)]
-    wanted += [
-        (seed, parts.state_of(t).axis)
-        for t, seed in zip(parts.frontier, problem.seeds)
-        if parts.state_of(t).kind == ROWS
-    ]
+    boundary = {}
     for op in parts.ops:
         for tensor, axis in zip(op.inputs, alignment(op, parts.state_of)):
             if isinstance(axis, int) and parts.state_of(tensor).kind == FREE:
-                wanted.append((tensor, axis))
+                boundary[tensor_key(tensor), axis] = tensor
+    wanted = dict(boundary)
+    for tensor, seed in zip(parts.frontier, problem.seeds):
+        if parts.state_of(tensor).kind == ROWS:
+            wanted[tensor_key(seed), parts.state_of(tensor).axis] = seed
+    wanted[tensor_key(problem.x), problem.layout.axis] = problem.x
+    checks = _assert_one_or_all(boundary, problem, caller)
     filled = {}
-    for tensor, axis in wanted:
-        if (tensor_key(tensor), axis) not in filled:
+    with tf.control_dependencies(checks):
+        for (key, axis), tensor in wanted.items():
             last = tensor[(slice(None),) * axis + (slice(-1, None),)]
-            copies = tile_along(last, axis, missing)
-            longer = tf.concat([tensor, copies], axis)
-            filled[tensor_key(tensor), axis] = longer
+            longer = tf.concat([tensor, tile_along(last, axis, missing)], axis)
+            filled[key, axis] = longer
     return filled
+
+
+def _assert_one_or_all(boundary, problem, caller):
+    """Builds the check that each of `boundary` has 1 or N observations.
+
+    With N = 1 TensorFlow broadcasts x itself against more: then a Hessian is a sum over
+    these, which blocks do not see.
+    """
+    count = problem.layout.num_observations
+    sizes = [
+        tf.shape(tensor)[axis]
+        for (_, axis), tensor in boundary.items()
+        if tensor.shape.as_list()[axis] not in (1, count)
+    ]
+    if not sizes:
+        return []
+    sizes = tf.stack(sizes)
+    fits = tf.logical_or(tf.equal(sizes, 1), tf.equal(sizes, count))
+    message = (
+        "{}: {} is broadcast against other numbers of observations. Pass "
+        "method=columns, without jit_compile, which adds them up. Its own, and theirs:"
+    ).format(caller, problem.x.name)
+    return [tf.debugging.Assert(tf.reduce_all(fits), [message, count, sizes])]
 
 
 def _on_block(method, problem, passes, filled, start, count):

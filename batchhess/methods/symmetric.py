@@ -5,12 +5,11 @@ sum(df/dv * p(u)): H is the sum over ops of T_u' C_u T_u. (Griewank & Walther 20
 Evaluating Derivatives, chapters 5 and 10; Gower & Mello 2012 for edge pushing.)
 """
 
-import collections
-
 from batchhess.analysis import audit
 from batchhess.analysis.alignment import alignment
 from batchhess.analysis.observation_axis import FREE, ROWS
 from batchhess.analysis.partition import (
+    BILINEAR,
     ELEMENTS,
     GENERAL,
     IDENTITY,
@@ -20,16 +19,16 @@ from batchhess.analysis.partition import (
     partition,
 )
 from batchhess.analysis.region import depends, tensor_key
-from batchhess.analysis.sizes import shape_of
 from batchhess.compat import static_value, tf
 from batchhess.corrections import take_apart
-from batchhess.layout import product
+from batchhess.methods.bilinear import bilinear
+from batchhess.methods.curvature import Curvature
+from batchhess.methods.tangents import Base, Frame, Tangent
 from batchhess.rebuild import copy, on_observations, shape_with, tile_along
 
-# du/dx, where u is `of`. The value has u's shape, but R K places along the observation
-# axis: place r K + k holds the derivative of observation r by coordinate k. R is N; or
-# 1, if `shared`: what is linear in x changes alike for all observations.
-Tangent = collections.namedtuple("Tangent", "of value shared")
+# The elements that may be worked out anew in each block to save a pass over all
+# tangents: a fraction of a processor's cache.
+_SMALL = 1 << 19
 
 
 def symmetric(problem, passes):
@@ -49,10 +48,11 @@ def symmetric(problem, passes):
     sweep = _Sweep(problem, passes)
     for op in sweep.ops:
         sweep.enter(op)
-    if not sweep.terms:
-        return tf.zeros([sweep.count, sweep.size, sweep.size], problem.x.dtype)
-    half = 0.5 * tf.add_n(sweep.terms)
-    return half + tf.linalg.matrix_transpose(half)
+    total = sweep.curvature.total(problem.x.dtype.base_dtype)
+    if total is None:
+        count, size = problem.layout.num_observations, problem.layout.size
+        return tf.zeros(tf.stack([count, size, size]), problem.x.dtype.base_dtype)
+    return total
 
 
 class _Sweep:
@@ -60,28 +60,29 @@ class _Sweep:
 
     Attributes:
       ops: list of Operations, in the order of the walk.
-      terms: list of Tensors [N, K, K]: the symmetric part of their sum is the Hessian.
+      curvature: the `Curvature` found so far.
     """
 
     def __init__(self, problem, passes):
         ys = take_apart(problem.ys, problem.x)
         parts = partition(ys, problem.x, problem.layout.axis)
         self.ops, self._state_of = parts.ops, parts.state_of
-        self.count, self.size = problem.layout.num_observations, problem.layout.size
-        self.terms = []
-        self._passes, self._x = passes, problem.x
-        self._kinds = {op: self._kind(op) for op in self.ops}
+        self._frame = Frame(
+            parts.state_of, problem.layout.num_observations, problem.layout.size
+        )
+        self.curvature = Curvature(self._frame, _SMALL)
+        self._passes = passes
+        self._kinds = {op: kind_of(op, self._state_of) for op in self.ops}
         self._needed = self._find_needed()
-        self._adjoints = self._find_adjoints(ys, problem.seeds)
-        self._unit = self._unit_tangents()
-        self._tangents = {}
-        self._set(self._x, self._unit, shared=True)
+        # Half of it now: the curvature is added up with its transpose in the end.
+        self._adjoints = self._find_adjoints(ys, [0.5 * s for s in problem.seeds])
+        self._tangents = {tensor_key(problem.x): self._frame.unit(problem.x)}
         self._repeated = {}
 
     def enter(self, op):
-        """Adds what `op` brings in to `terms`, and finds its tangents if needed."""
+        """Adds the curvature of `op`, and finds its tangents if they are needed."""
         kind = self._kinds[op]
-        if kind not in (ELEMENTS, GENERAL) and not self._is_needed(op):
+        if kind in (IDENTITY, LINEAR) and not self._is_needed(op):
             return
         if all(self._tangent(t) is None for t in depending(op, self._state_of)):
             return
@@ -89,30 +90,27 @@ class _Sweep:
             IDENTITY: self._pass_on,
             LINEAR: self._map,
             ELEMENTS: self._each_element,
+            BILINEAR: self._product,
             GENERAL: self._any,
         }[kind](op)
 
     # What the walk needs to know before it starts.
-
-    def _kind(self, op):
-        kind = kind_of(op, self._state_of)
-        if kind == LINEAR and op.type in ("Mul", "RealDiv"):
-            # By what differs between observations, factors must be repeated K times.
-            free = [axis for _, axis in self._boundary(op) if axis is not None]
-            return ELEMENTS if free else LINEAR
-        return kind
 
     def _boundary(self, op):
         """The inputs of `op` that do not depend on x, each with its alignment."""
         aligned = zip(op.inputs, alignment(op, self._state_of))
         return [(t, axis) for t, axis in aligned if self._state_of(t).kind == FREE]
 
+    def _is_nonlinear(self, op):
+        return self._kinds[op] not in (IDENTITY, LINEAR)
+
     def _find_needed(self):
         """The keys of tensors whose tangents something nonlinear will read."""
         needed = set()
         for op in reversed(self.ops):
-            nonlinear = self._kinds[op] in (ELEMENTS, GENERAL)
-            if nonlinear or any(tensor_key(t) in needed for t in op.outputs):
+            if self._is_nonlinear(op) or any(
+                tensor_key(t) in needed for t in op.outputs
+            ):
                 needed.update(tensor_key(t) for t in depending(op, self._state_of))
         return needed
 
@@ -120,8 +118,7 @@ class _Sweep:
         return any(tensor_key(t) in self._needed for t in op.outputs)
 
     def _find_adjoints(self, ys, seeds):
-        nonlinear = [op for op in self.ops if self._kinds[op] in (ELEMENTS, GENERAL)]
-        outputs = [t for op in nonlinear for t in op.outputs]
+        outputs = [t for op in self.ops if self._is_nonlinear(op) for t in op.outputs]
         outputs = [t for t in outputs if self._state_of(t).kind != FREE]
         adjoints = self._passes.gradients(ys, outputs, seeds)
         # A name of its own, at which differentiation can stop.
@@ -131,81 +128,152 @@ class _Sweep:
             if adjoint is not None
         }
 
-    def _unit_tangents(self):
-        axis, shape = self._axis(self._x), self._x.shape.as_list()
-        event = shape[:axis] + shape[axis + 1 :]
-        eye = tf.eye(self.size, dtype=self._x.dtype.base_dtype)
-        eye = tf.reshape(eye, [self.size] + event)
-        places = list(range(1, len(shape)))
-        return _transposed(eye, places[:axis] + [0] + places[axis:])
-
     # The ways of an op.
 
     def _pass_on(self, op):
-        tangent = self._tangent(op.inputs[0])
-        self._set(op.outputs[0], tangent.value, tangent.shared)
+        self._set(op.outputs[0], self._tangent(op.inputs[0]))
 
     def _map(self, op):
         """What is linear does to the tangents what it does to values."""
-        inputs = depending(op, self._state_of)
-        tangents = [self._tangent(t) for t in inputs]
-        boundary = self._boundary(op)
-        shared = all(t is None or t.shared for t in tangents)
         if op.type in _ADDITIVE:
-            parts = [
-                self._spread(self._tangent(t), op.outputs[0], shared)
-                for t in op.inputs
-                if self._tangent(t) is not None
+            self._add_up(op)
+        elif op.type in _REARRANGING:
+            self._rearrange(op)
+        elif op.type in _POINTWISE and self._is_scaled(op):
+            (tensor,), output = depending(op, self._state_of), op.outputs[0]
+            tangent = self._tangent(tensor)
+            scale = self._ones(tensor) if tangent.scale is None else tangent.scale
+            (scale,) = self._copy(op, {tensor_key(tensor): scale}, [output])
+            self._set(output, Tangent(tangent.base, scale))
+        elif not (op.type in ("MatMul", "Sum") and self._fold(op)):
+            self._map_whole(op)
+
+    def _is_scaled(self, op):
+        """Whether the output's tangent is better told by another scale."""
+        (tensor,) = depending(op, self._state_of)
+        tangent = self._tangent(tensor)
+        if not self._frame.same_sizes(tensor, op.outputs[0]):
+            return False
+        alike = all(axis is None for _, axis in self._boundary(op))
+        return not (tangent.base.shared and tangent.scale is None and alike)
+
+    def _add_up(self, op):
+        output, frame = op.outputs[0], self._frame
+        tangents = [(t, self._tangent(t)) for t in op.inputs]
+        minus = op.type == "Sub" and tangents[1][1] is not None
+        tangents = [(t, tangent) for t, tangent in tangents if tangent is not None]
+        first = tangents[0][1]
+        alike = frame.same_sizes(output, *[t for t, _ in tangents])
+        if alike and len(tangents) == 1 and not minus:
+            self._set(output, first)
+        elif alike and self._same_base(tangents) and not self._all_shared(tangents):
+            scales = [
+                self._ones(output) if tangent.scale is None else tangent.scale
+                for _, tangent in tangents
             ]
-            if op.type == "Sub" and self._tangent(op.inputs[1]) is not None:
+            if minus:
+                scales[-1] = -scales[-1]
+            self._set(output, Tangent(first.base, _sum(scales)))
+        else:
+            bases = [frame.whole(t, tangent) for t, tangent in tangents]
+            shared = all(base.shared for base in bases)
+            parts = [frame.spread(base, output, shared) for base in bases]
+            if minus:
                 parts[-1] = -parts[-1]
-            value = parts[0] if len(parts) == 1 else tf.add_n(parts)
-            self._set(op.outputs[0], value, shared)
-            return
+            self._set(output, Tangent(Base(output, _sum(parts), shared, False), None))
+
+    def _rearrange(self, op):
+        """Base and scale alike."""
+        (tensor,), output = depending(op, self._state_of), op.outputs[0]
+        base, scale = self._tangent(tensor)
+        rows = self._frame.rows(base.shared)
+        (value,) = self._copy(op, {tensor_key(tensor): base.value}, [output], rows)
+        if scale is not None:
+            (scale,) = self._copy(op, {tensor_key(tensor): scale}, [output])
+        unit = base.unit and op.type != "Transpose"
+        self._set(output, Tangent(Base(output, value, base.shared, unit), scale))
+
+    def _fold(self, op):
+        """A sum over all places of scale times a shared base: one product of matrices.
+
+        Returns:
+          bool, whether it could be done.
+        """
+        (tensor,), output = depending(op, self._state_of), op.outputs[0]
+        base, scale = self._tangent(tensor)
+        frame, size = self._frame, self._frame.size
+        if not base.shared or frame.axis(tensor) != 0:
+            return False
+        places, outcomes = frame.places(tensor), frame.places(output)
+        if op.type == "MatMul":
+            weights = op.inputs[1]
+            if op.inputs[0] is not tensor or op.get_attr("transpose_a"):
+                return False
+            if op.get_attr("transpose_b"):
+                weights = tf.transpose(weights)
+            if base.unit and scale is None:
+                self._set(output, Tangent(Base(output, weights, True, False), None))
+                return True
+        if scale is None:
+            return False
+        if op.type == "MatMul":
+            pass
+        elif outcomes == 1:
+            weights = tf.ones([places, 1], tensor.dtype)
+        else:
+            return False
+        if size * places * outcomes > _SMALL // 8:
+            return False
+        # [places, K, outcomes]
+        folded = tf.transpose(frame.flat(base.value, tensor, [size]))[:, :, None]
+        folded = tf.reshape(folded * weights[:, None], [places, size * outcomes])
+        value = tf.matmul(frame.flat(scale, tensor, [frame.count]), folded)
+        value = tf.reshape(value, frame.shape(output, frame.rows(False)))
+        self._set(output, Tangent(Base(output, value, False, False), None))
+        return True
+
+    def _map_whole(self, op):
+        frame = self._frame
+        inputs = depending(op, self._state_of)
+        bases = {
+            tensor_key(t): frame.whole(t, self._tangent(t))
+            for t in inputs
+            if self._tangent(t) is not None
+        }
+        boundary = self._boundary(op)
         joins = op.type in ("ConcatV2", "Pack")
-        shared = shared and (joins or all(axis is None for _, axis in boundary))
-        rows, values = self._rows(shared), {}
-        parts = [(t, self._axis(t)) for t in inputs]
+        alike = joins or all(axis is None for _, axis in boundary)
+        shared = alike and all(base.shared for base in bases.values())
+        rows, values = frame.rows(shared), {}
+        parts = [(t, frame.axis(t)) for t in inputs]
         parts += [(t, a) for t, a in boundary if joins and a is not None]
         for tensor, axis in parts:
-            tangent = self._tangent(tensor)
-            if tangent is None:
+            base = bases.get(tensor_key(tensor))
+            if base is None:
                 value = tf.zeros(shape_with(tensor, axis, rows), tensor.dtype)
             else:
-                value = self._spread(tangent, tensor, shared)
+                value = frame.spread(base, tensor, shared)
             values[tensor_key(tensor)] = value
         outputs = [t for t in op.outputs if self._state_of(t).kind == ROWS]
-        copies = self._copy(op, values, outputs, rows)
-        for tensor, value in zip(outputs, copies):
-            self._set(tensor, value, shared)
+        for tensor, value in zip(outputs, self._copy(op, values, outputs, rows)):
+            self._set(tensor, Tangent(Base(tensor, value, shared, False), None))
 
     def _each_element(self, op):
         """Slopes and curvatures are tensors of the output's shape: no K in them."""
-        output = op.outputs[0]
+        output, frame = op.outputs[0], self._frame
         inputs = depending(op, self._state_of)
         tangents = [self._tangent(t) for t in inputs]
-        same = self._same_sizes(output, *inputs)
-        shape = shape_with(output, self._axis(output), self.count)
         here, wide = output, inputs
-        if not same:
-            wide = [tf.broadcast_to(t, shape) for t in inputs]
+        if not frame.same_sizes(output, *inputs):
+            wide = [tf.broadcast_to(t, frame.shape(output)) for t in inputs]
             values = {tensor_key(t): w for t, w in zip(inputs, wide)}
-            (here,) = self._copy(op, values, [output], self.count, repeat=False)
-        ones = tf.ones(shape, output.dtype)
-        axis = self._axis(output)
+            (here,) = self._copy(op, values, [output], repeat=False)
+        ones = self._ones(output)
         if self._is_needed(op):
             slopes = self._passes.gradients([here], wide, [ones], stop=wide)
-            parts = [
-                tf.expand_dims(slope, axis + 1) * self._split(tangent)
-                for slope, tangent in zip(slopes, tangents)
-                if slope is not None and tangent is not None
-            ]
-            if parts:
-                value = parts[0] if len(parts) == 1 else tf.add_n(parts)
-                value = tf.reshape(
-                    value, shape_with(output, axis, self.count * self.size)
-                )
-                self._set(output, value, False)
+            terms = zip(inputs, slopes, tangents)
+            terms = [(t, s, tangent) for t, s, tangent in terms if s is not None]
+            self._scale(output, [term for term in terms if term[2] is not None])
         adjoint = self._adjoints.get(tensor_key(output))
         if adjoint is None:
             return
@@ -219,16 +287,67 @@ class _Sweep:
                     continue
                 if j > i:
                     curvature *= 2  # For the term of j and i as well.
-                weighted = tf.expand_dims(curvature, axis + 1) * self._split(
-                    tangents[i]
+                for tangent in (tangents[i], tangents[j]):
+                    if tangent.scale is not None:
+                        curvature *= tangent.scale
+                self.curvature.add_elements(
+                    output, tangents[i].base, tangents[j].base, curvature
                 )
-                self._add(weighted, tangents[j], output)
+
+    def _scale(self, output, terms):
+        """The tangent of `output`: the sum of slope times tangent over the inputs."""
+        frame = self._frame
+        if not terms:
+            return
+        scales = [
+            slope if tangent.scale is None else slope * tangent.scale
+            for _, slope, tangent in terms
+        ]
+        alike = frame.same_sizes(output, *[tangent.base.of for _, _, tangent in terms])
+        if alike and self._same_base([(t, tangent) for t, _, tangent in terms]):
+            self._set(output, Tangent(terms[0][2].base, _sum(scales)))
+            return
+        parts = []
+        for scale, (_, _, (base, _)) in zip(scales, terms):
+            wide = frame.spread(base, output, base.shared)
+            wide = Base(output, wide, base.shared, False)
+            factor = tf.expand_dims(scale, frame.axis(output) + 1)
+            parts.append(factor * frame.split(wide))
+        value = frame.merged(_sum(parts), output)
+        self._set(output, Tangent(Base(output, value, False, False), None))
+
+    def _product(self, op):
+        """Of two factors that both depend on x, each with its own tangents."""
+        product, frame = bilinear(op, self._state_of), self._frame
+        if product is None:
+            self._any(op)
+            return
+        (left, right), output = op.inputs, op.outputs[0]
+        tangents = [self._tangent(t) for t in op.inputs]
+        bases = [
+            None if tangent is None else frame.whole(t, tangent)
+            for t, tangent in zip(op.inputs, tangents)
+        ]
+        factors = [base and (frame.split(base), base.shared) for base in bases]
+        if self._is_needed(op):
+            parts = [
+                product.output(*pair)
+                for pair in ((factors[0], right), (left, factors[1]))
+                if None not in pair
+            ]
+            value = frame.merged(_sum(parts), output)
+            self._set(output, Tangent(Base(output, value, False, False), None))
+        adjoint = self._adjoints.get(tensor_key(output))
+        if adjoint is not None and None not in factors:
+            # Twice: for the term of right and left as well.
+            weighted = product.left(2 * adjoint, factors[1])
+            self.curvature.add_weighted(left, frame.merged(weighted, left), bases[0])
 
     def _any(self, op):
         """Repeats each observation K times, and differentiates along its tangents."""
-        rows = self._rows(False)
+        frame = self._frame
         values = {
-            tensor_key(t): self._repeat(t, self._axis(t))
+            tensor_key(t): self._repeat(t, frame.axis(t))
             for t in depending(op, self._state_of)
         }
         inputs = [
@@ -238,29 +357,29 @@ class _Sweep:
         outputs = [t for t in op.outputs if tensor_key(t) in self._adjoints]
         if not outputs:
             return
-        copies = self._copy(op, values, outputs, rows)
+        copies = self._copy(op, values, outputs, frame.rows(False))
         adjoints = []
         for tensor in outputs:
             adjoint = self._adjoints[tensor_key(tensor)]
             if self._state_of(tensor).kind == ROWS:
-                adjoint = self._repeat(adjoint, self._axis(tensor))
+                adjoint = self._repeat(adjoint, frame.axis(tensor))
             adjoints.append(tf.identity(adjoint))
         pulled = self._passes.gradients(copies, here, adjoints, stop=here)
-        seeds = [self._spread(self._tangent(t), t, False) for t in inputs]
+        bases = [frame.whole(t, self._tangent(t)) for t in inputs]
+        seeds = [frame.spread(base, base.of, False) for base in bases]
         pairs = [(p, s) for p, s in zip(pulled, seeds) if p is not None]
         if not pairs:
             return
         pulled, pushed = [p for p, _ in pairs], [s for _, s in pairs]
         second = self._second(pulled, here, pushed, here + adjoints)
-        for tensor, value in zip(inputs, second):
+        for base, value in zip(bases, second):
             if value is not None and not _is_zeros(value):
-                value = self._split(Tangent(tensor, value, False))
-                self._add(value, self._tangent(tensor), tensor)
+                self.curvature.add_weighted(base.of, value, base)
         if self._is_needed(op):
             slopes = self._passes.gradients(pulled, adjoints, pushed, stop=here)
             for tensor, value in zip(outputs, slopes):
                 if value is not None:
-                    self._set(tensor, value, False)
+                    self._set(tensor, Tangent(Base(tensor, value, False, False), None))
 
     # Their common steps.
 
@@ -268,57 +387,37 @@ class _Sweep:
         """The `Tangent` of `tensor`; None if it is zero."""
         return self._tangents.get(tensor_key(tensor))
 
-    def _set(self, tensor, value, shared):
-        self._tangents[tensor_key(tensor)] = Tangent(tensor, value, shared)
+    def _set(self, tensor, tangent):
+        self._tangents[tensor_key(tensor)] = tangent
 
-    def _axis(self, tensor):
-        return self._state_of(tensor).axis
+    def _ones(self, tensor):
+        return tf.ones(self._frame.shape(tensor), tensor.dtype.base_dtype)
 
-    def _rows(self, shared):
-        return self.size if shared else self.count * self.size
+    def _all_shared(self, tangents):
+        return all(t.base.shared and t.scale is None for _, t in tangents)
 
-    def _split(self, tangent):
-        """Its value [..., R K, ...] as [..., R, K, ...]."""
-        axis, shape = self._axis(tangent.of), shape_of(tangent.of)
-        rows = [1 if tangent.shared else self.count, self.size]
-        return tf.reshape(
-            tangent.value, tf.stack(shape[:axis] + rows + shape[axis + 1 :])
-        )
-
-    def _spread(self, tangent, tensor, shared):
-        """Its value broadcast to the shape of `tensor`, shared or for each."""
-        value, axis = tangent.value, self._axis(tangent.of)
-        if tangent.shared and not shared:
-            value = tile_along(value, axis, self.count)
-        if not self._same_sizes(tangent.of, tensor):
-            shape = shape_with(tensor, self._axis(tensor), self._rows(shared))
-            value = tf.broadcast_to(value, shape)
-        return value
-
-    def _same_sizes(self, *tensors):
-        """Whether tensors have the same shape but for their observation axes."""
-        shapes = []
-        for tensor in tensors:
-            shape = shape_of(tensor)
-            shape[self._axis(tensor)] = "observations"
-            shapes.append(shape)
-        return all(shape == shapes[0] for shape in shapes)
+    def _same_base(self, tangents):
+        return len({tensor_key(tangent.base.value) for _, tangent in tangents}) == 1
 
     def _repeat(self, tensor, axis):
         """Each observation of `tensor` K times, one after the other."""
         key = tensor_key(tensor), axis
         if key not in self._repeated:
-            value = tile_along(tf.expand_dims(tensor, axis + 1), axis + 1, self.size)
+            frame = self._frame
+            value = tile_along(tf.expand_dims(tensor, axis + 1), axis + 1, frame.size)
             if tensor.shape.as_list()[axis] in (None, 1):  # 1 is broadcast.
                 one = tf.equal(tf.shape(tensor)[axis], 1)
-                value = tile_along(value, axis, tf.where(one, self.count, 1))
+                value = tile_along(value, axis, tf.where(one, frame.count, 1))
             shape = [d if d is not None else -1 for d in tensor.shape.as_list()]
-            shape[axis] = self._rows(False)
+            shape[axis] = frame.rows(False)
             self._repeated[key] = tf.reshape(value, tf.stack(shape))
         return self._repeated[key]
 
-    def _copy(self, op, values, outputs, rows, repeat=True):
+    def _copy(self, op, values, outputs, rows=None, repeat=True):
+        """`op` again, with `values` for its inputs, on `rows` observations or N."""
+        repeat = repeat and rows is not None
         pick = self._repeat if repeat else lambda tensor, axis: tensor
+        rows = self._frame.count if rows is None else rows
         replaced = on_observations([op], self._state_of, values, pick, rows)
         return copy([op], replaced, outputs)
 
@@ -331,43 +430,14 @@ class _Sweep:
                 )
         return second
 
-    def _add(self, weighted, tangent, tensor):
-        """Adds the product of `weighted`, [..., N, K, ...], with `tangent`, over all
-        places of `tensor`, to `terms`.
-        """
-        axis, shape = self._axis(tensor), shape_of(tensor)
-        others = shape[:axis] + shape[axis + 1 :]
-        order = [axis, axis + 1]
-        order += [a for a in range(len(shape) + 1) if a not in order]
-        left = _transposed(weighted, order)
-        if tangent.value is self._unit and self._same_sizes(tangent.of, tensor):
-            shape = tf.stack([self.count, self.size, self.size])
-            self._append(tf.reshape(left, shape))
-            return
-        right = self._spread(tangent, tensor, tangent.shared)
-        right = self._split(Tangent(tensor, right, tangent.shared))
-        right = _transposed(right, order)
-        places = product(others)
-        if tangent.shared:
-            left = tf.reshape(left, [self.count * self.size, places])
-            right = tf.reshape(right, [self.size, places])
-            term = tf.matmul(left, right, transpose_b=True)
-            term = tf.reshape(term, [self.count, self.size, self.size])
-        else:
-            left = tf.reshape(left, [self.count, self.size, places])
-            right = tf.reshape(right, [self.count, self.size, places])
-            term = tf.matmul(left, right, transpose_b=True)
-        self._append(term)
-
-    def _append(self, term):
-        self.terms.append(tf.cast(term, self._x.dtype.base_dtype))
-
 
 _ADDITIVE = frozenset(["Add", "AddN", "AddV2", "BiasAdd", "Sub"])
+_POINTWISE = frozenset(["Mul", "Neg", "RealDiv"])
+_REARRANGING = frozenset(["ExpandDims", "Reshape", "Squeeze", "Transpose"])
 
 
-def _transposed(tensor, order):
-    return tensor if order == sorted(order) else tf.transpose(tensor, order)
+def _sum(tensors):
+    return tensors[0] if len(tensors) == 1 else tf.add_n(tensors)
 
 
 def _is_zeros(tensor):

@@ -1,0 +1,102 @@
+"""Products of two tensors that both depend on x, with all K tangents of one of them."""
+
+import string
+
+from batchhess.analysis.observation_axis import OWN, ROWS, NotProvenError, einsum_labels
+from batchhess.analysis.sizes import shape_of
+from batchhess.compat import tf
+
+
+def bilinear(op, state_of):
+    """How to multiply as `op` does.
+
+    Args:
+      op: an Operation that is linear in each of its two inputs.
+      state_of: function from a Tensor to its `State`.
+
+    Returns:
+      an object with two methods, or None where there is none for `op`:
+      output(left, right): the product. left(adjoint, right): the adjoint of the left
+      input, given that of the output. Each argument is a Tensor of the shape of that
+      input or output; or, to be done for each coordinate, a pair of (Tensor, shared)
+      with an axis of K after the observation axis, which is 1 long if `shared`. The
+      answer has that axis.
+    """
+    tensors = list(op.inputs) + [op.outputs[0]]
+    states = [state_of(t) for t in tensors]
+    if any((s.kind, s.rows) != (ROWS, OWN) for s in states) or len(tensors) != 3:
+        return None
+    axes = [s.axis for s in states]
+    if op.type.startswith("BatchMatMul"):
+        shapes = [shape_of(t) for t in tensors]
+        batches = [shape[:-2] for shape in shapes]
+        for batch, axis in zip(batches, axes):
+            batch[axis : axis + 1] = ["observations"]
+        # With the observations among the matrices' own axes the lists differ.
+        if batches[0] == batches[1] == batches[2] and axes[0] < len(batches[0]):
+            return _Matrices(op.get_attr("adj_x"), op.get_attr("adj_y"), axes[0])
+    if op.type == "Einsum":
+        try:
+            terms, output = einsum_labels(op)
+        except NotProvenError:
+            return None
+        known = all(isinstance(letter, str) for term in terms for letter in term)
+        if known and set(terms[0]) <= set(terms[1]) | set(output):
+            return _Letters(terms, output, output[axes[2]])
+    return None
+
+
+class _Matrices:
+    """BatchMatMul, whose observations lie before the last two axes."""
+
+    def __init__(self, flip_left, flip_right, axis):
+        self._flip_left, self._flip_right, self._axis = flip_left, flip_right, axis
+
+    def output(self, left, right):
+        left, right = self._with_k(left), self._with_k(right)
+        return tf.matmul(left, right, self._flip_left, self._flip_right)
+
+    def left(self, adjoint, right):
+        adjoint, right = self._with_k(adjoint), self._with_k(right)
+        if self._flip_left:
+            return tf.matmul(right, adjoint, self._flip_right, True)
+        return tf.matmul(adjoint, right, False, not self._flip_right)
+
+    def _with_k(self, factor):
+        if isinstance(factor, tuple):
+            return factor[0]
+        return tf.expand_dims(factor, self._axis + 1)
+
+
+class _Letters:
+    """Einsum of two inputs."""
+
+    def __init__(self, terms, output, observation):
+        self._left, self._right, self._output = terms[0], terms[1], output
+        self._observation = observation
+        used = set(self._left) | set(self._right)
+        self._k = next(c for c in string.ascii_letters if c not in used)
+
+    def output(self, left, right):
+        return self._einsum((self._left, left), (self._right, right), self._output)
+
+    def left(self, adjoint, right):
+        return self._einsum((self._output, adjoint), (self._right, right), self._left)
+
+    def _einsum(self, first, second, output):
+        terms, values = [], []
+        for term, value in (first, second):
+            if isinstance(value, tuple):
+                value, shared = value
+                place = term.index(self._observation)
+                value = tf.squeeze(value, place) if shared else value
+                term = self._with_k(term, shared)
+            terms.append("".join(term))
+            values.append(value)
+        equation = "{},{}->{}".format(*terms, "".join(self._with_k(output, False)))
+        return tf.einsum(equation, *values)
+
+    def _with_k(self, term, shared):
+        place = term.index(self._observation)
+        kept = [] if shared else [self._observation]
+        return term[:place] + kept + [self._k] + term[place + 1 :]
