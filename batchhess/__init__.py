@@ -1,6 +1,6 @@
 """Per-observation Hessians for TensorFlow 1 graphs."""
 
-from batchhess.errors import SecondDerivativeError
+from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
 from batchhess.explanation import Explanation, explain
 from batchhess.operators import Derivatives, derivatives, hessians
 from batchhess.verification import HessianError, compute_hessian_error
@@ -11,6 +11,7 @@ __all__ = [
     "Explanation",
     "HessianError",
     "SecondDerivativeError",
+    "UndefinedDerivativeError",
     "compute_hessian_error",
     "derivatives",
     "explain",

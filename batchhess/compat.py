@@ -16,7 +16,12 @@ do_not_convert = _tensorflow.autograph.experimental.do_not_convert
 
 static_value = tf.get_static_value
 
+raw_ops = _tensorflow.raw_ops
+
 VERSION = _tensorflow.__version__
+
+# In 1.15 the second derivative of the sparse cross entropy is "explicitly disabled".
+LACKS_SPARSE_CROSS_ENTROPY = VERSION.startswith("1.")
 
 # In 2.x the variables of tf.function do not derive from compat.v1's Variable, but all
 # derive from this one; in 1.15 the two are the same class.
@@ -162,7 +167,7 @@ def empty_rows(count, size, dtype):
 
     `Empty` is never folded into a constant, which `write_row` would then change.
     """
-    return _tensorflow.raw_ops.Empty(shape=tf.stack([count, size]), dtype=dtype)
+    return raw_ops.Empty(shape=tf.stack([count, size]), dtype=dtype)
 
 
 def write_row(rows, index, row):
@@ -174,7 +179,7 @@ def write_row(rows, index, row):
     """
     override = {"InplaceUpdate": "BatchhessWriteRow"}
     with tf.get_default_graph().gradient_override_map(override):
-        return _tensorflow.raw_ops.InplaceUpdate(
+        return raw_ops.InplaceUpdate(
             x=rows, i=tf.reshape(index, [1]), v=tf.reshape(row, [1, -1])
         )
 

@@ -7,7 +7,13 @@ the right second derivative.
 from batchhess.analysis import audit
 from batchhess.analysis.region import depends, region
 from batchhess.analysis.sizes import shape_of
-from batchhess.compat import control_flow_context, static_value, tf
+from batchhess.compat import (
+    LACKS_SPARSE_CROSS_ENTROPY,
+    control_flow_context,
+    static_value,
+    tf,
+)
+from batchhess.loops import without_v1_loops
 from batchhess.rebuild import rebuild
 
 _logged = set()
@@ -25,6 +31,7 @@ def correct(ys, x):
     Returns:
       list of Tensors of the same values; `ys` itself if there is nothing to correct.
     """
+    ys = without_v1_loops(ys, x)
     return _rewrite(
         ys, x, _CORRECTIONS, lambda op: _IS_WRONG[op.type](op, x), notify=_log
     )
@@ -87,7 +94,7 @@ def _log(op):
         _logged.add(op.type)
         tf.logging.info(
             "batchhess: '%s' (%s) is differentiated in another form, because "
-            "TensorFlow's second derivative of it is wrong.",
+            "TensorFlow's second derivative of it is wrong, or is not defined.",
             op.name,
             op.type,
         )
@@ -104,6 +111,10 @@ def _cross_entropy(op):
     return -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)
 
 
+def _softsign(op):
+    return op.inputs[0] / (1 + tf.abs(op.inputs[0]))
+
+
 def _softmax(op):
     return tf.exp(_shifted(op)[0])
 
@@ -116,6 +127,15 @@ def _log_softmax_loss(op):
     """Of labels that add up to one, as TensorFlow's first derivative has it."""
     logits, log_sum = _shifted(op)[1:]
     return log_sum - tf.reduce_sum(op.inputs[1] * logits, axis=-1)
+
+
+def _sparse_loss(op):
+    """The same of labels that are indices; NaN where there is no such class."""
+    logits, log_sum = _shifted(op)[1:]
+    classes = shape_of(logits)[-1] or tf.shape(logits)[-1]
+    hot = tf.one_hot(op.inputs[1], classes, dtype=logits.dtype)
+    found = tf.reduce_sum(hot, axis=-1)
+    return (log_sum - tf.reduce_sum(hot * logits, axis=-1)) * (found / found)
 
 
 def _shifted(op):
@@ -176,6 +196,8 @@ _CORRECTIONS = {
     "Cumprod": _cumulative_product,
     "Prod": _product,
     "SoftmaxCrossEntropyWithLogits": _cross_entropy,
+    "Softsign": _softsign,
+    "SparseSoftmaxCrossEntropyWithLogits": _sparse_loss,
     "SquaredDifference": _unstopped,
 }
 
@@ -183,12 +205,15 @@ _PARTS = {
     "LogSoftmax": _log_softmax,
     "Softmax": _softmax,
     "SoftmaxCrossEntropyWithLogits": _log_softmax_loss,
+    "SparseSoftmaxCrossEntropyWithLogits": _sparse_loss,
 }
 
-# What the audit refuses, or guards, is what is corrected.
+# What the audit refuses, or guards, is what is corrected; and what TensorFlow refuses.
 _IS_WRONG = {
     "Cumprod": _is_short_product,
     "Prod": _is_short_product,
     "SoftmaxCrossEntropyWithLogits": audit.labels_depend,
+    "Softsign": lambda op, x: True,
+    "SparseSoftmaxCrossEntropyWithLogits": lambda op, x: LACKS_SPARSE_CROSS_ENTROPY,
     "SquaredDifference": audit.is_moments,
 }

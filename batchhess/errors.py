@@ -3,3 +3,7 @@
 
 class SecondDerivativeError(ValueError):
     """TensorFlow has lost a second derivative, and would answer without it."""
+
+
+class UndefinedDerivativeError(SecondDerivativeError, LookupError):
+    """TensorFlow does not define a derivative, and raises LookupError or TypeError."""

@@ -85,6 +85,7 @@ def hessians(
         an x. When the Session runs, an N that differs, and coupled observations, are
         an InvalidArgumentError.
       SecondDerivativeError: TensorFlow has lost the second derivative on the way.
+      UndefinedDerivativeError: it has an op without a second derivative.
       NotImplementedError: `jit_compile`, and this TensorFlow has none.
     """
     return _build(
@@ -153,6 +154,7 @@ def derivatives(
       TypeError: as `hessians`.
       ValueError: as `hessians`.
       SecondDerivativeError: as `hessians`.
+      UndefinedDerivativeError: as `hessians`.
       NotImplementedError: as `hessians`.
     """
     return _build(

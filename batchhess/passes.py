@@ -33,18 +33,24 @@ class Passes(
           xs: list of Tensors or Variables.
           seeds: list of Tensors of the shapes of `ys`; ones if None.
           stop: list of Tensors to take for constants, `xs` among them or not.
+
+        Raises:
+          UndefinedDerivativeError: TensorFlow does not define a derivative.
         """
         if not ys or not xs:
             return [None] * len(xs)
-        gradients = tf.gradients(
-            ys,
-            xs,
-            grad_ys=seeds,
-            stop_gradients=stop,
-            colocate_gradients_with_ops=self.colocate_gradients_with_ops,
-            gate_gradients=self.gate_gradients,
-            aggregation_method=self.aggregation_method,
-        )
+        try:
+            gradients = tf.gradients(
+                ys,
+                xs,
+                grad_ys=seeds,
+                stop_gradients=stop,
+                colocate_gradients_with_ops=self.colocate_gradients_with_ops,
+                gate_gradients=self.gate_gradients,
+                aggregation_method=self.aggregation_method,
+            )
+        except (LookupError, TypeError) as error:
+            raise audit.undefined(self.caller, error) from error
         for i, x in enumerate(xs):
             if gradients[i] is not None:
                 # A gather from x makes the gradient an IndexedSlices.

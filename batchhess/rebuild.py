@@ -61,7 +61,7 @@ def copy(ops, replaced, wanted):
     """
     graph, inside, outside = ops[0].graph, set(ops), {}
     definition = tf.GraphDef()
-    definition.versions.CopyFrom(graph.as_graph_def().versions)
+    definition.versions.CopyFrom(graph.graph_def_versions)
     for op in ops:
         node = definition.node.add()
         node.CopyFrom(op.node_def)

@@ -125,14 +125,29 @@ def test_a_while_loop_of_control_flow_v2_is_differentiated(x):
 
 
 @pytest.mark.parametrize("exponential", [False, True])
-def test_a_while_loop_of_control_flow_v1_is_refused(x, exponential):
+def test_a_while_loop_of_control_flow_v1_is_differentiated(x, exponential):
+    """x^4, and exp(x) beside it, which plain TensorFlow gets alone."""
     tf.disable_control_flow_v2()
     y = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, a * a), (0, x))[1]
     y = tf.reduce_sum(y)
     if exponential:
         y += tf.reduce_sum(tf.exp(x))
+    result = run(batchhess.hessians(y, x)[0], {x: np.full((2, 3), 2.0)})
+    expected = (48 + exponential * np.exp(2)) * np.eye(3)
+    np.testing.assert_allclose(result, np.tile(expected, (2, 1, 1)), rtol=1e-12)
+    assert not tf.control_flow_v2_enabled()
+
+
+def test_a_v1_loop_inside_a_v1_loop_that_calls_is_refused(x):
+    """A v2 loop cannot be differentiated there."""
+    tf.disable_control_flow_v2()
+    y = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, a * a), (0, x))[1]
+
+    def body(i, total):
+        return i + 1, total + tf.reduce_sum(batchhess.hessians(y, x)[0])
+
     with pytest.raises((ValueError, TypeError), match="(?i)while loop"):
-        batchhess.hessians(y, x)
+        tf.while_loop(lambda i, _: i < 2, body, (0, tf.constant(0.0, tf.float64)))
 
 
 @pytest.mark.parametrize("weight", [1.0, 3.0])

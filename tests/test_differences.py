@@ -60,6 +60,18 @@ def test_ctc_loss_along_axis_1(random):
     np.testing.assert_allclose(result, expected.reshape(2, 2, 2, 2, 2), atol=1e-3)
 
 
+@pytest.mark.parametrize("v2", [False, True])
+def test_loops(v2, random):
+    """x^4 by two squarings."""
+    (tf.enable_control_flow_v2 if v2 else tf.disable_control_flow_v2)()
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, a * a), (0, x))[1]
+    value = random.uniform(1, 2, (2, 3))
+    result = run(batchhess.hessians(y, x, method="differences")[0], {x: value})
+    expected = 12 * value[:, :, None] ** 2 * np.eye(3)
+    np.testing.assert_allclose(result, expected, atol=1e-8)
+
+
 def test_a_stopped_mean_moves_too(random):
     x = tf.placeholder(tf.float64, (None, 3))
     y = tf.nn.moments(x, [1])[1]
@@ -73,7 +85,8 @@ def test_a_stopped_mean_moves_too(random):
 def test_what_cannot_be_answered_is_refused(random):
     tf.disable_control_flow_v2()
     x = tf.placeholder(tf.float64, (None, 3))
-    loop = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, a * a), (0, x))[1]
+    draw = lambda a: a * a * tf.random_uniform([], dtype=tf.float64)  # noqa: E731
+    loop = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, draw(a)), (0, x))[1]
     with pytest.raises(batchhess.SecondDerivativeError, match="while loop"):
         batchhess.hessians(loop, x, method="differences")
     coupled = tf.reduce_sum(tf.sin(x) * tf.reduce_mean(x))

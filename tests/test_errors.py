@@ -170,13 +170,5 @@ def test_a_gradient_lost_is_refused_even_if_zeros_are_asked_for(x):
             batchhess.hessians(y, x, unconnected_gradients=option)
 
 
-def test_a_v1_loop_whose_every_column_is_none_is_refused(x):
-    tf.disable_control_flow_v2()
-    y = tf.while_loop(lambda i, _: i < 2, lambda i, a: (i + 1, a * 2), (0, x))[1]
-    total = tf.reduce_sum(y * y)
-    with pytest.raises((ValueError, TypeError), match="(?i)while loop"):
-        batchhess.hessians(total, x)
-
-
 def test_the_error_is_a_value_error():
     assert issubclass(batchhess.SecondDerivativeError, ValueError)

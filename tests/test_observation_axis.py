@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow
 from cases import CASES
 from oracles import difference_blocks, run
 from random_programs import K, N, draw, outcomes
@@ -100,6 +101,9 @@ LAYOUTS = {
     "while_v2": lambda x: tf.while_loop(
         lambda i, _: i < 3, lambda i, a: (i + 1, tf.tanh(a) * x), (0, x)
     )[1],
+    "recurrence over time": lambda x: tf.scan(
+        lambda a, b: tf.tanh(a + b), tf.transpose(tf.reshape(x, [-1, 2, 2]), [1, 0, 2])
+    ),
     "mean_of_losses": lambda x: tf.reduce_mean(tf.reduce_logsumexp(x, 1)) * 3 + 1,
     "one_hot": lambda x: (
         tf.reduce_sum(tf.one_hot(tf.range(4), 4, dtype=tf.float64) * x, 1) ** 2
@@ -108,6 +112,61 @@ LAYOUTS = {
         tf.reduce_sum(x) > 0, lambda: tf.sin(x), lambda: x * x
     ),
 }
+
+
+def loop(x, body, start):
+    return tf.while_loop(
+        lambda i, *_: i < 3, lambda i, *a: (i + 1,) + body(i, *a), (0,) + start
+    )[1]
+
+
+@tensorflow.function
+def picked(x, i):
+    return tf.gather(x, i)
+
+
+def two(dtype=tf.float64):
+    return tf.ones([2], dtype)
+
+
+# What a loop or a function picks may be another observation at each step or call.
+PICKED_ANEW = {
+    "row of each step": lambda x: loop(
+        x, lambda i, a: (tf.sin(a + tf.gather(x, i)),), (two(),)
+    ),
+    "row of each step, sliced": lambda x: loop(
+        x, lambda i, a: (tf.sin(a) * x[i],), (two(),)
+    ),
+    "rows rolled by the step": lambda x: loop(
+        x, lambda i, a: (tf.sin(a) * tf.roll(x, i, 0),), (tf.ones_like(x),)
+    ),
+    "rows gathered anew": lambda x: loop(
+        x,
+        lambda i, a: (tf.sin(a) * tf.gather(x, (tf.range(4) + i) % 4),),
+        (tf.ones_like(x),),
+    ),
+    "carried over by a step": lambda x: (
+        loop(x, lambda i, a, b: (tf.gather(x, i), a * b + a), (two(), two()))
+        * loop(x, lambda i, a, b: (a * b, tf.gather(x, i)), (two(), two()))
+    ),
+    "a function called twice": lambda x: picked(x, 0) * picked(x, 1),
+    "scan": lambda x: tf.scan(lambda a, r: tf.sin(a + r), x),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PICKED_ANEW))
+def test_what_is_picked_anew_at_each_step_is_not_proven(name, random):
+    tf.enable_control_flow_v2()
+    x = placeholder(None, 2)
+    y = tf.reduce_sum(PICKED_ANEW[name](x))
+    assert not is_proven(y, x)
+    value = random.uniform(0.5, 1, (4, 2))
+    (gradient,) = tf.gradients(y, x)
+    with tf.Session() as session:
+        gradient = tf.convert_to_tensor(gradient)
+        before = session.run(gradient, {x: value})
+        value[0] += 1
+        assert (session.run(gradient, {x: value}) != before)[1:].any()
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))

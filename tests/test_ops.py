@@ -166,17 +166,27 @@ def test_second_derivative_equals_differences(name):
 
 
 def test_sparse_softmax_cross_entropy():
-    """Right on 2.x; 1.15 has no such second derivative and says so."""
+    """On 1.15 too, where TensorFlow has no such second derivative."""
     x = tf.placeholder(tf.float64, (None, 4))
     y = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[3, 0, 1], logits=x)
     logits = np.array(
         [[0.3, 0.4, 0.1, 1.2], [0.1, 1.9, 0.1, 0.7], [0.8, 0.2, 1.3, 1.3]]
     )
-    if tf.VERSION.startswith("1."):
-        with pytest.raises(LookupError, match="explicitly disabled"):
-            batchhess.hessians(y, x)
-        return
-    result = run(batchhess.hessians(y, x)[0], {x: logits})
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     expected = np.stack([np.diag(row) - np.outer(row, row) for row in p])
-    np.testing.assert_allclose(result, expected, atol=1e-12)
+    for method in ("symmetric", "columns"):
+        result = run(batchhess.hessians(y, x, method=method)[0], {x: logits})
+        np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_labels_out_of_range_are_never_silent():
+    x = tf.placeholder(tf.float64, (None, 4))
+    labels = tf.placeholder(tf.int32, (None,))
+    y = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=x)
+    result = batchhess.hessians(y, x)[0]
+    try:
+        result = run(result, {x: np.ones((2, 4)), labels: [4, 0]})
+    except tf.errors.InvalidArgumentError as error:
+        assert "label value" in error.message
+    else:
+        assert np.isnan(result[0]).all() and np.isfinite(result[1]).all()

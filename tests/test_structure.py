@@ -19,6 +19,7 @@ FLOORS = [
     ["analysis.alignment"],
     ["analysis.partition"],
     ["passes", "problem", "rebuild"],
+    ["loops"],
     ["corrections", "methods.bilinear", "methods.tangents"],
     ["methods.curvature"],
     [

@@ -11,7 +11,7 @@ from batchhess.compat import (
     tf,
     where_built,
 )
-from batchhess.errors import SecondDerivativeError
+from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
 
 # Only a loop's results and its carried values pass through these. Its Enter also brings
 # in what a call inside the loop's body reads from outside, which is differentiable.
@@ -153,6 +153,26 @@ def lost(caller, what, ys, x):
             x.name,
             _LOST.cure,
         )
+    )
+
+
+def undefined(caller, error):
+    """The error for a LookupError or TypeError of tf.gradients.
+
+    Args:
+      caller: the public function's name.
+      error: what tf.gradients raised, which names the op.
+
+    Returns:
+      an UndefinedDerivativeError; or `error` itself, if it is of another kind.
+    """
+    known = isinstance(error, LookupError) or "IndexedSlices" in str(error)
+    if not known and "while loops" not in str(error):
+        return error
+    return UndefinedDerivativeError(
+        "{}: TensorFlow cannot differentiate a part of the model again: {} Write that "
+        "part with other ops, or pass method='differences', which takes differences of "
+        "the gradient.".format(caller, str(error).rstrip(". ") + ".")
     )
 
 

@@ -728,6 +728,32 @@ def _solve(op, states):
     return _aligned(op, inputs, op.outputs[0].shape.ndims)
 
 
+@_rule("TensorListFromTensor")
+def _list_of_slices(op, states):
+    """The state of a list is that of each of its elements."""
+    if _need_rows(states[0]).axis == 0:
+        raise NotProvenError("makes a list of single observations")
+    return _rows(states[0].axis - 1, states[0].rows)
+
+
+@_rule("TensorListSetItem")
+def _set_item(op, states):
+    alive = [_need_rows(s) for s in (states[0], states[2]) if s.kind != FREE]
+    if alive[0] != alive[-1]:
+        raise NotProvenError("joins different observations in one list")
+    return alive[0]
+
+
+@_rule("TensorListGetItem")
+def _get_item(op, states):
+    return _need_rows(states[0])
+
+
+@_rule("TensorListGather", "TensorListStack")
+def _stack_of_items(op, states):
+    return _rows(_need_rows(states[0]).axis + 1, states[0].rows)
+
+
 @_rule("PartitionedCall", "StatefulPartitionedCall")
 def _call(op, states):
     return _body(op, "f", states)
@@ -744,9 +770,6 @@ def _while(op, states):
     for _ in range(len(states) + 1):
         after = _body(op, "body", states)
         joined = [_joined(op, pair) for pair in zip(states, after)]
-        for state in joined:
-            if state.kind == MIXED:
-                raise NotProvenError(state.reason)
         joined = [_labelled(state, (op, i)) for i, state in enumerate(joined)]
         if joined == list(states):
             return joined
@@ -768,13 +791,27 @@ def _joined(op, states):
 
 
 def _body(op, attribute, states):
-    """The states of what the function `attribute` of `op` returns."""
+    """The states of what the function `attribute` of `op` returns.
+
+    Which observations its own ops picked may differ from call to call, and from step to
+    step of a loop: outside, these have a name for each output.
+    """
     graph = function_graph(op, attribute)
     if graph is None:
         raise NotProvenError("has a body that cannot be read")
     known = {tensor_key(t): s for t, s in zip(graph.inputs, states)}
     walk = Walk(known)
-    return [walk.state(t) for t in graph.outputs]
+    outside = {OWN, None}
+    if attribute != "body":
+        outside |= {state.rows for state in states}
+    after = []
+    for i, tensor in enumerate(graph.outputs):
+        state = walk.state(tensor)
+        unchanged = attribute == "body" and tensor is graph.inputs[i]
+        if state.rows not in outside and not unchanged:
+            state = state._replace(rows=(op, i))
+        after.append(state)
+    return after
 
 
 def _need_rows(state):
