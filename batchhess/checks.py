@@ -1,5 +1,6 @@
 """Checks that run with the graph: are observations coupled, are Hessians right?"""
 
+from batchhess.analysis.region import original
 from batchhess.compat import tf
 from batchhess.methods.differences import change_along
 
@@ -56,7 +57,12 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
         "would hold terms of others. Pass method=observations for the exact diagonal "
         "blocks, or check=never to let it pass. Observations affected, of all:"
     ).format(
-        passes.caller, x.name, ys[0].name, proof.op.name, proof.op.type, proof.reason
+        passes.caller,
+        x.name,
+        original(ys[0].op).name,
+        original(proof.op).name,
+        proof.op.type,
+        proof.reason,
     )
     return tf.debugging.Assert(
         tf.equal(count, 0), [message, count, layout.num_observations]

@@ -13,7 +13,7 @@ from batchhess.compat import (
     static_value,
     tf,
 )
-from batchhess.loops import without_v1_loops
+from batchhess.control_flow import rebuild_control_flow
 from batchhess.rebuild import rebuild
 
 _logged = set()
@@ -31,7 +31,7 @@ def correct(ys, x):
     Returns:
       list of Tensors of the same values; `ys` itself if there is nothing to correct.
     """
-    ys = without_v1_loops(ys, x)
+    ys = rebuild_control_flow(ys, x)
     return _rewrite(
         ys, x, _CORRECTIONS, lambda op: _IS_WRONG[op.type](op, x), notify=_log
     )

@@ -7,7 +7,7 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.observation_axis import MIXED, prove
 from batchhess.analysis.partition import NoPartitionError, partition
-from batchhess.analysis.region import depends
+from batchhess.analysis.region import depends, original
 from batchhess.compat import tf, where_built
 from batchhess.corrections import correct
 from batchhess.layout import Layout
@@ -108,13 +108,14 @@ def _explain(ys, x, batch_axis, num_observations):
                 memory = None if result is None else result + _under_way()
             except NoPartitionError as error:
                 method += "; symmetric cannot follow the observations: {} {}".format(
-                    "x" if error.op is None else repr(error.op.name), error.reason
+                    "x" if error.op is None else repr(original(error.op).name),
+                    error.reason,
                 )
         else:
-            count = "{} + 2".format(size)
+            count, mixing = "{} + 2".format(size), original(proof.op)
             lines.append(
                 "observations: not proven separate. '{}' ({}){} {}".format(
-                    proof.op.name, proof.op.type, where_built(proof.op), proof.reason
+                    mixing.name, mixing.type, where_built(mixing), proof.reason
                 )
             )
             lines.append(
@@ -125,6 +126,7 @@ def _explain(ys, x, batch_axis, num_observations):
         lines.append("method: " + method)
     if ys is not given:
         lines.append("rewritten: parts that TensorFlow differentiates wrongly twice")
+    found = [(fault, original(op)) for fault, op in found]
     for fault, op in found:
         lines.append(
             "refused: '{}' ({}){}: TensorFlow {}. {}".format(
@@ -138,7 +140,7 @@ def _explain(ys, x, batch_axis, num_observations):
     return Explanation(
         x.name,
         separable,
-        proof.op,
+        proof.op and original(proof.op),
         [op for _, op in found],
         count,
         memory,

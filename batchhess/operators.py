@@ -8,7 +8,7 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.observation_axis import MIXED, prove, walk_from
 from batchhess.analysis.partition import NoPartitionError, partition
-from batchhess.analysis.region import depends
+from batchhess.analysis.region import depends, original
 from batchhess.checks import assert_differences, assert_uncoupled
 from batchhess.compat import do_not_convert, tf
 from batchhess.corrections import correct
@@ -345,7 +345,7 @@ def _choose(request, problem):
             caller,
             "jit_compile=True" if compiled else "method='symmetric'",
             request.x.name,
-            "it" if op is None else "'{}' ({})".format(op.name, op.type),
+            "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
             why,
         )
     )

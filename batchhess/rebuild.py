@@ -2,7 +2,7 @@
 
 from batchhess.analysis.alignment import SHAPE, alignment
 from batchhess.analysis.observation_axis import FREE
-from batchhess.analysis.region import region, tensor_key
+from batchhess.analysis.region import note_copies, region, tensor_key
 from batchhess.analysis.sizes import shape_of
 from batchhess.compat import (
     control_flow_context,
@@ -76,12 +76,14 @@ def copy(ops, replaced, wanted):
                 source = here(tensor)
             node.input[place] = "outside_{}".format(len(outside))
             outside[node.input[place] + ":0"] = source
-    return tf.import_graph_def(
+    made = tf.import_graph_def(
         definition,
         input_map=outside,
-        return_elements=[tensor.name for tensor in wanted],
+        return_elements=[op.name for op in ops] + [tensor.name for tensor in wanted],
         name="rebuilt",
     )
+    note_copies(ops, made[: len(ops)])
+    return made[len(ops) :]
 
 
 def here(tensor):

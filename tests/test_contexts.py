@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow
-from oracles import run, sliced_hessians
+from oracles import difference_blocks, run, sliced_hessians
 
 import batchhess
 from batchhess.compat import tf
@@ -168,6 +168,43 @@ def test_a_v1_loop_that_does_not_see_x_is_no_obstacle(x, value):
     )[1]
     result = run(batchhess.hessians(weight * cubes(x), x)[0], {x: value})
     np.testing.assert_allclose(result, 256 * expected_of_cubes(value))
+
+
+LATE = {
+    "loop": lambda x: tf.while_loop(
+        lambda i, _: i < 2, lambda i, a: (i + 1, tf.sin(a) * x), (0, x)
+    )[1],
+    "branch": lambda x: tf.cond(
+        tf.reduce_sum(x) > 1e3, lambda: x**2, lambda: tf.sin(x) * x**2
+    ),
+    "function": lambda x: tensorflow.function(lambda z: tf.tanh(z) * z**2)(x),
+    "loop of branches in a function": lambda x: tensorflow.function(
+        lambda z: LATE["loop"](LATE["branch"](z))
+    )(x),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LATE))
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_built_after_the_session_has_run_the_model(name, with_gradient, x, value):
+    """As in a notebook, under control flow v2: plain TensorFlow cannot."""
+    tf.enable_control_flow_v2()
+    y = LATE[name](x)
+    seen = [y] + (tf.gradients(y, x) if with_gradient else [])
+    with tf.Session() as session:
+        session.run(seen, {x: value})
+        (hessian,) = batchhess.hessians(y, x)
+        result = session.run(hessian, {x: value})
+    expected = difference_blocks(y, x, value)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(result, expected, atol=1e-7)
+
+
+def test_what_a_function_holds_goes_by_the_symmetric_way(x, value):
+    y = tensorflow.function(lambda z: tf.tanh(z) * tf.reduce_sum(z, 1)[:, None])(x)
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], {x: value})
+    expected = sliced_hessians(y, x, {x: value})
+    np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 def test_dynamic_rnn_of_ragged_lengths(random):

@@ -19,7 +19,7 @@ FLOORS = [
     ["analysis.alignment"],
     ["analysis.partition"],
     ["passes", "problem", "rebuild"],
-    ["loops"],
+    ["control_flow"],
     ["corrections", "methods.bilinear", "methods.tangents"],
     ["methods.curvature"],
     [

@@ -2,7 +2,7 @@
 
 import collections
 
-from batchhess.analysis.region import ancestors, depends, region
+from batchhess.analysis.region import ancestors, depends, original, region
 from batchhess.compat import (
     control_flow_context,
     function_graph,
@@ -41,6 +41,7 @@ def check(caller, ys, gradient, x):
 
 def _refuse(caller, found, x):
     for fault, op in found:
+        op = original(op)
         raise SecondDerivativeError(
             "{}: the second derivative with respect to '{}' is wrong in TensorFlow at "
             "'{}' ({}){}: it {}, in tf.hessians too. {}".format(
@@ -140,7 +141,7 @@ def lost(caller, what, ys, x):
     Returns:
       a SecondDerivativeError that names the ops without a gradient, nearest `x`.
     """
-    culprits = [op for op in region(ys, x) if gradient_is_none(op)][-3:]
+    culprits = [original(op) for op in region(ys, x) if gradient_is_none(op)][-3:]
     names = ", ".join("'{}' ({})".format(op.name, op.type) for op in culprits)
     return SecondDerivativeError(
         "{}: the {} with respect to '{}' is lost {}. TensorFlow answers None there, "

@@ -1,5 +1,7 @@
 """The region: the ops that are descendants of x and ancestors of f."""
 
+import weakref
+
 from batchhess.compat import captured_from, source_tensor
 
 # Ops whose output does not change when an input changes a little: the derivative is
@@ -98,3 +100,20 @@ def carries_derivative(tensor):
 def tensor_key(tensor):
     """What identifies `tensor`: in 2.x Tensors compare by value, not identity."""
     return tensor.op, tensor.value_index
+
+
+# From a copy to a weak reference to the op that it copies.
+_COPIED_FROM = weakref.WeakKeyDictionary()
+
+
+def note_copies(ops, copies):
+    """Keeps in mind that `copies` are those of `ops`, for errors to name the latter."""
+    for op, made in zip(ops, copies):
+        _COPIED_FROM[made] = weakref.ref(op)
+
+
+def original(op):
+    """The op of the user's model of which `op` is a copy; `op` itself if it is none."""
+    while op in _COPIED_FROM and _COPIED_FROM[op]() is not None:
+        op = _COPIED_FROM[op]()
+    return op

@@ -1,9 +1,12 @@
-"""Loops, branches and TensorArrays of control flow v1, built again as control flow v2.
+"""Loops, branches, calls and TensorArrays, built again for a second differentiation.
 
-TensorFlow differentiates a v1 loop once; the second time it answers None without a word,
-or fails. The same loop of control flow v2 is differentiated without end. What a v1 loop
-keeps in a TensorArray, its copy keeps in a list: a tensor that carries the elements, in
-the place of the "flow" that only orders the operations on a TensorArray.
+TensorFlow differentiates a loop of control flow v1 once; the second time it answers
+None without a word, or fails. The same loop of control flow v2 is differentiated
+without end, but not any more once a Session has run it. So all are built anew: loops
+and branches as those of control flow v2, calls of functions as what the functions hold.
+
+What a v1 loop keeps in a TensorArray, its copy keeps in a list: a tensor that carries
+the elements, in the place of the "flow" that only orders the operations on the array.
 """
 
 import collections
@@ -12,6 +15,7 @@ from batchhess.analysis.region import region, tensor_key
 from batchhess.compat import (
     control_flow_context,
     differentiable_control_flow,
+    function_graph,
     in_v1_while_loop,
     raw_ops,
     static_value,
@@ -19,12 +23,11 @@ from batchhess.compat import (
 )
 from batchhess.rebuild import copy
 
-# switches: list of the Switch ops, one for each value that the loop carries.
-# condition: the LoopCond op.
-# enters: list of the Enter ops of what the loop reads from outside.
+# Of a v1 loop. switches: list of the Switch ops, one for each value that it carries.
+# condition: the LoopCond op. enters: list of the Enter ops of what it reads outside.
 _Loop = collections.namedtuple("_Loop", "switches condition enters")
 
-# predicate: Tensor. switches: list of the Switch ops of what the branches read.
+# Of a v1 branch. predicate: Tensor. switches: list of the Switch ops of what it reads.
 _Cond = collections.namedtuple("_Cond", "predicate switches")
 
 
@@ -32,28 +35,27 @@ class _NotBuiltError(Exception):
     """There is an op that cannot be built again."""
 
 
-def without_v1_loops(ys, x):
-    """Builds `ys` again with the v1 loops between `x` and them as v2 loops.
+def rebuild_control_flow(ys, x):
+    """Builds `ys` again with what controls the flow between `x` and them built anew.
 
     Args:
       ys: list of Tensors of the default graph.
       x: a Tensor or Variable.
 
     Returns:
-      list of Tensors of the same values; `ys` itself if there is no such loop, or if it
-      draws random numbers or has another effect, which a copy would have again.
+      list of Tensors of the same values; `ys` itself if there is nothing to build, or
+      if it draws random numbers or has another effect, which a copy would have again.
     """
     ops = region(ys, x)
     graph = tf.get_default_graph()
-    if not any(op.type == "Exit" or _is_array(op) for op in ops):
+    if not any(op.type in _REASONS or _is_array(op) for op in ops):
         return ys
     if in_v1_while_loop():  # A v2 loop in it could not be differentiated.
         return ys
     if any(y.graph is not graph or _is_inside_v1(y.op) for y in ys):
         return ys
     try:
-        for op in _with_frames(ops):
-            _check(op, graph)
+        _check_all(ops, graph)
         inside = set(ops)
         with differentiable_control_flow():
             return _Scope({}, lambda op: op in inside or _is_array(op)).tensors(ys)
@@ -66,12 +68,14 @@ class _Scope:
 
     def __init__(self, known, is_inside=lambda op: True):
         self._known, self._is_inside = dict(known), is_inside
-        self._units = {}
+        self._units, self._wanted = {}, set()
 
     def tensors(self, wanted):
         """Builds the Tensors in the default graph that stand for `wanted`."""
-        batch = []
-        for op in self._in_order(wanted):
+        ops, batch = self._in_order(wanted), []
+        self._wanted = {tensor_key(t) for t in wanted}
+        self._wanted |= {tensor_key(t) for op in ops for t in op.inputs}
+        for op in ops:
             build = _SPECIAL.get(op.type)
             if build is None:
                 batch.append(op)
@@ -98,6 +102,10 @@ class _Scope:
 
     def set(self, tensor, value):
         self._known[tensor_key(tensor)] = value
+
+    def _read(self, op):
+        """The indices of the outputs of `op` that are read here."""
+        return [i for i, t in enumerate(op.outputs) if tensor_key(t) in self._wanted]
 
     def is_known(self, tensor):
         return tensor_key(tensor) in self._known
@@ -216,6 +224,56 @@ class _Scope:
         result.set_shape(op.outputs[0].shape if result.dtype != tf.variant else [])
         self.set(op.outputs[0], result)
 
+    def build_v2_loop(self, op):
+        condition, body = function_graph(op, "cond"), function_graph(op, "body")
+        carried = _carried(condition, body, self._read(op))
+        starts = [self.value(t) for t in op.inputs]
+
+        def frame(graph, values):
+            # What the body hands on as it is need not be carried.
+            known = dict(zip(map(tensor_key, graph.inputs), starts))
+            for i, value in zip(carried, values):
+                known[tensor_key(graph.inputs[i])] = value
+            return _Scope(known)
+
+        results = tf.while_loop(
+            lambda *values: frame(condition, values).tensors(condition.outputs)[0],
+            lambda *values: frame(body, values).tensors(
+                [body.outputs[i] for i in carried]
+            ),
+            [starts[i] for i in carried],
+            shape_invariants=[body.inputs[i].shape for i in carried],
+            parallel_iterations=op.get_attr("parallel_iterations"),
+            return_same_structure=True,
+        )
+        for output, value in zip(op.outputs, starts):
+            self.set(output, value)
+        for i, result in zip(carried, results):
+            self.set(op.outputs[i], result)
+
+    def build_v2_cond(self, op):
+        predicate, *values = [self.value(t) for t in op.inputs]
+        read = self._read(op)
+
+        def branch(attribute):
+            graph = function_graph(op, attribute)
+            known = dict(zip(map(tensor_key, graph.inputs), values))
+            wanted = [graph.outputs[i] for i in read]
+            return lambda: [tf.identity(t) for t in _Scope(known).tensors(wanted)]
+
+        results = tf.cond(predicate, branch("then_branch"), branch("else_branch"))
+        results = results if isinstance(results, list) else [results]
+        for i, result in zip(read, results):
+            self.set(op.outputs[i], result)
+
+    def inline(self, op):
+        graph = function_graph(op, "f")
+        known = zip(map(tensor_key, graph.inputs), [self.value(t) for t in op.inputs])
+        read = self._read(op)
+        results = _Scope(known).tensors([graph.outputs[i] for i in read])
+        for i, result in zip(read, results):
+            self.set(op.outputs[i], result)
+
     def build_list(self, op):
         shape = tf.TensorShape(op.get_attr("element_shape"))
         value = raw_ops.TensorListReserve(
@@ -282,7 +340,13 @@ class _Scope:
 _SPECIAL = {
     "Exit": _Scope.build_loop,
     "Identity": _Scope.pass_on,
+    "If": _Scope.build_v2_cond,
     "Merge": _Scope.build_cond,
+    "PartitionedCall": _Scope.inline,
+    "StatefulPartitionedCall": _Scope.inline,
+    "StatelessIf": _Scope.build_v2_cond,
+    "StatelessWhile": _Scope.build_v2_loop,
+    "While": _Scope.build_v2_loop,
     "TensorArrayGatherV3": _Scope.gather,
     "TensorArrayReadV3": _Scope.get_item,
     "TensorArrayScatterV3": _Scope.scatter,
@@ -295,6 +359,19 @@ _SPECIAL = {
 _OF_ARRAYS = frozenset(
     type_ for type_ in _SPECIAL if type_.startswith("TensorArray")
 ) - {"TensorArrayV3"}
+
+# The functions that an op calls.
+_FUNCTIONS = {
+    "If": ("then_branch", "else_branch"),
+    "PartitionedCall": ("f",),
+    "StatefulPartitionedCall": ("f",),
+    "StatelessIf": ("then_branch", "else_branch"),
+    "StatelessWhile": ("cond", "body"),
+    "While": ("cond", "body"),
+}
+
+# A v1 branch alone is differentiated without end.
+_REASONS = frozenset(_FUNCTIONS) | {"Exit"}
 
 _STATE_THAT_STAYS = frozenset(_OF_ARRAYS | {"ReadVariableOp", "TensorArrayV3"})
 
@@ -357,17 +434,55 @@ def _cond_of(merge):
     return _Cond(predicate, switches)
 
 
-def _with_frames(ops):
-    """`ops`, and all ops inside the loops and branches among them."""
-    seen = set(ops)
-    pending = list(ops)
+def _carried(condition, body, wanted):
+    """The indices of what a v2 loop must carry for its `wanted` outputs.
+
+    Those that only the gradient of an earlier differentiation reads are left out, and
+    those that never change.
+    """
+    places = {tensor_key(t): i for i, t in enumerate(body.inputs)}
+    needed, seen = set(wanted), set()
+    first = {tensor_key(t): i for i, t in enumerate(condition.inputs)}
+    needed |= {first[key] for key in _reached(condition.outputs, set()) if key in first}
+    pending = list(needed)
     while pending:
-        for tensor in _values_of(pending.pop()):
-            op = tensor.op
-            if op not in seen and control_flow_context(op) is not None:
-                seen.add(op)
-                pending.append(op)
-    return seen
+        for key in _reached([body.outputs[pending.pop()]], seen):
+            if key in places and places[key] not in needed:
+                needed.add(places[key])
+                pending.append(places[key])
+    return [i for i in sorted(needed) if body.outputs[i] is not body.inputs[i]]
+
+
+def _reached(tensors, seen):
+    """The keys of `tensors` and of all that they are computed from, if not `seen`."""
+    pending = [t for t in tensors if tensor_key(t) not in seen]
+    seen.update(tensor_key(t) for t in pending)
+    while pending:
+        tensor = pending.pop()
+        yield tensor_key(tensor)
+        for parent in tensor.op.inputs:
+            if tensor_key(parent) not in seen:
+                seen.add(tensor_key(parent))
+                pending.append(parent)
+
+
+def _check_all(ops, graph):
+    """Raises if one of `ops`, or of the ops inside them, cannot be built again."""
+    seen, pending = set(ops), list(ops)
+    while pending:
+        op = pending.pop()
+        _check(op, graph)
+        for attribute in _FUNCTIONS.get(op.type, ()):
+            function = function_graph(op, attribute)
+            if function is None:
+                raise _NotBuiltError(op)
+            inside = {key[0] for key in _reached(function.outputs, set())}
+            _check_all([i for i in inside if i.type != "Placeholder"], function)
+        for tensor in _values_of(op):
+            # What a v1 loop or branch computes inside does not depend on x alone.
+            if tensor.op not in seen and control_flow_context(tensor.op) is not None:
+                seen.add(tensor.op)
+                pending.append(tensor.op)
 
 
 def _is_inside_v1(op):
@@ -377,8 +492,12 @@ def _is_inside_v1(op):
 
 def _check(op, graph):
     """Raises if `op` cannot be built again."""
-    has_function = any(attr.HasField("func") for attr in op.node_def.attr.values())
+    if "_gradient_op_type" in op.node_def.attr and op.type not in _FUNCTIONS:
+        raise _NotBuiltError(op)  # A custom gradient may read what is left behind.
+    functions = [k for k, attr in op.node_def.attr.items() if attr.HasField("func")]
+    has_function = set(functions) != set(_FUNCTIONS.get(op.type, ()))
     has_effect = op.op_def.is_stateful and op.type not in _STATE_THAT_STAYS
+    has_effect = has_effect and op.type not in _FUNCTIONS  # What they hold is checked.
     if op.graph is not graph or has_function or has_effect:
         raise _NotBuiltError(op)
 
