@@ -105,6 +105,16 @@ def _unstopped(op):
     return tf.square(op.inputs[0] - op.inputs[1].op.inputs[0])
 
 
+def _x_log_y(op):
+    """x log y, whose derivative by x does not break off at x = 0."""
+    x, y = op.inputs
+    shift = 1 if op.type == "Xlog1py" else 0
+    # Where both are zero it stays a constant 0, as TensorFlow has it.
+    both = tf.logical_and(tf.equal(x, 0), tf.less_equal(y + shift, 0))
+    y = tf.where(both, tf.ones_like(x * y) - shift, y + tf.zeros_like(x))
+    return x * (tf.math.log1p(y) if shift else tf.math.log(y))
+
+
 def _cross_entropy(op):
     """-sum labels log softmax: differentiable by labels and logits alike."""
     logits, labels = op.inputs
@@ -199,6 +209,8 @@ _CORRECTIONS = {
     "Softsign": _softsign,
     "SparseSoftmaxCrossEntropyWithLogits": _sparse_loss,
     "SquaredDifference": _unstopped,
+    "Xlog1py": _x_log_y,
+    "Xlogy": _x_log_y,
 }
 
 _PARTS = {
@@ -216,4 +228,6 @@ _IS_WRONG = {
     "Softsign": lambda op, x: True,
     "SparseSoftmaxCrossEntropyWithLogits": lambda op, x: LACKS_SPARSE_CROSS_ENTROPY,
     "SquaredDifference": audit.is_moments,
+    "Xlog1py": lambda op, x: depends([op.inputs[0]], x),
+    "Xlogy": lambda op, x: depends([op.inputs[0]], x),
 }
