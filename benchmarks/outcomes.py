@@ -95,8 +95,8 @@ def main():
     del sys.argv[1:]  # TensorFlow 1.15 reads it too, for flags of its own.
     print("# Second derivatives, TensorFlow {}\n".format(VERSION), file=out)
     print(
-        "Made by `python benchmarks/outcomes.py`, under control flow v1. Errors are the "
-        "largest in absolute value.\nThe truth is of central differences of the "
+        "Made by `python benchmarks/outcomes.py`, under control flow v1. Errors are "
+        "the largest in absolute value.\nThe truth is of central differences of the "
         "gradient, in float64.\n",
         file=out,
     )
