@@ -34,10 +34,10 @@ def toy():
     return Workload(x, 0, [], [], 0, "toy")
 
 
-def softmax10():
+def softmax10(count=100000):
     random = np.random.RandomState(0)
-    labels = np.eye(10, dtype="float32")[random.randint(10, size=100000)]
-    x = random.randn(100000, 10).astype("float32")
+    labels = np.eye(10, dtype="float32")[random.randint(10, size=count)]
+    x = random.randn(count, 10).astype("float32")
     return Workload(x, 0, [labels], [], 0, "softmax")
 
 
@@ -86,6 +86,19 @@ WORKLOADS = {
     "attention": attention,
     "glm": glm,
 }
+
+
+# Of one number: observations of softmax10, coordinates of 64 observations of a network.
+SCALES = {
+    "observations": softmax10,
+    "coordinates": lambda size: mlp([size, 256, 256, 1], 64),
+}
+
+
+def workload_of(name):
+    """The `Workload` of a name such as "mlp32", or "observations:1000"."""
+    kind, _, number = name.partition(":")
+    return SCALES[kind](int(number)) if number else WORKLOADS[kind]()
 
 
 def in_tensorflow(tf, kind, x, data, w):

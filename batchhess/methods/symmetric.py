@@ -205,24 +205,13 @@ class _Sweep:
         if not base.shared or frame.axis(tensor) != 0:
             return False
         places, outcomes = frame.places(tensor), frame.places(output)
-        if op.type == "MatMul":
-            weights = op.inputs[1]
-            if op.inputs[0] is not tensor or op.get_attr("transpose_a"):
-                return False
-            if op.get_attr("transpose_b"):
-                weights = tf.transpose(weights)
-            if base.unit and scale is None:
-                self._set(output, Tangent(Base(output, weights, True, False), None))
-                return True
-        if scale is None:
+        weights = self._weights(op, tensor, outcomes)
+        if weights is None:
             return False
-        if op.type == "MatMul":
-            pass
-        elif outcomes == 1:
-            weights = tf.ones([places, 1], tensor.dtype)
-        else:
-            return False
-        if size * places * outcomes > _SMALL // 8:
+        if scale is None and base.unit and op.type == "MatMul":
+            self._set(output, Tangent(Base(output, weights, True, False), None))
+            return True
+        if scale is None or size * places * outcomes > _SMALL // 8:
             return False
         # [places, K, outcomes]
         folded = tf.transpose(frame.flat(base.value, tensor, [size]))[:, :, None]
@@ -231,6 +220,16 @@ class _Sweep:
         value = tf.reshape(value, frame.shape(output, frame.rows(False)))
         self._set(output, Tangent(Base(output, value, False, False), None))
         return True
+
+    def _weights(self, op, tensor, outcomes):
+        """The matrix [places, outcomes] by which `op` multiplies `tensor`, or None."""
+        if op.type == "Sum":
+            shape = [self._frame.places(tensor), 1]
+            return tf.ones(shape, tensor.dtype) if outcomes == 1 else None
+        if op.inputs[0] is not tensor or op.get_attr("transpose_a"):
+            return None
+        flip = op.get_attr("transpose_b")
+        return tf.transpose(op.inputs[1]) if flip else op.inputs[1]
 
     def _map_whole(self, op):
         frame = self._frame
