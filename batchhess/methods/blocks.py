@@ -97,10 +97,11 @@ def in_blocks(method, problem, passes, size_of_block):
     if not passes.jit_compile:  # Else blocks of one size, with little to fill up.
         some = tf.maximum(blocks, 1)
         block = (count + some - 1) // some
-    filled = _filled_up(problem, blocks * block - count, passes.caller)
+    with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
+        blocks = tf.identity(blocks)
 
     def one_block(b):
-        build = _on_block(method, problem, passes, filled, b * block, block)
+        build = _on_block(method, problem, passes, b * block, block)
         return _compiled(build, passes.caller) if passes.jit_compile else build()
 
     with differentiable_control_flow():
@@ -114,40 +115,19 @@ def in_blocks(method, problem, passes, size_of_block):
     return tf.reshape(rows, tf.stack([blocks * block, size, size]))[:count]
 
 
-def _filled_up(problem, missing, caller):
-    """All that has observations to take, with the last one `missing` times more.
-
-    Returns:
-      dict from the key of a Tensor and its observation axis to the longer Tensor.
-    """
-    parts = problem.partition
-    boundary = {}
-    for op in parts.ops:
-        for tensor, axis in zip(op.inputs, alignment(op, parts.state_of)):
-            if isinstance(axis, int) and parts.state_of(tensor).kind == FREE:
-                boundary[tensor_key(tensor), axis] = tensor
-    wanted = dict(boundary)
-    for tensor, seed in zip(parts.frontier, problem.seeds):
-        if parts.state_of(tensor).kind == ROWS:
-            wanted[tensor_key(seed), parts.state_of(tensor).axis] = seed
-    wanted[tensor_key(problem.x), problem.layout.axis] = problem.x
-    checks = _assert_one_or_all(boundary, problem, caller)
-    filled = {}
-    with tf.control_dependencies(checks):
-        for (key, axis), tensor in wanted.items():
-            last = tensor[(slice(None),) * axis + (slice(-1, None),)]
-            longer = tf.concat([tensor, tile_along(last, axis, missing)], axis)
-            filled[key, axis] = longer
-    return filled
-
-
-def _assert_one_or_all(boundary, problem, caller):
-    """Builds the check that each of `boundary` has 1 or N observations.
+def _assert_one_or_all(problem, caller):
+    """Builds the check that what is taken along with x has 1 or N observations.
 
     With N = 1 TensorFlow broadcasts x itself against more: then a Hessian is a sum over
     these, which blocks do not see.
     """
-    count = problem.layout.num_observations
+    parts, count = problem.partition, problem.layout.num_observations
+    boundary = {
+        (tensor_key(tensor), axis): tensor
+        for op in parts.ops
+        for tensor, axis in zip(op.inputs, alignment(op, parts.state_of))
+        if isinstance(axis, int) and parts.state_of(tensor).kind == FREE
+    }
     sizes = [
         tf.shape(tensor)[axis]
         for (_, axis), tensor in boundary.items()
@@ -164,27 +144,28 @@ def _assert_one_or_all(boundary, problem, caller):
     return [tf.debugging.Assert(tf.reduce_all(fits), [message, count, sizes])]
 
 
-def _on_block(method, problem, passes, filled, start, count):
+def _on_block(method, problem, passes, start, count):
     """What builds `method` on the `count` observations from `start`, read here."""
     axis, parts = problem.layout.axis, problem.partition
+    here_are = tf.minimum(count, problem.layout.num_observations - start)
     taken = {}
 
     def take(tensor, axis, broadcast=True):
         key = tensor_key(tensor), axis
         if key not in taken:
-            many, begin, number = filled[key], start, count
+            begin, number = start, here_are
             if broadcast and tensor.shape.as_list()[axis] in (None, 1):
-                # One for all stays one for all.
+                # One for all is taken once, and repeated.
                 one = tf.equal(tf.shape(tensor)[axis], 1)
-                begin, number = tf.where(one, 0, start), tf.where(one, 1, count)
-            rank = many.shape.ndims
+                begin, number = tf.where(one, 0, start), tf.where(one, 1, here_are)
+            rank = tensor.shape.ndims
             part = tf.slice(
-                many,
+                tensor,
                 tf.stack([begin if a == axis else 0 for a in range(rank)]),
                 tf.stack([number if a == axis else -1 for a in range(rank)]),
             )
-            if number is not count:
-                part = tile_along(part, axis, tf.where(one, count, 1))
+            last = part[(slice(None),) * axis + (slice(-1, None),)]
+            part = tf.concat([part, tile_along(last, axis, count - number)], axis)
             shape = tensor.shape.as_list()
             shape[axis] = count if isinstance(count, int) else None
             part.set_shape(shape)
