@@ -19,8 +19,9 @@ from batchhess.rebuild import copy, here, on_observations, shape_with, tile_alon
 # Blocks that may be worked on at a time.
 _AT_A_TIME = 2
 
-# The bytes that the tangents of one tensor may take: a processor's cache.
-CACHE = 2 << 20
+# The bytes that the tangents of one tensor may take: a processor's cache. Twice that,
+# for less than a few observations.
+CACHE, _FEW = 2 << 20, 16
 
 
 def at_frontier(problem, parts, passes):
@@ -73,7 +74,9 @@ def block_size(problem):
             del shape[state.axis]
             widths += [] if None in shape else [product(shape)]
     item = problem.x.dtype.base_dtype.size
-    return max(1, CACHE // max(1, problem.layout.size * max(widths) * item))
+    each = max(1, problem.layout.size * max(widths) * item)
+    # What is done once for a block is done for some observations at least.
+    return max(1, CACHE // each, min(_FEW, 2 * CACHE // each))
 
 
 def in_blocks(method, problem, passes, size_of_block):
