@@ -301,6 +301,8 @@ class _Scope:
         self.set(op.outputs[0], value)
 
     def scatter(self, op):
+        if op.inputs[3].op.type != "TensorArrayV3":
+            raise _NotBuiltError(op)  # A new list would forget what was written before.
         indices, value = (self.value(t) for t in op.inputs[1:3])
         shape = _shape_tensor(op.inputs[2].shape[1:])
         if _is_in_order(op.inputs[1]):

@@ -10,6 +10,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import tensorflow
 
 from batchhess.analysis.observation_axis import MIXED, prove
 from batchhess.compat import tf
@@ -34,6 +35,17 @@ def _width(t):
 
 def _half(t):
     return _width(t) // 2 or 1
+
+
+def _loop(body, start):
+    """Three steps of `body(i, carried)`, as a loop of control flow v2."""
+
+    def run(start):
+        return tf.while_loop(
+            lambda i, _: i < 3, lambda i, a: (i + 1, body(i, a)), (0, start)
+        )[1]
+
+    return tensorflow.function(run, autograph=False)(start)
 
 
 # Each from [N, width] to [N, another width]; `x` is the program's own x.
@@ -78,6 +90,8 @@ SEPARABLE = {
     "cond": lambda t, x: tf.cond(
         tf.constant(True), lambda: tf.sin(t), lambda: tf.exp(t)
     ),
+    "loop": lambda t, x: _loop(lambda i, a: tf.tanh(a + t / 2), t),
+    "function": lambda t, x: tensorflow.function(tf.sin, autograph=False)(t) * t,
 }
 
 COUPLING = {
@@ -104,6 +118,10 @@ COUPLING = {
     "split_rows": lambda t, x: tf.concat([t[:2] * t[2:], t[:2]], 0),
     "norm_of_all": lambda t, x: t / (1 + tf.norm(t)),
     "first_observation": lambda t, x: t * tf.tanh(t[0]),
+    "loop_of_rows": lambda t, x: (
+        t * _loop(lambda i, a: tf.sin(a + t[i]), tf.zeros([_width(t)], tf.float64))
+    ),
+    "loop_of_rolls": lambda t, x: _loop(lambda i, a: tf.sin(a) * tf.roll(t, i, 0), t),
     "column_products": lambda t, x: tf.matmul(
         t, tf.matmul(tf.transpose(t), tf.tanh(t)) / 9
     ),

@@ -155,6 +155,17 @@ def test_a_loop_without_back_prop_is_a_constant_as_its_author_wished():
     np.testing.assert_allclose(result, np.exp(ROWS)[:, :, None] * np.eye(3), rtol=1e-12)
 
 
+def test_an_array_written_before_it_is_scattered_into_is_never_silent():
+    """A list that starts anew would have forgotten sin(x)."""
+    tf.disable_control_flow_v2()
+    x = tf.placeholder(tf.float64, (None, 3))
+    array = tf.TensorArray(tf.float64, 3, clear_after_read=False)
+    array = array.write(2, tf.sin(x)).scatter([0, 1], tf.stack([x, x**2]))
+    y = array.read(2) * array.read(1) + array.read(0)
+    with pytest.raises((ValueError, tf.errors.OpError)):
+        run(batchhess.hessians(y, x)[0], {x: ROWS})
+
+
 def random_v1_loop(x):
     """A copy of it would draw other numbers."""
     tf.disable_control_flow_v2()
