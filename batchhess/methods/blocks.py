@@ -97,9 +97,9 @@ def in_blocks(method, problem, passes, size_of_block):
     count, size = layout.num_observations, layout.size
     block = size_of_block  # A program of XLA is for one size of block alone.
     blocks = (count + block - 1) // block
-    if not passes.jit_compile:  # Else blocks of one size, with little to fill up.
-        some = tf.maximum(blocks, 1)
-        block = (count + some - 1) // some
+    if not passes.jit_compile:
+        blocks = _without_rest(count, blocks)
+        block = (count + blocks - 1) // blocks
     with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
         blocks = tf.identity(blocks)
 
@@ -109,13 +109,24 @@ def in_blocks(method, problem, passes, size_of_block):
 
     with differentiable_control_flow():
         _, rows = tf.while_loop(
-            lambda b, _: b < blocks,
+            lambda b, _: b * block < count,
             lambda b, rows: (b + 1, write_row(rows, b, one_block(b))),
             (tf.constant(0), empty_rows(blocks, block * product([size, size]), dtype)),
             parallel_iterations=passes.parallel_iterations or _AT_A_TIME,
             swap_memory=passes.swap_memory,
         )
     return tf.reshape(rows, tf.stack([blocks * block, size, size]))[:count]
+
+
+def _without_rest(count, blocks):
+    """A number of blocks, up to a quarter more, that divides `count`; or `blocks`.
+
+    To drop the rows of a block that was filled up, TensorFlow copies all the result.
+    """
+    some = tf.maximum(blocks, 1)
+    candidates = tf.range(some, some + some // 4 + 1)
+    divides = tf.equal(count % candidates, 0)
+    return candidates[tf.argmax(tf.cast(divides, tf.int32))]
 
 
 def _assert_one_or_all(problem, caller):
