@@ -90,6 +90,14 @@ SEPARABLE = {
     "cond": lambda t, x: tf.cond(
         tf.constant(True), lambda: tf.sin(t), lambda: tf.exp(t)
     ),
+    "dense_of_pairs": lambda t, x: tf.reshape(
+        tf.tanh(tf.matmul(tf.reshape(tf.tile(t, [1, 2]), [-1, 2]), _weights(2, 3))),
+        [-1, _width(t) * 3],
+    ),
+    "dense_of_rank_3": lambda t, x: tf.reduce_sum(
+        tf.tensordot(t[:, :, None] * t[:, None, :2], _weights(min(2, _width(t)), 3), 1),
+        2,
+    ),
     "loop": lambda t, x: _loop(lambda i, a: tf.tanh(a + t / 2), t),
     "function": lambda t, x: tensorflow.function(tf.sin, autograph=False)(t) * t,
 }
@@ -111,6 +119,13 @@ COUPLING = {
     "log_sum_exp": lambda t, x: t * tf.reduce_logsumexp(t),
     "reshape_mix": lambda t, x: tf.reshape(
         tf.nn.softmax(tf.reshape(t, [-1, 2 * _width(t)])), [-1, _width(t)]
+    ),
+    "folded_roll": lambda t, x: (
+        t * tf.reshape(tf.roll(tf.reshape(t, [-1, 1]), 1, 0), [-1, _width(t)])
+    ),
+    "folded_across": lambda t, x: tf.reshape(
+        tf.nn.softmax(tf.reshape(tf.tile(t, [1, 3]), [-1, 2 * _width(t)])),
+        [-1, 3 * _width(t)],
     ),
     "gather_rows": lambda t, x: t * tf.gather(t, [1, 0, 3, 3]),
     "sort_rows": lambda t, x: t * tf.transpose(tf.nn.top_k(tf.transpose(t), N)[0]),

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import test_second_order_facts as facts
 from cases import CASES
-from oracles import run
+from oracles import difference_blocks, run
 
 import batchhess
 from batchhess.compat import tf
@@ -70,6 +71,25 @@ def test_loops(v2, random):
     result = run(batchhess.hessians(y, x, method="differences")[0], {x: value})
     expected = 12 * value[:, :, None] ** 2 * np.eye(3)
     np.testing.assert_allclose(result, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("row", ["rnn", "foldl", "nested loops", "expm"])
+def test_control_flow_v1(row):
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = facts.V1[row](x)
+    result = run(batchhess.hessians(y, x, method="differences")[0], {x: facts.ROWS})
+    expected = difference_blocks(y, x, facts.ROWS)
+    np.testing.assert_allclose(result, expected, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("row", ["bicubic", "lrn", "nearest"])
+def test_ops_without_a_second_derivative(row):
+    """In float32, which these ops work in."""
+    x = tf.placeholder(tf.float32, (None, 3))
+    y = facts.UNDEFINED[row][0](x)
+    result = run(batchhess.hessians(y, x, method="differences")[0], {x: facts.ROWS})
+    expected = difference_blocks(y, x, facts.ROWS, step=5e-2)
+    np.testing.assert_allclose(result, expected, atol=5e-3 * np.abs(expected).max())
 
 
 def test_a_stopped_mean_moves_too(random):

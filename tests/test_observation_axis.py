@@ -101,6 +101,13 @@ LAYOUTS = {
     "while_v2": lambda x: tf.while_loop(
         lambda i, _: i < 3, lambda i, a: (i + 1, tf.tanh(a) * x), (0, x)
     )[1],
+    "dense layer over time": lambda x: tf.tanh(
+        tf.tensordot(tf.reshape(x, [-1, 2, 2]), tf.ones([2, 3], tf.float64), 1)
+    ),
+    "losses of steps": lambda x: tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.one_hot([0, 1] * 4, 2, dtype=tf.float64),
+        logits=tf.reshape(x, [-1, 2]),
+    ),
     "recurrence over time": lambda x: tf.scan(
         lambda a, b: tf.tanh(a + b), tf.transpose(tf.reshape(x, [-1, 2, 2]), [1, 0, 2])
     ),

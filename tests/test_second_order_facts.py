@@ -439,6 +439,27 @@ def test_check_never_is_plain_tensorflow():
     np.testing.assert_allclose(result, plain[[0, 1], :, [0, 1]], atol=1e-12)
 
 
+def test_a_third_derivative_through_tridiagonal_solve():
+    """Row 10: batch_jacobian on 2.21 has it wrong; it is that of our Hessian here."""
+    x = tf.placeholder(tf.float64, (None, 3))
+    diagonals = tf.stack([0.3 * x, 2 + x**2, 0.2 * tf.sin(x)], 1)  # [N, 3, 3]
+    y = tf.reduce_sum(tf.linalg.tridiagonal_solve(diagonals, tf.exp(x)) ** 2)
+    (hessian,) = batchhess.hessians(y, x)
+    weights = np.arange(9.0).reshape(3, 3)
+    (third,) = tf.gradients(hessian * weights, x)
+    step, expected = 1e-4, np.zeros((2, 3))
+    with tf.Session() as session:
+        third = session.run(third, {x: ROWS})
+        for k in range(3):
+            for sign in (1, -1):
+                moved = ROWS.copy()
+                moved[:, k] += sign * step
+                blocks = session.run(hessian, {x: moved})
+                expected[:, k] += sign * (blocks * weights).sum((1, 2)) / (2 * step)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(third, expected, rtol=1e-5)
+
+
 def small_image(x):
     return tf.reshape(tf.cast(x, tf.float32), [-1, 1, 1, 3])
 

@@ -134,6 +134,52 @@ def test_random_programs(small_blocks):
     assert done > 15, left
 
 
+def matrices(x):
+    """Two matrices of each observation that are no linear functions of x."""
+    a = tf.reshape(tf.tanh(x), [-1, 2, 2])
+    return a, tf.reshape(x**2, [-1, 2, 2])
+
+
+PRODUCTS = {
+    "matmul": lambda a, b: tf.matmul(a, b),
+    "left transposed": lambda a, b: tf.matmul(a, b, transpose_a=True),
+    "right transposed": lambda a, b: tf.matmul(a, b, transpose_b=True),
+    "both transposed": lambda a, b: tf.matmul(a, b, True, True),
+    "with itself": lambda a, b: tf.matmul(a, a, transpose_b=True) * tf.exp(b),
+    "twice": lambda a, b: tf.matmul(tf.matmul(a, b), tf.sin(a)),
+    "heads": lambda a, b: tf.matmul(
+        tf.stack([a, b], 1), tf.stack([b, tf.cos(a)], 1), transpose_b=True
+    ),
+    "heads before observations": lambda a, b: tf.transpose(
+        tf.matmul(tf.stack([a, b]), tf.stack([b, a])), [1, 0, 2, 3]
+    ),
+    "one matrix for all": lambda a, b: tf.matmul(a[:, None], tf.stack([a, b], 1)),
+    "einsum": lambda a, b: tf.einsum("nij,njk->nik", a, b),
+    "einsum in another order": lambda a, b: tf.einsum("nij,nkj->kin", a, b),
+    "einsum to a number": lambda a, b: tf.einsum("nij,nij->n", a, b),
+    "with a constant": lambda a, b: tf.matmul(
+        a * b, tf.constant(random_array(1, 2, 2)), transpose_b=True
+    ),
+}
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("name", sorted(PRODUCTS))
+def test_products_of_what_depends_on_x(small_blocks, name, linear):
+    """With tangents of each observation, and with those that all share."""
+    x = tf.placeholder(tf.float64, [None, 4])
+    a, b = matrices(x)
+    if linear:
+        a, b = tf.reshape(2 * x, [-1, 2, 2]), tf.reshape(x - 1, [-1, 2, 2])
+    product = PRODUCTS[name](a, b)
+    y = tf.reduce_sum(tf.sin(product) * tf.constant(2.0, tf.float64))
+    feed = {x: random_array(5, 4)}
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], feed)
+    expected = sliced_hessians(y, x, feed)
+    assert np.abs(expected).max() > 1e-2
+    np.testing.assert_allclose(result, expected, atol=1e-12 * np.abs(expected).max())
+
+
 def test_symmetric_says_why_it_cannot():
     x = tf.placeholder(tf.float64, [None, 2])
     y = tf.reduce_sum(tf.square(tf.reduce_sum(x, 0)))

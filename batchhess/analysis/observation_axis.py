@@ -394,13 +394,42 @@ def _reshape(op, states, state_of):
     asked = elements_of(op.inputs[1]) or []
     if len(asked) == len(after):
         after = [a if isinstance(a, int) else b for a, b in zip(after, asked)]
-    for place in range(len(after)):
-        if not _same_product(before[: state.axis], after[:place]):
-            continue
+    places = [
+        place
+        for place in range(len(after))
+        if _same_product(before[: state.axis], after[:place])
+    ]
+    for place in places:
         same_rest = _same_product(before[state.axis + 1 :], after[place + 1 :])
         if same_rest or _same_size(before[state.axis], after[place], state, state_of):
             return _rows(place, state.rows)
+    for place in places:
+        rows = _folded(state.rows, before[state.axis + 1 :], after[place + 1 :])
+        if rows is not None:
+            return _rows(place, rows)
     return _copying(op, states)
+
+
+def _folded(rows, before, after):
+    """The `rows` where an axis takes in others, or gives them up, in a Reshape.
+
+    Index m of [N T, d], made of [N, T, d], is of observation m // T.
+
+    Args:
+      rows: of the axis before it.
+      before: list of the sizes behind the axis.
+      after: list of the sizes behind it afterwards.
+
+    Returns:
+      `rows`, or None if an index would hold parts of several observations.
+    """
+    if not all(isinstance(d, int) and d > 0 for d in before + after):
+        return None
+    inner, each = rows[1:] if rows[0] == "folded" else (rows, 1)
+    each, rest = divmod(each * _product(before), _product(after))
+    if rest or not each:
+        return None
+    return inner if each == 1 else ("folded", inner, each)
 
 
 def _same_product(before, after):

@@ -1,6 +1,8 @@
 """What the graph tells of an integer tensor that holds a shape."""
 
 import collections
+import functools
+import operator
 
 from batchhess.compat import static_value
 
@@ -55,6 +57,10 @@ def elements_of(tensor):
     if op.type == "ConcatV2":
         parts = [elements_of(t) for t in op.inputs[:-1]]
         return None if None in parts else [e for part in parts for e in part]
+    if op.type == "GatherV2":
+        return _gather(op)
+    if op.type == "Prod" and tensor.shape.ndims == 0:
+        return _product(op)
     if op.type == "Slice":
         return _slice(op)
     if op.type == "StridedSlice":
@@ -73,6 +79,21 @@ def _arithmetic(op):
     if not (isinstance(a, int) and isinstance(b, int)):
         return [None]
     return [{"Sub": a - b, "Mul": a * b}.get(op.type, a + b)]
+
+
+def _gather(op):
+    whole, places = elements_of(op.inputs[0]), elements_of(op.inputs[1])
+    if whole is None or not _known(places) or op.inputs[0].shape.ndims != 1:
+        return None
+    inside = all(0 <= place < len(whole) for place in places)
+    return [whole[place] for place in places] if inside else None
+
+
+def _product(op):
+    factors = elements_of(op.inputs[0])
+    if not _known(factors):
+        return [None]
+    return [functools.reduce(operator.mul, factors, 1)]
 
 
 def _slice(op):
