@@ -88,8 +88,10 @@ WORKLOADS = {
 }
 
 
-# Of one number: observations of softmax10, coordinates of 64 observations of a network.
+# Of one number: the observations of softmax10 or mlp32, or the coordinates of 64
+# observations of a network.
 SCALES = {
+    "mlp32": lambda count: mlp([32, 256, 256, 256, 1], count),
     "observations": softmax10,
     "coordinates": lambda size: mlp([size, 256, 256, 1], 64),
 }
