@@ -102,7 +102,7 @@ def test_random_programs(small_blocks):
     """As TensorFlow's own Hessians; and most can be done."""
     random = np.random.RandomState(11)
     done, left = 0, []
-    for _ in range(8):
+    for _ in range(12):
         with tf.Graph().as_default(), tf.Session() as session:
             x = tf.placeholder(tf.float64, [None, random_programs.K])
             value = random.randn(random_programs.N, random_programs.K)
