@@ -127,6 +127,23 @@ def control_flow_context(op):
     return context
 
 
+def v1_branch(op):
+    """The predicate of the control flow v1 branch that `op` is in, and 1 or 0, which.
+
+    Private, as above. (None, None) if `op` is in no branch.
+    """
+    context = control_flow_context(op)
+    return getattr(context, "pred", None), getattr(context, "branch", None)
+
+
+def has_back_prop(op):
+    """Whether the author of the v1 loop that `op` is in wants its derivative.
+
+    Private, as above.
+    """
+    return control_flow_context(op).back_prop
+
+
 def in_v1_while_loop():
     """Whether the default graph is being built inside a control flow v1 while loop.
 

@@ -16,10 +16,12 @@ from batchhess.compat import (
     control_flow_context,
     differentiable_control_flow,
     function_graph,
+    has_back_prop,
     in_v1_while_loop,
     raw_ops,
     static_value,
     tf,
+    v1_branch,
 )
 from batchhess.rebuild import copy
 
@@ -203,8 +205,7 @@ class _Scope:
             return_same_structure=True,
         )
         for switch, result in zip(loop.switches, results):
-            # Private, as below: whether the author wants derivatives of the loop.
-            if not control_flow_context(switch).back_prop:
+            if not has_back_prop(switch):
                 result = tf.stop_gradient(result)
             for leaving in switch.outputs[0].consumers():
                 if leaving.type == "Exit":
@@ -418,11 +419,10 @@ def _loop_of(exit_op):
 
 
 def _cond_of(merge):
-    contexts = [control_flow_context(t.op) for t in merge.inputs]
-    # Private attributes of a private class: its predicate has no public reader.
-    if [getattr(context, "branch", None) for context in contexts] != [0, 1]:
+    branches = [v1_branch(t.op) for t in merge.inputs]
+    if [taken for _, taken in branches] != [0, 1]:
         raise _NotBuiltError(merge)
-    predicate = contexts[0].pred
+    predicate = branches[0][0]
     switches, seen, pending = [], set(), list(merge.inputs)
     while pending:
         op = pending.pop().op
