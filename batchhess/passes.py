@@ -50,7 +50,10 @@ class Passes(
                 aggregation_method=self.aggregation_method,
             )
         except (LookupError, TypeError) as error:
-            raise audit.undefined(self.caller, error) from error
+            undefined = audit.undefined(self.caller, error)
+            if undefined is None:
+                raise
+            raise undefined from error
         for i, x in enumerate(xs):
             if gradients[i] is not None:
                 # A gather from x makes the gradient an IndexedSlices.

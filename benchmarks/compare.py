@@ -21,7 +21,7 @@ import sys
 import time
 
 import numpy as np
-from workloads import WORKLOADS, in_jax, in_tensorflow, in_torch, workload_of
+from workloads import WORKLOADS, graph_of, in_jax, in_torch, workload_of
 
 OURS = ["auto", "symmetric", "columns", "jit"]
 PEERS = [
@@ -44,17 +44,8 @@ def ours_or_tensorflow(workload, peer):
         tf.disable_v2_tensorshape()  # batch_jacobian compares Dimensions.
     tf.logging.set_verbosity(tf.logging.ERROR)
 
-    def fed(value, axis):
-        shape = list(value.shape)
-        if peer not in ("tf_pfor", "tf_while"):
-            shape[axis] = None  # batch_jacobian needs to know N when it is built.
-        return tf.placeholder(tf.float32, shape)
-
-    x = fed(workload.x, workload.batch_axis)
-    data = [fed(d, d.ndim - 1 if workload.batch_axis else 0) for d in workload.data]
-    layers = [tf.constant(w) for w in workload.weights]
-    y = in_tensorflow(tf, workload.kind, x, data, layers)
-    feed = dict(zip([x] + data, [workload.x] + workload.data))
+    # batch_jacobian needs to know N when it is built.
+    x, y, feed = graph_of(tf, workload, fixed=peer in ("tf_pfor", "tf_while"))
     size = workload.x.size // workload.x.shape[workload.batch_axis]
     start = time.time()
     if peer in OURS:

@@ -13,7 +13,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from workloads import WORKLOADS, in_tensorflow
+from workloads import WORKLOADS, graph_of, trace
 
 import batchhess
 from batchhess.compat import VERSION, tf
@@ -23,13 +23,7 @@ PRODUCT = re.compile(r" = _?(?:Mkl|Fused|Native)*(BatchMatMul\w*|MatMul|Conv2D\w
 
 def operations(session, fetch, feed):
     """The floating-point operations of all products in one run."""
-    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
-    session.run(fetch, feed)  # The first run has its own.
-    metadata = tf.RunMetadata()
-    session.run(fetch, feed, options=options, run_metadata=metadata)
-    nodes = [
-        node for device in metadata.step_stats.dev_stats for node in device.node_stats
-    ]
+    nodes = trace(tf, session, fetch, feed)
     shapes = {}
     for node in nodes:
         for output in node.output[:1]:
@@ -59,21 +53,11 @@ def of_product(kind, inputs, output):
 def count(name, method):
     workload = WORKLOADS[name]()
     with tf.Graph().as_default(), tf.Session() as session:
-        shape = [
-            None if a == workload.batch_axis else d
-            for a, d in enumerate(workload.x.shape)
-        ]
-        x = tf.placeholder(tf.float32, shape)
-        data = [
-            tf.placeholder(tf.float32, (None,) + d.shape[1:]) for d in workload.data
-        ]
-        weights = [tf.constant(w) for w in workload.weights]
-        y = in_tensorflow(tf, workload.kind, x, data, weights)
+        x, y, feed = graph_of(tf, workload)
         if method == "gradient":
             fetch = tf.gradients(y, x)[0]
         else:
             fetch = batchhess.hessians(y, x, method=method)[0]
-        feed = dict(zip([x] + data, [workload.x] + workload.data))
         return operations(session, fetch.op, feed)
 
 

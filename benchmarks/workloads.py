@@ -135,6 +135,37 @@ def in_tensorflow(tf, kind, x, data, w):
     )
 
 
+def graph_of(tf, workload, fixed=False):
+    """Builds `workload` on placeholders; N is unknown, unless `fixed`.
+
+    Returns:
+      x and ys, Tensors, and the feed_dict of a run.
+    """
+
+    def fed(value, axis):
+        shape = [
+            None if a == axis and not fixed else d for a, d in enumerate(value.shape)
+        ]
+        return tf.placeholder(tf.float32, shape)
+
+    x = fed(workload.x, workload.batch_axis)
+    data = [fed(d, d.ndim - 1 if workload.batch_axis else 0) for d in workload.data]
+    weights = [tf.constant(w) for w in workload.weights]
+    y = in_tensorflow(tf, workload.kind, x, data, weights)
+    return x, y, dict(zip([x] + data, [workload.x] + workload.data))
+
+
+def trace(tf, session, fetch, feed):
+    """The statistics of each op of the second traced run: the first has its own."""
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    for _ in range(2):
+        metadata = tf.RunMetadata()
+        session.run(fetch, feed, options=options, run_metadata=metadata)
+    return [
+        node for device in metadata.step_stats.dev_stats for node in device.node_stats
+    ]
+
+
 def in_jax(jax, kind, w):
     """The function of one observation and its data."""
     np = jax.numpy

@@ -165,11 +165,11 @@ def undefined(caller, error):
       error: what tf.gradients raised, which names the op.
 
     Returns:
-      an UndefinedDerivativeError; or `error` itself, if it is of another kind.
+      an UndefinedDerivativeError; None if `error` is of another kind.
     """
     known = isinstance(error, LookupError) or "IndexedSlices" in str(error)
     if not known and "while loops" not in str(error):
-        return error
+        return None
     return UndefinedDerivativeError(
         "{}: TensorFlow cannot differentiate a part of the model again: {} Write that "
         "part with other ops, or pass method='differences', which takes differences of "

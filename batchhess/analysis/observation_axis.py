@@ -6,11 +6,9 @@ is anything but `MIXED`.
 """
 
 import collections
-import functools
-import operator
 
 from batchhess.analysis.region import carries_derivative, tensor_key
-from batchhess.analysis.sizes import dimensions_of, elements_of
+from batchhess.analysis.sizes import dimensions_of, elements_of, product_of
 from batchhess.compat import (
     captured_from,
     function_graph,
@@ -426,7 +424,7 @@ def _folded(rows, before, after):
     if not all(isinstance(d, int) and d > 0 for d in before + after):
         return None
     inner, each = rows[1:] if rows[0] == "folded" else (rows, 1)
-    each, rest = divmod(each * _product(before), _product(after))
+    each, rest = divmod(each * product_of(before), product_of(after))
     if rest or not each:
         return None
     return inner if each == 1 else ("folded", inner, each)
@@ -436,11 +434,7 @@ def _same_product(before, after):
     """Whether two lists of sizes surely have the same product, which is not zero."""
     if not all(isinstance(d, int) for d in before + after):
         return False
-    return _product(before) == _product(after) != 0
-
-
-def _product(sizes):
-    return functools.reduce(operator.mul, sizes, 1)
+    return product_of(before) == product_of(after) != 0
 
 
 def _same_size(size, other, state, state_of):

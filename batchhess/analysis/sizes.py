@@ -71,6 +71,11 @@ def elements_of(tensor):
     return None if length is None else [None] * length
 
 
+def product_of(sizes):
+    """The product of a list of int."""
+    return functools.reduce(operator.mul, sizes, 1)
+
+
 def _arithmetic(op):
     parts = [elements_of(t) for t in op.inputs]
     if None in parts or [len(p) for p in parts] != [1, 1]:
@@ -93,7 +98,7 @@ def _product(op):
     factors = elements_of(op.inputs[0])
     if not _known(factors):
         return [None]
-    return [functools.reduce(operator.mul, factors, 1)]
+    return [product_of(factors)]
 
 
 def _slice(op):

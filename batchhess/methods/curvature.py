@@ -2,7 +2,7 @@
 
 from batchhess.analysis.region import tensor_key
 from batchhess.compat import tf
-from batchhess.methods.tangents import Base
+from batchhess.methods.tangents import Base, added
 
 
 class Curvature:
@@ -65,12 +65,10 @@ class Curvature:
     def total(self, dtype):
         """What was added, and its transpose: [N, K, K] of `dtype`, None if nothing."""
         for first, second, curvatures in self._between.values():
-            added = curvatures[0] if len(curvatures) == 1 else tf.add_n(curvatures)
-            self._multiply(first, second, added)
+            self._multiply(first, second, added(curvatures))
         if not self._terms:
             return None
-        terms = [tf.cast(term, dtype) for term in self._terms]
-        total = terms[0] if len(terms) == 1 else tf.add_n(terms)
+        total = added([tf.cast(term, dtype) for term in self._terms])
         return total + tf.linalg.matrix_transpose(total)
 
     def _add(self, term):

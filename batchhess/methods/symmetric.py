@@ -23,7 +23,7 @@ from batchhess.compat import static_value, tf
 from batchhess.corrections import take_apart
 from batchhess.methods.bilinear import bilinear
 from batchhess.methods.curvature import Curvature
-from batchhess.methods.tangents import Base, Frame, Tangent
+from batchhess.methods.tangents import Base, Frame, Tangent, added
 from batchhess.rebuild import copy, on_observations, shape_with, tile_along
 
 # The elements that may be worked out anew in each block to save a pass over all
@@ -173,14 +173,14 @@ class _Sweep:
             ]
             if minus:
                 scales[-1] = -scales[-1]
-            self._set(output, Tangent(first.base, _sum(scales)))
+            self._set(output, Tangent(first.base, added(scales)))
         else:
             bases = [frame.whole(t, tangent) for t, tangent in tangents]
             shared = all(base.shared for base in bases)
             parts = [frame.spread(base, output, shared) for base in bases]
             if minus:
                 parts[-1] = -parts[-1]
-            self._set(output, Tangent(Base(output, _sum(parts), shared, False), None))
+            self._set(output, Tangent(Base(output, added(parts), shared, False), None))
 
     def _rearrange(self, op):
         """Base and scale alike."""
@@ -266,7 +266,7 @@ class _Sweep:
         if not frame.same_sizes(output, *inputs):
             wide = [tf.broadcast_to(t, frame.shape(output)) for t in inputs]
             values = {tensor_key(t): w for t, w in zip(inputs, wide)}
-            (here,) = self._copy(op, values, [output], repeat=False)
+            (here,) = self._copy(op, values, [output])
         ones = self._ones(output)
         if self._is_needed(op):
             slopes = self._passes.gradients([here], wide, [ones], stop=wide)
@@ -304,7 +304,7 @@ class _Sweep:
         ]
         alike = frame.same_sizes(output, *[tangent.base.of for _, _, tangent in terms])
         if alike and self._same_base([(t, tangent) for t, _, tangent in terms]):
-            self._set(output, Tangent(terms[0][2].base, _sum(scales)))
+            self._set(output, Tangent(terms[0][2].base, added(scales)))
             return
         parts = []
         for scale, (_, _, (base, _)) in zip(scales, terms):
@@ -312,7 +312,7 @@ class _Sweep:
             wide = Base(output, wide, base.shared, False)
             factor = tf.expand_dims(scale, frame.axis(output) + 1)
             parts.append(factor * frame.split(wide))
-        value = frame.merged(_sum(parts), output)
+        value = frame.merged(added(parts), output)
         self._set(output, Tangent(Base(output, value, False, False), None))
 
     def _product(self, op):
@@ -334,7 +334,7 @@ class _Sweep:
                 for pair in ((factors[0], right), (left, factors[1]))
                 if None not in pair
             ]
-            value = frame.merged(_sum(parts), output)
+            value = frame.merged(added(parts), output)
             self._set(output, Tangent(Base(output, value, False, False), None))
         adjoint = self._adjoints.get(tensor_key(output))
         if adjoint is not None and None not in factors:
@@ -412,10 +412,9 @@ class _Sweep:
             self._repeated[key] = tf.reshape(value, tf.stack(shape))
         return self._repeated[key]
 
-    def _copy(self, op, values, outputs, rows=None, repeat=True):
+    def _copy(self, op, values, outputs, rows=None):
         """`op` again, with `values` for its inputs, on `rows` observations or N."""
-        repeat = repeat and rows is not None
-        pick = self._repeat if repeat else lambda tensor, axis: tensor
+        pick = self._repeat if rows is not None else lambda tensor, axis: tensor
         rows = self._frame.count if rows is None else rows
         replaced = on_observations([op], self._state_of, values, pick, rows)
         return copy([op], replaced, outputs)
@@ -433,10 +432,6 @@ class _Sweep:
 _ADDITIVE = frozenset(["Add", "AddN", "AddV2", "BiasAdd", "Sub"])
 _POINTWISE = frozenset(["Mul", "Neg", "RealDiv"])
 _REARRANGING = frozenset(["ExpandDims", "Reshape", "Squeeze", "Transpose"])
-
-
-def _sum(tensors):
-    return tensors[0] if len(tensors) == 1 else tf.add_n(tensors)
 
 
 def _is_zeros(tensor):

@@ -143,6 +143,11 @@ class Frame:
         return tf.reshape(value, self.shape(narrow, rows))
 
 
+def added(tensors):
+    """The sum of `tensors`, which are at least one."""
+    return tensors[0] if len(tensors) == 1 else tf.add_n(tensors)
+
+
 def transposed(tensor, order):
     """`tensor` with its axes in another order, if it is another."""
     return tensor if order == sorted(order) else tf.transpose(tensor, order)
