@@ -18,7 +18,7 @@ FLOORS = [
     ["analysis.audit", "analysis.observation_axis"],
     ["analysis.alignment"],
     ["analysis.partition"],
-    ["passes", "problem", "rebuild"],
+    ["analysis.narrows", "passes", "problem", "rebuild"],
     ["control_flow"],
     ["corrections", "methods.bilinear", "methods.tangents"],
     ["methods.curvature"],

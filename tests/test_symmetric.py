@@ -1,11 +1,14 @@
 """The symmetric method, in blocks of observations and compiled."""
 
+import importlib
+
 import numpy as np
 import pytest
 import random_programs
 from oracles import count_ops, run, sliced_hessians
 
 import batchhess
+from batchhess.analysis.narrows import narrows
 from batchhess.compat import VERSION, tf
 from batchhess.methods import blocks
 
@@ -154,6 +157,13 @@ PRODUCTS = {
         tf.matmul(tf.stack([a, b]), tf.stack([b, a])), [1, 0, 2, 3]
     ),
     "one matrix for all": lambda a, b: tf.matmul(a[:, None], tf.stack([a, b], 1)),
+    "wide": lambda a, b: tf.matmul(tf.concat([a, b], 2), tf.concat([b, a], 1)),
+    "tall": lambda a, b: tf.matmul(
+        tf.concat([a, b, b], 1), tf.concat([b, a], 1), transpose_b=True
+    ),
+    "wide, left transposed": lambda a, b: tf.matmul(
+        tf.concat([a, b], 2), tf.concat([b, a, b], 2), transpose_a=True
+    ),
     "einsum": lambda a, b: tf.einsum("nij,njk->nik", a, b),
     "einsum in another order": lambda a, b: tf.einsum("nij,nkj->kin", a, b),
     "einsum to a number": lambda a, b: tf.einsum("nij,nij->n", a, b),
@@ -187,15 +197,86 @@ def test_symmetric_says_why_it_cannot():
         batchhess.hessians(y, x, method="symmetric")
 
 
-def test_the_number_of_ops_depends_on_neither_k_nor_n():
+@pytest.mark.parametrize("sizes", [(20, 100), (200, 400)])
+def test_the_number_of_ops_depends_on_neither_k_nor_n(sizes):
+    """It is another one from where the triangle is worth its while."""
+
     def count(size):
         with tf.Graph().as_default() as graph:
             x = tf.placeholder(tf.float64, [None, size])
-            y = tf.reduce_sum(tf.tanh(tf.matmul(x, tf.constant(np.ones((size, 4))))))
+            y = tf.reduce_sum(layers(tf.tanh, x, 4, 3))
             batchhess.hessians(y, x, method="symmetric")
             return count_ops(graph)
 
-    assert count(3) == count(300)
+    assert count(sizes[0]) == count(sizes[1])
+
+
+def layers(activation, x, *widths):
+    for width in widths:
+        shape = x.shape.as_list()[1], width
+        weights = tf.constant(random_array(*shape) / np.sqrt(shape[0]))
+        x = activation(tf.matmul(x, weights))
+    return x
+
+
+@pytest.mark.parametrize("widths", [(131, 131), (140, 20, 30)])
+def test_many_coordinates(widths):
+    """Only what is below the diagonal is multiplied; by 131, which nothing divides."""
+    x = tf.placeholder(tf.float64, [None, 131])
+    y = tf.reduce_sum(layers(tf.sin, x, *widths))
+    feed = {x: random_array(2, 131)}
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], feed)
+    np.testing.assert_array_equal(result, result.swapaxes(1, 2))
+    expected = sliced_hessians(y, x, feed)
+    assert np.abs(expected).max() > 1e-2
+    np.testing.assert_allclose(result, expected, atol=1e-13)
+
+
+def decoded(code):
+    return tf.reduce_sum(layers(tf.tanh, code, 9, 8, 9), 1)
+
+
+# Of x with 10 coordinates, and a code of 2 or 3: how many sweeps start anew.
+NARROWS = {
+    "one": (1, lambda x: decoded(layers(tf.tanh, x, 6, 2))),
+    "of one output only": (1, lambda x: decoded(layers(tf.sin, x, 2)) + x[:, 0] ** 3),
+    "two side by side": (
+        2,
+        lambda x: decoded(layers(tf.sin, x, 2)) * 2.0 + decoded(layers(tf.exp, x, 3)),
+    ),
+    "within another": (
+        2,
+        lambda x: decoded(layers(tf.sin, layers(tf.sin, x, 5, 9, 9, 9, 9), 2, 8)),
+    ),
+    "passed by": (0, lambda x: decoded(layers(tf.sin, x, 3)) * x[:, 1]),
+    "linear until the end": (1, lambda x: decoded(x[:, 1:3])),
+    "of two axes": (
+        1,
+        lambda x: tf.reduce_sum(
+            layers(tf.tanh, tf.reshape(x[:, :4] ** 2, [-1, 2, 2])[:, 1], 9, 9), 1
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NARROWS))
+def test_what_sees_x_through_fewer_numbers(small_blocks, monkeypatch, name):
+    starts = []
+    monkeypatch.setattr(
+        importlib.import_module("batchhess.methods.symmetric"),
+        "narrows",
+        lambda *given: starts.append(narrows(*given)) or starts[-1],
+    )
+    sweeps, function = NARROWS[name]
+    x = tf.placeholder(tf.float64, [None, 10])
+    y = function(x)
+    feed = {x: random_array(5, 10)}
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], feed)
+    expected = sliced_hessians(y, x, feed)
+    assert np.abs(expected).max() > 1e-2
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+    np.testing.assert_array_equal(result, result.swapaxes(1, 2))
+    assert sum(len(found) for found, _ in starts) == sweeps
 
 
 @pytest.mark.skipif(not HAS_JIT, reason="TensorFlow 1 has no jit_compile")

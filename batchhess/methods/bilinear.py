@@ -6,6 +6,9 @@ from batchhess.analysis.observation_axis import OWN, ROWS, NotProvenError, einsu
 from batchhess.analysis.sizes import shape_of
 from batchhess.compat import tf
 
+# To multiply so few rows from the left, K times, is slower than to transpose twice.
+_FEW = 32
+
 
 def bilinear(op, state_of):
     """How to multiply as `op` does.
@@ -53,19 +56,45 @@ class _Matrices:
         self._flip_left, self._flip_right, self._axis = flip_left, flip_right, axis
 
     def output(self, left, right):
-        left, right = self._with_k(left), self._with_k(right)
-        return tf.matmul(left, right, self._flip_left, self._flip_right)
+        return self._matmul(left, right, self._flip_left, self._flip_right)
 
     def left(self, adjoint, right):
-        adjoint, right = self._with_k(adjoint), self._with_k(right)
         if self._flip_left:
-            return tf.matmul(right, adjoint, self._flip_right, True)
-        return tf.matmul(adjoint, right, False, not self._flip_right)
+            return self._matmul(right, adjoint, self._flip_right, True)
+        return self._matmul(adjoint, right, False, not self._flip_right)
+
+    def _matmul(self, left, right, flip_left, flip_right):
+        if self._k_by_rows(left) and not (flip_left or isinstance(right, tuple)):
+            return self._of_many_rows(left[0], right, flip_right)
+        if self._k_by_rows(right) and not isinstance(left, tuple):
+            few = left.shape[-1 if flip_left else -2] <= _FEW
+            if few and (flip_right or right[1]):
+                rows = right[0] if flip_right else tf.linalg.matrix_transpose(right[0])
+                flipped = self._of_many_rows(rows, left, not flip_left)
+                return tf.linalg.matrix_transpose(flipped)
+        return tf.matmul(self._with_k(left), self._with_k(right), flip_left, flip_right)
+
+    def _of_many_rows(self, left, right, flip_right):
+        """One product of [K T, d] for each observation, not K of [T, d]."""
+        before, (k, rows), depth = _split(tf.shape(left))
+        left = tf.reshape(left, tf.concat([before, [k * rows], depth], 0))
+        value = tf.matmul(left, right, transpose_b=flip_right)
+        before, _, width = _split(tf.shape(value), rows=1)
+        return tf.reshape(value, tf.concat([before, [k, rows], width], 0))
+
+    def _k_by_rows(self, factor):
+        """Whether the axis of K comes right before those of the matrix."""
+        return isinstance(factor, tuple) and self._axis == factor[0].shape.ndims - 4
 
     def _with_k(self, factor):
         if isinstance(factor, tuple):
             return factor[0]
         return tf.expand_dims(factor, self._axis + 1)
+
+
+def _split(shape, rows=2):
+    """The sizes before the `rows` last but one, those, and the last."""
+    return shape[: -rows - 1], tf.unstack(shape[-rows - 1 : -1], rows), shape[-1:]
 
 
 class _Letters:

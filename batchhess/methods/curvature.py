@@ -4,6 +4,10 @@ from batchhess.analysis.region import tensor_key
 from batchhess.compat import tf
 from batchhess.methods.tangents import Base, added
 
+# A symmetric product is computed up to its diagonal, in this many bands of rows; but
+# not for a K of so few, where products so small cost more than they save.
+_BANDS, _FEW = 4, 128
+
 
 class Curvature:
     """A Hessian in the making.
@@ -13,10 +17,10 @@ class Curvature:
     bases is multiplied once.
     """
 
-    def __init__(self, frame, largest):
+    def __init__(self, frame, dtype, largest):
         """`largest`: the elements that a product of shared bases may have."""
-        self._frame, self._largest = frame, largest
-        self._terms, self._between = [], {}
+        self._frame, self._dtype, self._largest = frame, dtype, largest
+        self._terms, self._between, self._bands = [], {}, {}
 
     def add_elements(self, tensor, first, second, curvature):
         """Adds the sum over places of curvature * (du_first/dx) * (du_second/dx).
@@ -47,33 +51,35 @@ class Curvature:
           weighted: Tensor of the shape of `tensor`, but N K places for N.
           base: a `Base` of `tensor`.
         """
-        frame, size = self._frame, self._frame.size
-        left = frame.split(Base(tensor, weighted, False, False))
-        left = frame.flat(left, tensor, [frame.count, size])
-        if base.unit:
-            self._add(left)
-            return
-        rows = [] if base.shared else [frame.count]
-        right = base.value if base.shared else frame.split(base)
-        right = frame.flat(right, base.of, rows + [size])  # [K, places] if shared
-        if base.shared:
-            left = tf.reshape(
-                left, tf.stack([frame.count * size, frame.places(tensor)])
-            )
-        self._add(tf.matmul(left, right, transpose_b=True))
+        left = self._flat(Base(tensor, weighted, False, False))
+        self._add(left if base.unit else self._product(left, self._flat(base)))
 
-    def total(self, dtype):
-        """What was added, and its transpose: [N, K, K] of `dtype`, None if nothing."""
+    def add_pulled_back(self, matrices, base):
+        """Adds the product of `matrices` with `base` on each side.
+
+        Args:
+          matrices: Tensor [N, D, D], symmetric.
+          base: a `Base` of a tensor with D places for each observation.
+        """
+
+        def weigh(rows):
+            return tf.matmul(rows[None] if base.shared else rows, matrices)
+
+        self._add_symmetric(self._flat(base), weigh)
+
+    def total(self):
+        """What was added, and its transpose: [N, K, K]; None if nothing was."""
         for first, second, curvatures in self._between.values():
             self._multiply(first, second, added(curvatures))
-        if not self._terms:
+        terms = self._terms + ([self._triangle()] if self._bands else [])
+        if not terms:
             return None
-        total = added([tf.cast(term, dtype) for term in self._terms])
+        total = added(terms)
         return total + tf.linalg.matrix_transpose(total)
 
     def _add(self, term):
         shape = tf.stack([self._frame.count, self._frame.size, self._frame.size])
-        self._terms.append(tf.reshape(term, shape))
+        self._terms.append(tf.cast(tf.reshape(term, shape), self._dtype))
 
     def _multiply(self, first, second, curvature):
         frame, size = self._frame, self._frame.size
@@ -81,6 +87,11 @@ class Curvature:
         if first.unit or first.shared and not second.shared:
             first, second = second, first
         if not (first.shared and size * size * places <= self._largest):
+            if first.value is second.value and not first.unit:
+                # [N, 1, places]
+                weights = frame.flat(curvature, first.of, [frame.count])[:, None]
+                self._add_symmetric(self._flat(first), lambda rows: weights * rows)
+                return
             weighted = tf.expand_dims(curvature, frame.axis(first.of) + 1)
             weighted = frame.merged(weighted * frame.split(first), first.of)
             self.add_weighted(first.of, weighted, second)
@@ -91,6 +102,51 @@ class Curvature:
         products = tf.reshape(left[:, None] * right[None], [size * size, places])
         weights = frame.flat(curvature, first.of, [frame.count])  # [N, places]
         self._add(tf.matmul(weights, products, transpose_b=True))
+
+    def _flat(self, base):
+        """The value of `base` as [N, K, places], or [K, places] if it is shared."""
+        rows = [] if base.shared else [self._frame.count]
+        value = base.value if base.shared else self._frame.split(base)
+        return self._frame.flat(value, base.of, rows + [self._frame.size])
+
+    def _product(self, left, right):
+        """[N, k, places] by [N, K, places], or by [K, places]: [N, k, K]."""
+        if right.shape.ndims == 3:
+            return tf.matmul(left, right, transpose_b=True)
+        count, k, places = self._frame.count, left.shape[1], left.shape[2]
+        left = tf.reshape(left, tf.stack([count * k, places]))
+        product = tf.matmul(left, right, transpose_b=True)
+        return tf.reshape(product, tf.stack([count, k, right.shape[0]]))
+
+    def _add_symmetric(self, columns, weigh):
+        """Adds weigh(columns) * columns', which is symmetric.
+
+        Args:
+          columns: Tensor [N, K, places] or [K, places].
+          weigh: function from some rows, [N, k, places] or [k, places], to a Tensor
+            [N, k, places].
+        """
+        size = self._frame.size
+        if size < _FEW:
+            self._add(self._product(weigh(columns), columns))
+            return
+        for i in range(_BANDS):
+            band = slice(i * size // _BANDS, (i + 1) * size // _BANDS)
+            rows = weigh(columns[..., band, :])
+            products = self._product(rows, columns[..., : band.stop, :])
+            products = tf.cast(products, self._dtype)
+            self._bands.setdefault((band.start, band.stop), []).append(products)
+
+    def _triangle(self):
+        """The bands as [N, K, K], doubled below the diagonal for what is above it."""
+        rows = []
+        for (start, end), terms in sorted(self._bands.items()):
+            band = added(terms)
+            zeros = tf.zeros_like(band[:, :, :1])
+            above = tf.tile(zeros, [1, 1, self._frame.size - end])
+            below = 2 * band[:, :, :start]
+            rows.append(tf.concat([below, band[:, :, start:], above], 2))
+        return tf.concat(rows, 1)
 
     def _add_unlike(self, tensor, narrow, wide, curvature):
         frame = self._frame

@@ -2,11 +2,14 @@
 
 With tangents T_u = du/dx, adjoints df/du, and for each op v = p(u) the curvature C_u of
 sum(df/dv * p(u)): H is the sum over ops of T_u' C_u T_u. (Griewank & Walther 2008,
-Evaluating Derivatives, chapters 5 and 10; Gower & Mello 2012 for edge pushing.)
+Evaluating Derivatives, chapters 5 and 10; Gower & Mello 2012 for edge pushing.) Where
+what follows sees x only through some z of fewer coordinates, their sum is T_z' Z T_z,
+with Z the Hessian by z.
 """
 
 from batchhess.analysis import audit
 from batchhess.analysis.alignment import alignment
+from batchhess.analysis.narrows import narrows
 from batchhess.analysis.observation_axis import FREE, ROWS
 from batchhess.analysis.partition import (
     BILINEAR,
@@ -45,44 +48,99 @@ def symmetric(problem, passes):
     Returns:
       a Tensor [N, K, K], exactly symmetric.
     """
-    sweep = _Sweep(problem, passes)
-    for op in sweep.ops:
-        sweep.enter(op)
-    total = sweep.curvature.total(problem.x.dtype.base_dtype)
+    total = _Sweep(_Model(problem, passes), problem.x).total()
     if total is None:
         count, size = problem.layout.num_observations, problem.layout.size
         return tf.zeros(tf.stack([count, size, size]), problem.x.dtype.base_dtype)
     return total
 
 
-class _Sweep:
-    """One walk from x to the frontier.
+class _Model:
+    """What every sweep reads of the model.
 
     Attributes:
-      ops: list of Operations, in the order of the walk.
-      curvature: the `Curvature` found so far.
+      ops: list of the Operations from x to the frontier, in order.
+      state_of: function from a Tensor to its `State`.
+      count: N, an int or scalar Tensor.
+      passes: the `Passes`.
+      kinds: dict from Operation to its kind.
+      needed: set of the keys of Tensors whose tangents something nonlinear will read.
+      adjoints: dict from the key of a Tensor to df/du, or half of it.
     """
 
     def __init__(self, problem, passes):
         ys = take_apart(problem.ys, problem.x)
         parts = partition(ys, problem.x, problem.layout.axis)
-        self.ops, self._state_of = parts.ops, parts.state_of
-        self._frame = Frame(
-            parts.state_of, problem.layout.num_observations, problem.layout.size
-        )
-        self.curvature = Curvature(self._frame, _SMALL)
-        self._passes = passes
-        self._kinds = {op: kind_of(op, self._state_of) for op in self.ops}
-        self._needed = self._find_needed()
+        self.ops, self.state_of = parts.ops, parts.state_of
+        self.count, self.passes = problem.layout.num_observations, passes
+        self.kinds = {op: kind_of(op, self.state_of) for op in self.ops}
+        self.needed = set()
+        for op in reversed(self.ops):
+            if self.is_read_by(op):
+                self.needed.update(tensor_key(t) for t in depending(op, self.state_of))
         # Half of it now: the curvature is added up with its transpose in the end.
-        self._adjoints = self._find_adjoints(ys, [0.5 * s for s in problem.seeds])
-        self._tangents = {tensor_key(problem.x): self._frame.unit(problem.x)}
+        self.adjoints = self._find_adjoints(ys, [0.5 * s for s in problem.seeds])
+
+    def is_nonlinear(self, op):
+        return self.kinds[op] not in (IDENTITY, LINEAR)
+
+    def is_needed(self, op):
+        """Whether the tangents of its outputs are."""
+        return any(tensor_key(t) in self.needed for t in op.outputs)
+
+    def is_read_by(self, op):
+        """Whether `op` needs the tangents of its inputs."""
+        return self.is_nonlinear(op) or self.is_needed(op)
+
+    def _find_adjoints(self, ys, seeds):
+        outputs = [t for op in self.ops if self.is_nonlinear(op) for t in op.outputs]
+        outputs = [t for t in outputs if self.state_of(t).kind != FREE]
+        adjoints = self.passes.gradients(ys, outputs, seeds)
+        # A name of its own, at which differentiation can stop.
+        return {
+            tensor_key(t): tf.identity(adjoint)
+            for t, adjoint in zip(outputs, adjoints)
+            if adjoint is not None
+        }
+
+
+class _Sweep:
+    """One walk from a Tensor to the frontier, with the tangents of its coordinates.
+
+    Args:
+      model: the `_Model`.
+      start: the Tensor to start from.
+      ops: list of the Operations to visit, in order; all of the model's if None.
+    """
+
+    def __init__(self, model, start, ops=None):
+        self._model, self._state_of = model, model.state_of
+        self._passes, self._adjoints = model.passes, model.adjoints
+        self._is_needed = model.is_needed
+        ops = model.ops if ops is None else ops
+        self._narrows, self._ops = narrows(
+            start, ops, model.state_of, model.is_nonlinear, model.is_read_by
+        )
+        self._frame = Frame(model.state_of, model.count, start)
+        self._curvature = Curvature(self._frame, start.dtype.base_dtype, _SMALL)
+        self._tangents = {tensor_key(start): self._frame.unit(start)}
         self._repeated = {}
 
-    def enter(self, op):
+    def total(self):
+        """The Hessians by `start`, [N, K, K]; None if they are zero."""
+        for op in self._ops:
+            self._enter(op)
+        for tensor, after in self._narrows:
+            tangent = self._tangent(tensor)
+            inner = tangent and _Sweep(self._model, tensor, after).total()
+            if inner is not None:
+                base = self._frame.whole(tensor, tangent)
+                self._curvature.add_pulled_back(0.5 * inner, base)
+        return self._curvature.total()
+
+    def _enter(self, op):
         """Adds the curvature of `op`, and finds its tangents if they are needed."""
-        kind = self._kinds[op]
-        if kind in (IDENTITY, LINEAR) and not self._is_needed(op):
+        if not self._model.is_read_by(op):
             return
         if all(self._tangent(t) is None for t in depending(op, self._state_of)):
             return
@@ -92,41 +150,12 @@ class _Sweep:
             ELEMENTS: self._each_element,
             BILINEAR: self._product,
             GENERAL: self._any,
-        }[kind](op)
-
-    # What the walk needs to know before it starts.
+        }[self._model.kinds[op]](op)
 
     def _boundary(self, op):
         """The inputs of `op` that do not depend on x, each with its alignment."""
         aligned = zip(op.inputs, alignment(op, self._state_of))
         return [(t, axis) for t, axis in aligned if self._state_of(t).kind == FREE]
-
-    def _is_nonlinear(self, op):
-        return self._kinds[op] not in (IDENTITY, LINEAR)
-
-    def _find_needed(self):
-        """The keys of tensors whose tangents something nonlinear will read."""
-        needed = set()
-        for op in reversed(self.ops):
-            if self._is_nonlinear(op) or any(
-                tensor_key(t) in needed for t in op.outputs
-            ):
-                needed.update(tensor_key(t) for t in depending(op, self._state_of))
-        return needed
-
-    def _is_needed(self, op):
-        return any(tensor_key(t) in self._needed for t in op.outputs)
-
-    def _find_adjoints(self, ys, seeds):
-        outputs = [t for op in self.ops if self._is_nonlinear(op) for t in op.outputs]
-        outputs = [t for t in outputs if self._state_of(t).kind != FREE]
-        adjoints = self._passes.gradients(ys, outputs, seeds)
-        # A name of its own, at which differentiation can stop.
-        return {
-            tensor_key(t): tf.identity(adjoint)
-            for t, adjoint in zip(outputs, adjoints)
-            if adjoint is not None
-        }
 
     # The ways of an op.
 
@@ -289,7 +318,7 @@ class _Sweep:
                 for tangent in (tangents[i], tangents[j]):
                     if tangent.scale is not None:
                         curvature *= tangent.scale
-                self.curvature.add_elements(
+                self._curvature.add_elements(
                     output, tangents[i].base, tangents[j].base, curvature
                 )
 
@@ -340,7 +369,7 @@ class _Sweep:
         if adjoint is not None and None not in factors:
             # Twice: for the term of right and left as well.
             weighted = product.left(2 * adjoint, factors[1])
-            self.curvature.add_weighted(left, frame.merged(weighted, left), bases[0])
+            self._curvature.add_weighted(left, frame.merged(weighted, left), bases[0])
 
     def _any(self, op):
         """Repeats each observation K times, and differentiates along its tangents."""
@@ -373,7 +402,7 @@ class _Sweep:
         second = self._second(pulled, here, pushed, here + adjoints)
         for base, value in zip(bases, second):
             if value is not None and not _is_zeros(value):
-                self.curvature.add_weighted(base.of, value, base)
+                self._curvature.add_weighted(base.of, value, base)
         if self._is_needed(op):
             slopes = self._passes.gradients(pulled, adjoints, pushed, stop=here)
             for tensor, value in zip(outputs, slopes):

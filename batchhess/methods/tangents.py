@@ -2,10 +2,10 @@
 
 import collections
 
+from batchhess.analysis.narrows import places
 from batchhess.analysis.region import tensor_key
 from batchhess.analysis.sizes import shape_of
 from batchhess.compat import tf
-from batchhess.layout import product
 from batchhess.rebuild import shape_with, tile_along
 
 # du/dx of the tensor `of`. `value` has the shape of `of`, but R K places along the
@@ -24,12 +24,12 @@ class Frame:
 
     Attributes:
       count: N, an int or scalar Tensor.
-      size: K, an int.
+      size: K, an int: the coordinates of an observation of `start`.
     """
 
-    def __init__(self, state_of, count, size):
-        self._state_of, self.count, self.size = state_of, count, size
-        self._whole = {}
+    def __init__(self, state_of, count, start):
+        self._state_of, self.count, self._whole = state_of, count, {}
+        self.size = self.places(start)
 
     def axis(self, tensor):
         """The observation axis of `tensor`."""
@@ -45,8 +45,8 @@ class Frame:
         return self.size if shared else self.count * self.size
 
     def unit(self, x):
-        """The `Tangent` of `x` itself."""
-        axis, shape = self.axis(x), x.shape.as_list()
+        """The `Tangent` of the start, `x`, itself."""
+        axis, shape = self.axis(x), shape_of(x)
         event = shape[:axis] + shape[axis + 1 :]
         eye = tf.eye(self.size, dtype=x.dtype.base_dtype)
         eye = tf.reshape(eye, [self.size] + event)
@@ -95,9 +95,7 @@ class Frame:
 
     def places(self, tensor):
         """The elements that an observation has in `tensor`."""
-        shape = shape_of(tensor)
-        del shape[self.axis(tensor)]
-        return product(shape)
+        return places(tensor, self._state_of)
 
     def flat(self, value, tensor, rows):
         """`value` with the axes of its observations first, all other axes as one.
