@@ -205,11 +205,11 @@ def compile_with_xla(function):
     """Builds `function()` as one program for XLA.
 
     Args:
-      function: builds and returns a Tensor; what it reads from the graphs around it are
-        the arguments of the program.
+      function: builds and returns a list of Tensors; what it reads from the graphs
+        around it are the arguments of the program.
 
     Returns:
-      the Tensor, and the list of Operations of the program that XLA has no kernel for.
+      the Tensors, and the list of Operations of the program that XLA has no kernel for.
 
     Raises:
       NotImplementedError: this TensorFlow has no jit_compile.

@@ -106,6 +106,7 @@ def hessians(
         check=check,
         per_output=per_output,
         unconnected_gradients=unconnected_gradients,
+        with_gradients=False,
     ).hessians
 
 
@@ -147,7 +148,8 @@ def derivatives(
     Returns:
       A namedtuple `Derivatives`. `values`: `ys` as given. `gradients`: a list of
       Tensors of the shapes of `xs`, or `[N, M, *E]` with `per_output`. `hessians`: as
-      `hessians` answers.
+      `hessians` answers. What goes block by block computes both of these in one: fetch
+      `tf.gradients(ys, xs)` where you want gradients alone.
 
     Raises:
       RuntimeError: as `hessians`.
@@ -175,6 +177,7 @@ def derivatives(
         check=check,
         per_output=per_output,
         unconnected_gradients=unconnected_gradients,
+        with_gradients=True,
     )
 
 
@@ -189,6 +192,7 @@ def _build(
     check,
     per_output,
     unconnected_gradients,
+    with_gradients,
 ):
     """Gradients and Hessians for either public function, which `passes` names."""
     caller = passes.caller
@@ -213,6 +217,7 @@ def _build(
                     method,
                     check,
                     unconnected,
+                    with_gradients,
                 )
                 gradient, hessian = differentiate(request)
                 checks = []
@@ -230,21 +235,25 @@ def _build(
     return Derivatives(ys, gradients, results)
 
 
-# One x, and how to differentiate ys by it.
+# One x, and how to differentiate ys by it; with_gradient: whether the caller wants the
+# gradient too, so that what computes both is taken for both.
 _Request = collections.namedtuple(
-    "_Request", "ys x layout proof passes method check unconnected"
+    "_Request", "ys x layout proof passes method check unconnected with_gradient"
 )
 
 
 def _sum_of_outputs(request):
     """Answers the gradient, of x's shape, and the Hessians [N, *E, *E] of sum(ys)."""
     gradient = _gradient(request, request.ys)
-    blocks = _hessian(request, request.ys, None, gradient)
+    blocks, rows = _hessian(request, request.ys, None, gradient)
+    if rows is not None:
+        gradient = request.layout.like_x(rows)
     return gradient, request.layout.events(blocks, times=2)
 
 
 def _each_output(request):
     """Answers gradients [N, M, *E] and Hessians [N, M, *E, *E] of each of M outputs."""
+    request = request._replace(with_gradient=False)
     layout, stack = request.layout, request.passes.stack
     outer = dimensions(request.ys[0])[1:]
     count = product(outer)
@@ -260,7 +269,7 @@ def _each_output(request):
     dtype = request.x.dtype.base_dtype
     gradients = stack(lambda m: layout.rows(gradient(m)), count, dtype)  # [M, N, K]
     blocks = stack(
-        lambda m: _hessian(request, [y], [seed(m)], gradient(m)), count, dtype
+        lambda m: _hessian(request, [y], [seed(m)], gradient(m))[0], count, dtype
     )
     return (
         layout.events(tf.transpose(gradients, [1, 0, 2]), times=1, outer=outer),
@@ -291,11 +300,14 @@ def _gradient(request, ys, seeds=None):
 
 
 def _hessian(request, ys, seeds, gradient):
-    """The Hessian blocks [N, K, K] of one gradient, with the checks that they need."""
+    """The Hessian blocks [N, K, K] of one gradient, with the checks that they need.
+
+    And the gradient again, as [N, K], if it is wanted and comes with them; else None.
+    """
     x, layout, proof, passes, method, check = request[1:7]
     if not depends([gradient], x):  # ys are linear in x.
         shape = tf.stack([layout.num_observations, layout.size, layout.size])
-        return tf.zeros(shape, gradient.dtype)
+        return tf.zeros(shape, gradient.dtype), None
     mixed = proof.kind == MIXED
     if mixed and check != "never" and method == "differences":
         raise ValueError(
@@ -303,12 +315,15 @@ def _hessian(request, ys, seeds, gradient):
             "not proven to keep them apart: it {}. Pass check='never' if it "
             "does.".format(passes.caller, proof.op.name, proof.op.type, proof.reason)
         )
-    problem = Problem(ys, seeds, gradient, x, layout, None)
+    problem = Problem(ys, seeds, gradient, x, layout, None, None)
     method, problem = _choose(request, problem)
+    rows = None
     if problem.partition is None:
         blocks = METHODS[method](problem, passes)
     else:
-        blocks = in_blocks(METHODS[method], problem, passes, block_size(problem))
+        size, together = block_size(problem), request.with_gradient
+        answers = in_blocks(METHODS[method], problem, passes, size, together)
+        blocks, rows = answers if together else (answers[0], None)
     checks = []
     if check != "never" and method != "differences":
         checks += audit.guards(passes.caller, ys, x)
@@ -316,7 +331,7 @@ def _hessian(request, ys, seeds, gradient):
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, proof))
     if check == "always":
         checks.append(assert_differences(passes, ys, gradient, blocks, x, layout))
-    return _after(checks, blocks)
+    return _after(checks, blocks), rows
 
 
 def _choose(request, problem):

@@ -55,3 +55,14 @@ def count_ops(graph):
     definition = graph.as_graph_def()
     functions = definition.library.function
     return len(definition.node) + sum(len(f.node_def) for f in functions)
+
+
+def count_runs(fetches, feed, kind):
+    """How many ops of type `kind` a run executes, each pass of a loop counted."""
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    metadata = tf.RunMetadata()
+    with tf.Session() as session:
+        session.run(fetches, feed, options=options, run_metadata=metadata)
+    devices = metadata.step_stats.dev_stats
+    labels = [node.timeline_label for device in devices for node in device.node_stats]
+    return sum(" = {}(".format(kind) in label for label in labels)

@@ -2,7 +2,7 @@
 
 from batchhess.analysis.alignment import alignment
 from batchhess.analysis.observation_axis import FREE, ROWS, SUM
-from batchhess.analysis.region import tensor_key
+from batchhess.analysis.region import region, tensor_key
 from batchhess.analysis.sizes import shape_of
 from batchhess.compat import (
     compile_with_xla,
@@ -12,6 +12,7 @@ from batchhess.compat import (
     tf,
     write_row,
 )
+from batchhess.corrections import take_apart
 from batchhess.layout import Layout, product
 from batchhess.problem import Problem
 from batchhess.rebuild import copy, here, on_observations, shape_with, tile_along
@@ -79,7 +80,7 @@ def block_size(problem):
     return max(1, CACHE // each, min(_FEW, 2 * CACHE // each))
 
 
-def in_blocks(method, problem, passes, size_of_block):
+def in_blocks(method, problem, passes, size_of_block, with_gradient=False):
     """Builds the model again on a block of x, and lets `method` work there.
 
     The last block is filled up with the last observation, whose rows are dropped.
@@ -89,9 +90,11 @@ def in_blocks(method, problem, passes, size_of_block):
       problem: a `Problem` with a partition.
       passes: the `Passes`.
       size_of_block: int, the observations of a block.
+      with_gradient: bool, whether to answer the gradient of each block too, which is
+        computed anyway.
 
     Returns:
-      a Tensor [N, K, K].
+      a list of a Tensor [N, K, K], and one [N, K] if `with_gradient`.
     """
     layout, dtype = problem.layout, problem.x.dtype.base_dtype
     count, size = layout.num_observations, layout.size
@@ -103,19 +106,26 @@ def in_blocks(method, problem, passes, size_of_block):
     with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
         blocks = tf.identity(blocks)
 
-    def one_block(b):
-        build = _on_block(method, problem, passes, b * block, block)
-        return _compiled(build, passes.caller) if passes.jit_compile else build()
+    shapes = [[size, size], [size]] if with_gradient else [[size, size]]
+
+    def one_block(b, *answers):
+        build = _on_block(method, problem, passes, b * block, block, with_gradient)
+        parts = _compiled(build, passes.caller) if passes.jit_compile else build()
+        return [b + 1] + [write_row(a, b, part) for a, part in zip(answers, parts)]
 
     with differentiable_control_flow():
-        _, rows = tf.while_loop(
-            lambda b, _: b * block < count,
-            lambda b, rows: (b + 1, write_row(rows, b, one_block(b))),
-            (tf.constant(0), empty_rows(blocks, block * product([size, size]), dtype)),
+        answers = tf.while_loop(
+            lambda b, *_: b * block < count,
+            one_block,
+            [tf.constant(0)]
+            + [empty_rows(blocks, block * product(shape), dtype) for shape in shapes],
             parallel_iterations=passes.parallel_iterations or _AT_A_TIME,
             swap_memory=passes.swap_memory,
-        )
-    return tf.reshape(rows, tf.stack([blocks * block, size, size]))[:count]
+        )[1:]
+    return [
+        tf.reshape(rows, tf.stack([blocks * block] + shape))[:count]
+        for rows, shape in zip(answers, shapes)
+    ]
 
 
 def _without_rest(count, blocks):
@@ -158,7 +168,7 @@ def _assert_one_or_all(problem, caller):
     return [tf.debugging.Assert(tf.reduce_all(fits), [message, count, sizes])]
 
 
-def _on_block(method, problem, passes, start, count):
+def _on_block(method, problem, passes, start, count, with_gradient):
     """What builds `method` on the `count` observations from `start`, read here."""
     axis, parts = problem.layout.axis, problem.partition
     here_are = tf.minimum(count, problem.layout.num_observations - start)
@@ -200,9 +210,14 @@ def _on_block(method, problem, passes, start, count):
         behind = [t for t in parts.frontier if t is not problem.x]
         copies = iter(copy(parts.ops, onto, behind) if behind else ())
         ys = [x if t is problem.x else next(copies) for t in parts.frontier]
-        gradient = passes.gradient(ys, x, weights)
-        layout = Layout(x, axis)
-        return method(Problem(ys, weights, gradient, x, layout, None), passes)
+        ys, layout = take_apart(ys, x), Layout(x, axis)
+        between = [t for op in region(ys, x) for t in op.outputs]
+        gradient, *adjoints = passes.gradients(ys, [x] + between, weights)
+        adjoints = dict(zip(map(tensor_key, between), adjoints))
+        answer = method(
+            Problem(ys, weights, gradient, x, layout, None, adjoints), passes
+        )
+        return [answer, layout.rows(gradient)] if with_gradient else [answer]
 
     return build
 

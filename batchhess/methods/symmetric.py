@@ -23,7 +23,6 @@ from batchhess.analysis.partition import (
 )
 from batchhess.analysis.region import depends, tensor_key
 from batchhess.compat import static_value, tf
-from batchhess.corrections import take_apart
 from batchhess.methods.bilinear import bilinear
 from batchhess.methods.curvature import Curvature
 from batchhess.methods.tangents import Base, Frame, Tangent, added
@@ -42,7 +41,7 @@ def symmetric(problem, passes):
     one op at a time; an op that works element by element needs it once, not K times.
 
     Args:
-      problem: a `Problem` whose x is a Tensor; `partition` has gone through.
+      problem: a `Problem` with adjoints; `partition` has gone through.
       passes: the `Passes` to differentiate with.
 
     Returns:
@@ -65,12 +64,11 @@ class _Model:
       passes: the `Passes`.
       kinds: dict from Operation to its kind.
       needed: set of the keys of Tensors whose tangents something nonlinear will read.
-      adjoints: dict from the key of a Tensor to df/du, or half of it.
+      adjoints: dict from the key of a Tensor to df/du.
     """
 
     def __init__(self, problem, passes):
-        ys = take_apart(problem.ys, problem.x)
-        parts = partition(ys, problem.x, problem.layout.axis)
+        parts = partition(problem.ys, problem.x, problem.layout.axis)
         self.ops, self.state_of = parts.ops, parts.state_of
         self.count, self.passes = problem.layout.num_observations, passes
         self.kinds = {op: kind_of(op, self.state_of) for op in self.ops}
@@ -78,8 +76,12 @@ class _Model:
         for op in reversed(self.ops):
             if self.is_read_by(op):
                 self.needed.update(tensor_key(t) for t in depending(op, self.state_of))
-        # Half of it now: the curvature is added up with its transpose in the end.
-        self.adjoints = self._find_adjoints(ys, [0.5 * s for s in problem.seeds])
+        # Of a name of their own, at which differentiation can stop.
+        self.adjoints = {
+            key: tf.identity(adjoint)
+            for key, adjoint in problem.adjoints.items()
+            if adjoint is not None and self.is_nonlinear(key[0])
+        }
 
     def is_nonlinear(self, op):
         return self.kinds[op] not in (IDENTITY, LINEAR)
@@ -91,17 +93,6 @@ class _Model:
     def is_read_by(self, op):
         """Whether `op` needs the tangents of its inputs."""
         return self.is_nonlinear(op) or self.is_needed(op)
-
-    def _find_adjoints(self, ys, seeds):
-        outputs = [t for op in self.ops if self.is_nonlinear(op) for t in op.outputs]
-        outputs = [t for t in outputs if self.state_of(t).kind != FREE]
-        adjoints = self.passes.gradients(ys, outputs, seeds)
-        # A name of its own, at which differentiation can stop.
-        return {
-            tensor_key(t): tf.identity(adjoint)
-            for t, adjoint in zip(outputs, adjoints)
-            if adjoint is not None
-        }
 
 
 class _Sweep:
@@ -306,10 +297,11 @@ class _Sweep:
         if adjoint is None:
             return
         pulled = self._passes.gradients([here], wide, [adjoint], stop=wide)
+        halves = tf.fill(frame.shape(output), tf.constant(0.5, output.dtype.base_dtype))
         for i, part in enumerate(pulled):
             if part is None or tangents[i] is None:
                 continue
-            curvatures = self._second([part], wide[i:], [ones], wide + [adjoint])
+            curvatures = self._second([part], wide[i:], [halves], wide + [adjoint])
             for j, curvature in enumerate(curvatures, i):
                 if curvature is None or tangents[j] is None or _is_zeros(curvature):
                     continue
@@ -367,8 +359,8 @@ class _Sweep:
             self._set(output, Tangent(Base(output, value, False, False), None))
         adjoint = self._adjoints.get(tensor_key(output))
         if adjoint is not None and None not in factors:
-            # Twice: for the term of right and left as well.
-            weighted = product.left(2 * adjoint, factors[1])
+            # Not half of it: for the term of right and left as well.
+            weighted = product.left(adjoint, factors[1])
             self._curvature.add_weighted(left, frame.merged(weighted, left), bases[0])
 
     def _any(self, op):
@@ -388,7 +380,7 @@ class _Sweep:
         copies = self._copy(op, values, outputs, frame.rows(False))
         adjoints = []
         for tensor in outputs:
-            adjoint = self._adjoints[tensor_key(tensor)]
+            adjoint = 0.5 * self._adjoints[tensor_key(tensor)]
             if self._state_of(tensor).kind == ROWS:
                 adjoint = self._repeat(adjoint, frame.axis(tensor))
             adjoints.append(tf.identity(adjoint))
