@@ -2,7 +2,15 @@
 
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
 from batchhess.explanation import Explanation, explain
-from batchhess.operators import Derivatives, derivatives, hessians
+from batchhess.operators import (
+    Derivatives,
+    derivatives,
+    hessian_blocks,
+    hessian_diagonals,
+    hessian_vector_products,
+    hessians,
+    laplacians,
+)
 from batchhess.verification import HessianError, compute_hessian_error
 
 __version__ = "0.1.0"
@@ -15,5 +23,9 @@ __all__ = [
     "compute_hessian_error",
     "derivatives",
     "explain",
+    "hessian_blocks",
+    "hessian_diagonals",
+    "hessian_vector_products",
     "hessians",
+    "laplacians",
 ]

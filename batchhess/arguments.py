@@ -64,6 +64,66 @@ def check_unconnected(caller, value):
     )
 
 
+def not_connected(caller, ys, x):
+    """The ValueError where `ys` do not depend on `x`."""
+    return ValueError(
+        "{}: '{}' does not depend on '{}'. Pass "
+        "unconnected_gradients=tf.UnconnectedGradients.ZERO for zeros.".format(
+            caller, ys[0].name, x.name
+        )
+    )
+
+
+def check_directions(caller, vs, xs):
+    """`vs` as a list of Tensors, each of the dtype and shape of its x.
+
+    Args:
+      caller: the public function's name.
+      vs: a Tensor or array, or a list of such.
+      xs: list of Tensors or Variables.
+
+    Returns:
+      list of Tensors, which fail with InvalidArgumentError in a run where their shapes
+      differ from those of `xs`.
+
+    Raises:
+      TypeError: a v is of another dtype than its x.
+      ValueError: there are more or fewer than `xs`, or the shapes differ.
+    """
+    vs = vs if isinstance(vs, (list, tuple)) else [vs]
+    if len(vs) != len(xs):
+        raise ValueError(
+            "{}: vs has {} tensors, and xs has {}.".format(caller, len(vs), len(xs))
+        )
+    directions = []
+    for v, x in zip(vs, xs):
+        dtype = x.dtype.base_dtype
+        if not isinstance(v, tf.Tensor):
+            v = tf.convert_to_tensor(v, dtype)
+        if v.dtype.base_dtype != dtype:
+            raise TypeError(
+                "{}: '{}' in vs has dtype {}, and '{}' in xs has {}.".format(
+                    caller, v.name, v.dtype.base_dtype.name, x.name, dtype.name
+                )
+            )
+        if not x.shape.is_compatible_with(v.shape):
+            raise ValueError(
+                "{}: '{}' in vs has shape {}, and '{}' in xs has {}.".format(
+                    caller, v.name, v.shape, x.name, x.shape
+                )
+            )
+        if not (x.shape.is_fully_defined() and v.shape.is_fully_defined()):
+            message = "{}: {} in vs has not the shape of {} in xs.".format(
+                caller, v.name, x.name
+            )
+            with tf.control_dependencies(
+                [tf.debugging.assert_equal(tf.shape(v), tf.shape(x), message=message)]
+            ):
+                v = tf.identity(v)
+        directions.append(v)
+    return directions
+
+
 def assert_same_observations(caller, ys, x, layout, batch_axis):
     """Builds the check of N that only a run can make.
 

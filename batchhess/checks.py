@@ -69,16 +69,19 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     )
 
 
-def assert_differences(passes, ys, gradient, blocks, x, layout):
+def assert_differences(passes, ys, gradient, x, layout, along, one_coordinate):
     """Builds a check that fails the run where H[n] v[n] is not the gradient's change.
 
     Args:
       passes: the `Passes`, for errors.
       ys: list of Tensors.
       gradient: Tensor, the gradient of `ys`, of the shape of `x`.
-      blocks: Tensor [N, K, K], the Hessians.
       x: a Tensor, float32 or float64.
       layout: the `Layout` of `x`.
+      along: function from v, [N, K], to the terms whose sum over the last axis is
+        H[n] v[n]: a Tensor [N, K, terms].
+      one_coordinate: bool, whether v is to be zero but for one coordinate, of which
+        alone H[n] v[n] is known.
 
     Returns:
       an Operation that fails with InvalidArgumentError and names the worst observation.
@@ -87,7 +90,7 @@ def assert_differences(passes, ys, gradient, blocks, x, layout):
       ValueError: x has 16 bits only.
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
-    dtype = blocks.dtype
+    dtype = gradient.dtype.base_dtype
     if dtype.name not in _STEP:
         raise ValueError(
             "{}: check='always' needs float32 or float64, and '{}' is {}.".format(
@@ -97,11 +100,17 @@ def assert_differences(passes, ys, gradient, blocks, x, layout):
     step, rows = _STEP[dtype.name], layout.rows(gradient)
     v = tf.random_uniform(tf.shape(rows), 0.5, 1.5, dtype)  # [N, K]
     v *= tf.sign(tf.random_uniform(tf.shape(rows), -1, 1, dtype))
-    change = change_along(step * v, gradient, x, layout, passes) / step
-    product = tf.reduce_sum(blocks * v[:, None, :], axis=2)
-    terms = tf.reduce_sum(tf.abs(blocks * v[:, None, :]), axis=2)
+    known = tf.ones_like(v)
+    if one_coordinate:
+        k = tf.random_uniform([], 0, tf.maximum(layout.size, 1), tf.int32)
+        known *= tf.cast(tf.equal(tf.range(layout.size), k), dtype)
+        v *= known
+    change = known * change_along(step * v, gradient, x, layout, passes) / step
+    terms = along(v)
+    product = tf.reduce_sum(terms, axis=2)
 
-    scale = tf.reduce_max(tf.maximum(terms, tf.abs(change)), axis=1)  # [N]
+    scale = tf.maximum(tf.reduce_sum(tf.abs(terms), axis=2), tf.abs(change))
+    scale = tf.reduce_max(scale, axis=1)  # [N]
     noise = 10 * dtype.as_numpy_dtype(EPSILON[dtype.name]) / step
     noise *= tf.reduce_max(tf.abs(rows))
     excess = tf.reduce_max(tf.abs(product - change), axis=1) - noise

@@ -61,7 +61,7 @@ def _rewrite(ys, x, forms, applies, notify=lambda op: None):
         if op is None:
             return ys
         tried.add(op)
-        rebuilt = rebuild(ys, op.outputs[0], forms[op.type](op))
+        rebuilt = rebuild(ys, [op.outputs[0]], [forms[op.type](op)])
         if rebuilt is not None:
             notify(op)
             ys = rebuilt

@@ -25,7 +25,6 @@ class Layout:
         self.num_observations = shape[self.axis]
         self._event = [shape[a] for a in self._order[1:]]
         self.size = product(self._event)
-        self._static = [_static(d) for d in [self.num_observations] + self._event]
 
     def rows(self, tensor):
         """Reshapes `tensor`, of x's shape, to [N, K]."""
@@ -47,23 +46,24 @@ class Layout:
             )
         return rows
 
-    def events(self, tensor, times, outer=None):
-        """Reshapes [N, (M,) K, ..., K] to [N, *outer, *E, ..., *E].
+    def events(self, tensor, layouts, outer=None):
+        """Reshapes [N, (M,) K, ...] to [N, *outer, *E, ...].
 
         Args:
           tensor: a Tensor.
-          times: how often K stands at the end of its shape.
+          layouts: list with the `Layout` of each x whose K stands in its shape.
           outer: list of the sizes that the one axis after N stands for; None where K
             comes next.
 
         Returns:
-          a Tensor of shape [N, *outer, *E, ..., *E].
+          a Tensor of shape [N, *outer, *E, ...].
         """
-        if outer is not None or len(self._event) != 1:
-            shape = [self.num_observations] + list(outer or []) + self._event * times
-            tensor = tf.reshape(tensor, tf.stack(shape))
-        static = [self._static[0]] + [_static(d) for d in outer or []]
-        tensor.set_shape(static + self._static[1:] * times)
+        sizes = [self.num_observations] + list(outer or [])
+        sizes += [d for layout in layouts for d in layout._event]
+        axes = [len(layout._event) for layout in layouts]
+        if any(count != 1 for count in axes + ([] if outer is None else [len(outer)])):
+            tensor = tf.reshape(tensor, tf.stack(sizes))
+        tensor.set_shape([_static(d) for d in sizes])
         return tensor
 
 

@@ -8,6 +8,7 @@ import collections
 # partition: the `Partition` of ys, or None where there is none.
 # adjoints: dict from the key of a Tensor between x and ys to the gradient by it, or to
 # None if that is zero; None where only the gradient by x was asked for.
+# diagonal: bool, whether only the diagonals are asked for.
 Problem = collections.namedtuple(
-    "Problem", "ys seeds gradient x layout partition adjoints"
+    "Problem", "ys seeds gradient x layout partition adjoints diagonal"
 )

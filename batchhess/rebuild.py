@@ -12,39 +12,43 @@ from batchhess.compat import (
 )
 
 
-def rebuild(ys, old, new):
-    """Builds `ys` again, with `new` in the place of `old`.
+def rebuild(ys, olds, news):
+    """Builds `ys` again, with `news` in the places of `olds`.
 
     Args:
       ys: list of Tensors of one graph, which is the default graph or around it.
-      old: a Tensor of that graph.
-      new: a Tensor of the default graph, of the shape and dtype of `old`.
+      olds: list of Tensors of that graph, none computed from another.
+      news: list of Tensors of the default graph, of the shapes and dtypes of `olds`.
 
     Returns:
-      list of Tensors: `ys` as they would be if the model had been written with `new`;
-      those that do not depend on `old` are the same Tensors. None if a part of the
-      model is inside a function or branch, where it cannot be copied, or `old` is a
-      Variable.
+      list of Tensors: `ys` as they would be if the model had been written with `news`;
+      those that do not depend on `olds` are the same Tensors. None if a part of the
+      model is inside a function or branch, where it cannot be copied, or one of `olds`
+      is a Variable.
     """
-    graph = ys[0].graph
-    ops = region(ys, old)
+    graph, ops, replaced = ys[0].graph, [], {}
+    for old, new in zip(olds, news):
+        between = region(ys, old)
+        places = {
+            (op, place): new
+            for op in between
+            for place, tensor in enumerate(op.inputs)
+            if tensor is old
+        }
+        if between and not places:
+            return None  # What reads `old` reads it by another name.
+        ops += between
+        replaced.update(places)
     if any(op.graph is not graph or control_flow_context(op) for op in ops):
         return None
     if in_v1_while_loop():
         return None
-    if not ops:
-        return [new if y is old else y for y in ys]
-    replaced = {
-        (op, place): new
-        for op in ops
-        for place, tensor in enumerate(op.inputs)
-        if tensor is old
-    }
-    if not replaced:
-        return None  # What reads `old` reads it by another name.
-    inside = set(ops)
-    copies = iter(copy(ops, replaced, [y for y in ys if y.op in inside]))
-    return [next(copies) if y.op in inside else new if y is old else y for y in ys]
+    inside = dict.fromkeys(ops)
+    built = {tensor_key(old): new for old, new in zip(olds, news)}
+    wanted = [y for y in ys if y.op in inside]
+    copies = copy(list(inside), replaced, wanted) if wanted else []
+    built.update(zip(map(tensor_key, wanted), copies))
+    return [built.get(tensor_key(y), y) for y in ys]
 
 
 def copy(ops, replaced, wanted):

@@ -14,7 +14,6 @@ from batchhess.compat import (
 )
 from batchhess.corrections import take_apart
 from batchhess.layout import Layout, product
-from batchhess.problem import Problem
 from batchhess.rebuild import copy, here, on_observations, shape_with, tile_along
 
 # Blocks that may be worked on at a time.
@@ -94,7 +93,7 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False):
         computed anyway.
 
     Returns:
-      a list of a Tensor [N, K, K], and one [N, K] if `with_gradient`.
+      a list of the method's answer for all N, and a Tensor [N, K] if `with_gradient`.
     """
     layout, dtype = problem.layout, problem.x.dtype.base_dtype
     count, size = layout.num_observations, layout.size
@@ -106,7 +105,8 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False):
     with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
         blocks = tf.identity(blocks)
 
-    shapes = [[size, size], [size]] if with_gradient else [[size, size]]
+    shapes = [[size] if problem.diagonal else [size, size]]
+    shapes += [[size]] if with_gradient else []
 
     def one_block(b, *answers):
         build = _on_block(method, problem, passes, b * block, block, with_gradient)
@@ -214,9 +214,16 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         between = [t for op in region(ys, x) for t in op.outputs]
         gradient, *adjoints = passes.gradients(ys, [x] + between, weights)
         adjoints = dict(zip(map(tensor_key, between), adjoints))
-        answer = method(
-            Problem(ys, weights, gradient, x, layout, None, adjoints), passes
+        part = problem._replace(
+            ys=ys,
+            seeds=weights,
+            gradient=gradient,
+            x=x,
+            layout=layout,
+            partition=None,
+            adjoints=adjoints,
         )
+        answer = method(part, passes)
         return [answer, layout.rows(gradient)] if with_gradient else [answer]
 
     return build

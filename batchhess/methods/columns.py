@@ -15,14 +15,15 @@ def columns(problem, passes):
       passes: the `Passes` to differentiate with.
 
     Returns:
-      a Tensor [N, K, K].
+      a Tensor [N, K, K], or [N, K] of the diagonals.
     """
     x, layout = problem.x, problem.layout
     rows = layout.rows(problem.gradient)  # [N, K]
 
     def column(k):
         e_k = tf.cast(tf.equal(tf.range(layout.size), k), rows.dtype)  # [K]
-        return layout.rows(passes.second(rows, x, tf.zeros_like(rows) + e_k))
+        found = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + e_k))
+        return found[:, k] if problem.diagonal else found
 
-    by_column = passes.stack(column, layout.size, rows.dtype)  # [K, N, K]
-    return tf.transpose(by_column, [1, 0, 2])
+    by_column = passes.stack(column, layout.size, rows.dtype)  # [K, N, K] or [K, N]
+    return tf.transpose(by_column, [1, 0] if problem.diagonal else [1, 0, 2])

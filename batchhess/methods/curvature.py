@@ -51,8 +51,10 @@ class Curvature:
           weighted: Tensor of the shape of `tensor`, but N K places for N.
           base: a `Base` of `tensor`.
         """
-        left = self._flat(Base(tensor, weighted, False, False))
-        self._add(left if base.unit else self._product(left, self._flat(base)))
+        left = self._frame.flat_base(Base(tensor, weighted, False, False))
+        self._add(
+            left if base.unit else self._product(left, self._frame.flat_base(base))
+        )
 
     def add_pulled_back(self, matrices, base):
         """Adds the product of `matrices` with `base` on each side.
@@ -65,7 +67,7 @@ class Curvature:
         def weigh(rows):
             return tf.matmul(rows[None] if base.shared else rows, matrices)
 
-        self._add_symmetric(self._flat(base), weigh)
+        self._add_symmetric(self._frame.flat_base(base), weigh)
 
     def total(self):
         """What was added, and its transpose: [N, K, K]; None if nothing was."""
@@ -90,7 +92,9 @@ class Curvature:
             if first.value is second.value and not first.unit:
                 # [N, 1, places]
                 weights = frame.flat(curvature, first.of, [frame.count])[:, None]
-                self._add_symmetric(self._flat(first), lambda rows: weights * rows)
+                self._add_symmetric(
+                    self._frame.flat_base(first), lambda rows: weights * rows
+                )
                 return
             weighted = tf.expand_dims(curvature, frame.axis(first.of) + 1)
             weighted = frame.merged(weighted * frame.split(first), first.of)
@@ -102,12 +106,6 @@ class Curvature:
         products = tf.reshape(left[:, None] * right[None], [size * size, places])
         weights = frame.flat(curvature, first.of, [frame.count])  # [N, places]
         self._add(tf.matmul(weights, products, transpose_b=True))
-
-    def _flat(self, base):
-        """The value of `base` as [N, K, places], or [K, places] if it is shared."""
-        rows = [] if base.shared else [self._frame.count]
-        value = base.value if base.shared else self._frame.split(base)
-        return self._frame.flat(value, base.of, rows + [self._frame.size])
 
     def _product(self, left, right):
         """[N, k, places] by [N, K, places], or by [K, places]: [N, k, K]."""
@@ -155,3 +153,50 @@ class Curvature:
         weighted = frame.merged(weighted * frame.split(whole), tensor)
         weighted = frame.summed_to(weighted, tensor, narrow.of, frame.rows(False))
         self.add_weighted(narrow.of, weighted, narrow)
+
+
+class Diagonal:
+    """The same for diagonals alone: nothing of [K, K] is computed."""
+
+    def __init__(self, frame, dtype):
+        self._frame, self._dtype = frame, dtype
+        self._terms, self._between = [], {}
+
+    def add_elements(self, tensor, first, second, curvature):
+        """As in `Curvature`."""
+        frame, of = self._frame, first.of
+        if frame.same_sizes(of, second.of):
+            curvature = frame.summed_to(curvature, tensor, of, frame.count)
+        else:
+            first, second = (
+                base._replace(value=frame.spread(base, tensor, base.shared), of=tensor)
+                for base in (first, second)
+            )
+            of = tensor
+        weights = frame.flat(curvature, of, [frame.count])  # [N, places]
+        pair = frozenset([tensor_key(first.value), tensor_key(second.value)])
+        self._between.setdefault(pair, (first, second, []))[2].append(weights)
+
+    def add_weighted(self, tensor, weighted, base):
+        """As in `Curvature`."""
+        left = self._frame.flat_base(Base(tensor, weighted, False, False))
+        self._add(tf.reduce_sum(left * self._frame.flat_base(base), 2))
+
+    def total(self):
+        """What was added, and once more: [N, K]; None if nothing was."""
+        for first, second, weights in self._between.values():
+            self._multiply(first, second, added(weights))
+        return 2 * added(self._terms) if self._terms else None
+
+    def _add(self, term):
+        self._terms.append(tf.cast(term, self._dtype))
+
+    def _multiply(self, first, second, weights):
+        if first.unit and second.unit:
+            self._add(weights)
+            return
+        products = self._frame.flat_base(first) * self._frame.flat_base(second)
+        if first.shared and second.shared:  # [K, places]
+            self._add(tf.matmul(weights, products, transpose_b=True))
+        else:
+            self._add(tf.matmul(products, weights[:, :, None])[:, :, 0])

@@ -23,7 +23,7 @@ def differences(problem, passes):
       passes: the `Passes`, of which the loop is used.
 
     Returns:
-      a Tensor [N, K, K], symmetric.
+      a Tensor [N, K, K], symmetric; or [N, K] of the diagonals.
 
     Raises:
       ValueError: x has 16 bits only.
@@ -43,9 +43,12 @@ def differences(problem, passes):
     def column(k):
         e_k = tf.cast(tf.equal(tf.range(layout.size), k), dtype)  # [K]
         own_step = tf.reduce_sum(steps * e_k, axis=1, keepdims=True)  # [N, 1]
-        return change_along(steps * e_k, gradient, x, layout, passes) / own_step
+        change = change_along(steps * e_k, gradient, x, layout, passes) / own_step
+        return change[:, k] if problem.diagonal else change
 
-    by_column = passes.stack(column, layout.size, dtype)  # [K, N, K]
+    by_column = passes.stack(column, layout.size, dtype)  # [K, N, K] or [K, N]
+    if problem.diagonal:
+        return tf.transpose(by_column)
     return (tf.transpose(by_column, [1, 0, 2]) + tf.transpose(by_column, [1, 2, 0])) / 2
 
 
@@ -68,7 +71,7 @@ def change_along(direction, gradient, x, layout, passes):
     values = layout.rows(tf.convert_to_tensor(x))
     change = tf.zeros_like(values)
     for offset, weight in STENCIL:
-        rebuilt = rebuild([gradient], x, layout.like_x(values + offset * direction))
+        rebuilt = rebuild([gradient], [x], [layout.like_x(values + offset * direction)])
         if rebuilt is None:
             raise audit.not_rebuilt(passes.caller, gradient, x)
         change += weight * layout.rows(rebuilt[0])

@@ -15,7 +15,7 @@ def observations(problem, passes):
       passes: the `Passes` to differentiate with.
 
     Returns:
-      a Tensor [N, K, K].
+      a Tensor [N, K, K], or [N, K] of the diagonals.
     """
     x, layout = problem.x, problem.layout
     rows = layout.rows(problem.gradient)  # [N, K]
@@ -27,7 +27,9 @@ def observations(problem, passes):
         e_k = tf.cast(tf.equal(tf.range(size), k), rows.dtype)  # [K]
         row = layout.rows(passes.second(rows, x, e_n[:, None] * e_k[None, :]))
         # The slice is one row, or none where N = 0: there the sum is still [K].
-        return tf.reduce_sum(row[n : n + 1], axis=0)
+        row = tf.reduce_sum(row[n : n + 1], axis=0)
+        return tf.reduce_sum(row[k : k + 1]) if problem.diagonal else row
 
-    by_row = passes.stack(block_row, count * size, rows.dtype)  # [N K, K]
-    return tf.reshape(by_row, tf.stack([count, size, size]))
+    by_row = passes.stack(block_row, count * size, rows.dtype)  # [N K, K] or [N K]
+    shape = [count, size] if problem.diagonal else [count, size, size]
+    return tf.reshape(by_row, tf.stack(shape))

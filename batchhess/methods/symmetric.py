@@ -24,7 +24,7 @@ from batchhess.analysis.partition import (
 from batchhess.analysis.region import depends, tensor_key
 from batchhess.compat import static_value, tf
 from batchhess.methods.bilinear import bilinear
-from batchhess.methods.curvature import Curvature
+from batchhess.methods.curvature import Curvature, Diagonal
 from batchhess.methods.tangents import Base, Frame, Tangent, added
 from batchhess.rebuild import copy, on_observations, shape_with, tile_along
 
@@ -45,12 +45,13 @@ def symmetric(problem, passes):
       passes: the `Passes` to differentiate with.
 
     Returns:
-      a Tensor [N, K, K], exactly symmetric.
+      a Tensor [N, K, K], exactly symmetric; or [N, K] of the diagonals.
     """
-    total = _Sweep(_Model(problem, passes), problem.x).total()
+    total = _Sweep(_Model(problem, passes), problem.x, problem.diagonal).total()
     if total is None:
-        count, size = problem.layout.num_observations, problem.layout.size
-        return tf.zeros(tf.stack([count, size, size]), problem.x.dtype.base_dtype)
+        shape = [problem.layout.num_observations, problem.layout.size]
+        shape += [] if problem.diagonal else shape[1:]
+        return tf.zeros(tf.stack(shape), problem.x.dtype.base_dtype)
     return total
 
 
@@ -101,19 +102,24 @@ class _Sweep:
     Args:
       model: the `_Model`.
       start: the Tensor to start from.
+      diagonal: bool, whether to answer diagonals alone.
       ops: list of the Operations to visit, in order; all of the model's if None.
     """
 
-    def __init__(self, model, start, ops=None):
+    def __init__(self, model, start, diagonal=False, ops=None):
         self._model, self._state_of = model, model.state_of
         self._passes, self._adjoints = model.passes, model.adjoints
         self._is_needed = model.is_needed
-        ops = model.ops if ops is None else ops
-        self._narrows, self._ops = narrows(
-            start, ops, model.state_of, model.is_nonlinear, model.is_read_by
-        )
+        self._narrows, self._ops = [], model.ops if ops is None else ops
         self._frame = Frame(model.state_of, model.count, start)
-        self._curvature = Curvature(self._frame, start.dtype.base_dtype, _SMALL)
+        dtype = start.dtype.base_dtype
+        if diagonal:
+            self._curvature = Diagonal(self._frame, dtype)
+        else:
+            self._curvature = Curvature(self._frame, dtype, _SMALL)
+            self._narrows, self._ops = narrows(
+                start, self._ops, model.state_of, model.is_nonlinear, model.is_read_by
+            )
         self._tangents = {tensor_key(start): self._frame.unit(start)}
         self._repeated = {}
 
@@ -123,7 +129,7 @@ class _Sweep:
             self._enter(op)
         for tensor, after in self._narrows:
             tangent = self._tangent(tensor)
-            inner = tangent and _Sweep(self._model, tensor, after).total()
+            inner = tangent and _Sweep(self._model, tensor, ops=after).total()
             if inner is not None:
                 base = self._frame.whole(tensor, tangent)
                 self._curvature.add_pulled_back(0.5 * inner, base)

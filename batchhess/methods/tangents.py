@@ -114,6 +114,12 @@ class Frame:
         value = transposed(value, first + [a for a in others if a not in first])
         return tf.reshape(value, tf.stack(rows + [self.places(tensor)]))
 
+    def flat_base(self, base):
+        """The value of `base` as [N, K, places], or [K, places] if it is shared."""
+        rows = [] if base.shared else [self.count]
+        value = base.value if base.shared else self.split(base)
+        return self.flat(value, base.of, rows + [self.size])
+
     def summed_to(self, value, wide, narrow, rows):
         """Adds up `value`, of the shape of `wide`, where `narrow` is broadcast to it.
 
