@@ -3,10 +3,11 @@
     python benchmarks/compare.py [--workloads mlp32 pinn] [--peers jax_hessian] \
         [--jax-python PATH] [--torch-python PATH] [--json FILE] [--plot FILE]
 
-Every round asks each process for one run, so that all see the same machine; the figures
-are medians of the rounds. A peer that is not installed is shown as absent, and one that
-fails or takes too long as such. Peaks are of resident memory, beyond what the process
-held before its first run; the result is part of them.
+Every round asks each process for one run, so that all see the same machine, and begins
+with another, so that none always follows the same. The figures are medians of the
+rounds. A peer that is not installed is shown as absent, and one that fails or takes too
+long as such. Peaks are of resident memory, beyond what the process held before its
+first run; the result is part of them.
 """
 
 import argparse
@@ -227,7 +228,9 @@ def compare(name, peers, pythons, rounds):
                 pythons.get(peer.split("_")[0], sys.executable), name, peer
             )
         for number in range(rounds + 1):
-            for peer in processes.values():
+            order = list(processes.values())
+            first = number % len(order)
+            for peer in order[first:] + order[:first]:
                 # What takes seconds for one run is run fewer times.
                 slow = peer.works() and peer.state["first"] > 5
                 if peer.works() and not (slow and number > 2):
