@@ -11,6 +11,7 @@ from batchhess.operators import (
     hessians,
     laplacians,
 )
+from batchhess.streaming import evaluate
 from batchhess.verification import HessianError, compute_hessian_error
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "UndefinedDerivativeError",
     "compute_hessian_error",
     "derivatives",
+    "evaluate",
     "explain",
     "hessian_blocks",
     "hessian_diagonals",

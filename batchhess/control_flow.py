@@ -11,7 +11,7 @@ the elements, in the place of the "flow" that only orders the operations on the 
 
 import collections
 
-from batchhess.analysis.region import region, tensor_key
+from batchhess.analysis.region import FUNCTIONS, region, tensor_key
 from batchhess.compat import (
     control_flow_context,
     differentiable_control_flow,
@@ -363,18 +363,8 @@ _OF_ARRAYS = frozenset(
     type_ for type_ in _SPECIAL if type_.startswith("TensorArray")
 ) - {"TensorArrayV3"}
 
-# The functions that an op calls.
-_FUNCTIONS = {
-    "If": ("then_branch", "else_branch"),
-    "PartitionedCall": ("f",),
-    "StatefulPartitionedCall": ("f",),
-    "StatelessIf": ("then_branch", "else_branch"),
-    "StatelessWhile": ("cond", "body"),
-    "While": ("cond", "body"),
-}
-
 # A v1 branch alone is differentiated without end.
-_REASONS = frozenset(_FUNCTIONS) | {"Exit"}
+_REASONS = frozenset(FUNCTIONS) | {"Exit"}
 
 _STATE_THAT_STAYS = frozenset(_OF_ARRAYS | {"ReadVariableOp", "TensorArrayV3"})
 
@@ -474,7 +464,7 @@ def _check_all(ops, graph):
     while pending:
         op = pending.pop()
         _check(op, graph)
-        for attribute in _FUNCTIONS.get(op.type, ()):
+        for attribute in FUNCTIONS.get(op.type, ()):
             function = function_graph(op, attribute)
             if function is None:
                 raise _NotBuiltError(op)
@@ -494,12 +484,12 @@ def _is_inside_v1(op):
 
 def _check(op, graph):
     """Raises if `op` cannot be built again."""
-    if "_gradient_op_type" in op.node_def.attr and op.type not in _FUNCTIONS:
+    if "_gradient_op_type" in op.node_def.attr and op.type not in FUNCTIONS:
         raise _NotBuiltError(op)  # A custom gradient may read what is left behind.
     functions = [k for k, attr in op.node_def.attr.items() if attr.HasField("func")]
-    has_function = set(functions) != set(_FUNCTIONS.get(op.type, ()))
+    has_function = set(functions) != set(FUNCTIONS.get(op.type, ()))
     has_effect = op.op_def.is_stateful and op.type not in _STATE_THAT_STAYS
-    has_effect = has_effect and op.type not in _FUNCTIONS  # What they hold is checked.
+    has_effect = has_effect and op.type not in FUNCTIONS  # What they hold is checked.
     if op.graph is not graph or has_function or has_effect:
         raise _NotBuiltError(op)
 

@@ -172,3 +172,15 @@ def test_a_gradient_lost_is_refused_even_if_zeros_are_asked_for(x):
 
 def test_the_error_is_a_value_error():
     assert issubclass(batchhess.SecondDerivativeError, ValueError)
+
+
+def test_an_error_of_the_users_own_gradient_stays_what_it_is():
+    """A KeyError is a LookupError too, but not TensorFlow's for an op without one."""
+
+    @tf.custom_gradient
+    def cube(z):
+        return z**3, lambda dy: {}["no such key"]
+
+    x = tf.placeholder(tf.float64, [None, 2])
+    with pytest.raises(KeyError, match="no such key"):
+        batchhess.hessians(tf.reduce_sum(cube(x)), x)

@@ -15,7 +15,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 FLOORS = [
     ["compat", "errors", "analysis"],
     ["layout", "analysis.region", "analysis.sizes", "arguments"],
-    ["analysis.audit", "analysis.observation_axis"],
+    ["analysis.audit", "analysis.observation_axis", "streaming"],
     ["analysis.alignment"],
     ["analysis.partition"],
     ["analysis.narrows", "passes", "problem", "rebuild"],

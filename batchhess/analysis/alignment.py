@@ -7,7 +7,6 @@ a block of them, or to each one several times.
 from batchhess.analysis.observation_axis import (
     ELEMENTWISE,
     FREE,
-    OWN,
     ROWS,
     NotProvenError,
     einsum_labels,
@@ -41,7 +40,7 @@ def alignment(op, state_of):
         raise NotProvenError("calls a function")
     states = [state_of(t) for t in op.inputs]
     for state in states:
-        if state.kind != FREE and (state.kind, state.rows) != (ROWS, OWN):
+        if state.kind != FREE and not state.is_own:
             raise NotProvenError("acts on values whose observations are not followed")
     return [
         state.axis if state.kind == ROWS else _aligned(op, place, states, state_of)

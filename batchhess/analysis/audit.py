@@ -2,7 +2,13 @@
 
 import collections
 
-from batchhess.analysis.region import ancestors, depends, original, region
+from batchhess.analysis.region import (
+    FUNCTIONS,
+    ancestors,
+    depends,
+    original,
+    region,
+)
 from batchhess.compat import (
     control_flow_context,
     function_graph,
@@ -160,6 +166,8 @@ def lost(caller, what, ys, x):
 def undefined(caller, error):
     """The error for a LookupError or TypeError of tf.gradients.
 
+    A KeyError or IndexError, which are LookupErrors too, is of a user's own gradient.
+
     Args:
       caller: the public function's name.
       error: what tf.gradients raised, which names the op.
@@ -167,7 +175,7 @@ def undefined(caller, error):
     Returns:
       an UndefinedDerivativeError; None if `error` is of another kind.
     """
-    known = isinstance(error, LookupError) or "IndexedSlices" in str(error)
+    known = type(error) is LookupError or "IndexedSlices" in str(error)
     if not known and "while loops" not in str(error):
         return None
     return UndefinedDerivativeError(
@@ -181,7 +189,9 @@ def _region_and_bodies(ys, x):
     """The ops of the region, those inside functions included, each with its own x."""
     for op in region(ys, x):
         yield op, x
-        for attribute in _BODIES.get(op.type, ()):
+        for attribute in FUNCTIONS.get(op.type, ()):
+            if attribute == "cond":
+                continue  # No derivative passes it.
             graph = function_graph(op, attribute)
             skipped = 1 if attribute.endswith("branch") else 0  # The predicate.
             arguments = list(op.inputs)[skipped:]
@@ -192,14 +202,6 @@ def _region_and_bodies(ys, x):
 
 
 _LOOPS = ("While", "StatelessWhile")
-_BODIES = {
-    "If": ("then_branch", "else_branch"),
-    "StatelessIf": ("then_branch", "else_branch"),
-    "PartitionedCall": ("f",),
-    "StatefulPartitionedCall": ("f",),
-    "While": ("body",),
-    "StatelessWhile": ("body",),
-}
 
 
 def _loops(ys, gradient, x):

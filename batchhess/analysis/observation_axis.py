@@ -31,7 +31,16 @@ MIXED = "mixed"
 # `rows` where index n is observation n itself.
 OWN = "x"
 
-State = collections.namedtuple("State", ["kind", "axis", "rows", "op", "reason"])
+
+class State(collections.namedtuple("State", "kind axis rows op reason")):
+    """What is known of a tensor's observations; `op` and `reason` say why no more."""
+
+    @property
+    def is_own(self):
+        """Whether index n of `axis` is observation n."""
+        return (self.kind, self.rows) == (ROWS, OWN)
+
+
 _FREE = State(FREE, None, None, None, None)
 _LOOSE = State(LOOSE, None, None, None, None)
 _SUM = State(SUM, None, None, None, None)
@@ -94,8 +103,7 @@ class Walk:
 
     def keeps_rows(self, tensor):
         """Whether index n of an axis of `tensor` is observation n."""
-        state = self.state(tensor)
-        return (state.kind, state.rows) == (ROWS, OWN)
+        return self.state(tensor).is_own
 
     def _parents(self, tensor):
         if not carries_derivative(tensor):

@@ -10,7 +10,6 @@ from batchhess.analysis.alignment import alignment
 from batchhess.analysis.observation_axis import (
     ELEMENTWISE,
     FREE,
-    OWN,
     ROWS,
     SUM,
     NotProvenError,
@@ -143,7 +142,7 @@ def _is_followed(op, whole, ends, state_of):
         and (tensor_key(tensor) in ends or any(c in whole for c in tensor.consumers()))
     ]
     states = [state_of(tensor) for tensor in outputs]
-    followed = all((s.kind, s.rows) == (ROWS, OWN) for s in states)
+    followed = all(state.is_own for state in states)
     if not followed:
         if kind_of(op, state_of) in (IDENTITY, LINEAR):
             return False

@@ -10,6 +10,16 @@ _PIECEWISE_CONSTANT = frozenset(
     ["Ceil", "Floor", "FloorDiv", "OnesLike", "Rint", "Round", "Sign", "ZerosLike"]
 )
 
+# The functions that an op calls, by its attributes.
+FUNCTIONS = {
+    "If": ("then_branch", "else_branch"),
+    "PartitionedCall": ("f",),
+    "StatefulPartitionedCall": ("f",),
+    "StatelessIf": ("then_branch", "else_branch"),
+    "StatelessWhile": ("cond", "body"),
+    "While": ("cond", "body"),
+}
+
 # The author's own word that no derivative passes here.
 _STOPPED = frozenset(["StopGradient"])
 

@@ -2,7 +2,7 @@
 
 import string
 
-from batchhess.analysis.observation_axis import OWN, ROWS, NotProvenError, einsum_labels
+from batchhess.analysis.observation_axis import NotProvenError, einsum_labels
 from batchhess.analysis.sizes import shape_of
 from batchhess.compat import tf
 
@@ -27,7 +27,7 @@ def bilinear(op, state_of):
     """
     tensors = list(op.inputs) + [op.outputs[0]]
     states = [state_of(t) for t in tensors]
-    if any((s.kind, s.rows) != (ROWS, OWN) for s in states) or len(tensors) != 3:
+    if not all(state.is_own for state in states) or len(tensors) != 3:
         return None
     axes = [s.axis for s in states]
     if op.type.startswith("BatchMatMul"):
