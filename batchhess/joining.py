@@ -90,7 +90,9 @@ def _check(caller, ys, xs, unconnected):
             if i != j and depends([other], x):
                 raise ValueError(
                     "{}: '{}' is computed from '{}', so they are not the independent "
-                    "coordinates of one point.".format(caller, other.name, x.name)
+                    "coordinates of one point. For derivatives with the others held "
+                    "fixed, build the model on tf.stop_gradient of '{}', and pass "
+                    "that.".format(caller, other.name, x.name, other.name)
                 )
         if unconnected == tf.UnconnectedGradients.NONE and not depends(ys, x):
             raise arguments.not_connected(caller, ys, x)

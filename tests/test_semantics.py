@@ -320,3 +320,36 @@ def test_another_method_is_refused():
     x = placeholder(None, 2)
     with pytest.raises(ValueError, match="method must be one of 'auto', 'columns'"):
         batchhess.hessians(bumps(x), x, method="rows")
+
+
+# What x may be computed by, although no derivative passes there.
+SOURCES = {
+    "stopped": tf.stop_gradient,
+    "zeros": tf.zeros_like,
+    "ones": tf.ones_like,
+    "rounded": tf.round,
+    "signs": tf.sign,
+}
+
+
+@pytest.mark.parametrize("method", ["auto", "columns", "observations", "symmetric"])
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_x_is_what_a_step_or_a_stop_computes(name, method, random):
+    """No derivative passes through it, but all that follows depends on it."""
+    before = placeholder(None, 3)
+    x = SOURCES[name](before)
+    y = tf.reduce_sum(tf.exp(x) * (1 + x) * before, 1)
+    feed = {before: random.randn(4, 3)}
+    expected = sliced_hessians(y, x, feed)
+    assert np.abs(expected).max() > 0.1
+    result = run(batchhess.hessians(y, x, method=method)[0], feed)
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_function_reads_an_x_that_was_stopped(random, control_flow):
+    before = placeholder(None, 3)
+    x = tf.stop_gradient(before)
+    y = tf.cond(tf.constant(True), lambda: tf.exp(x), lambda: x)
+    value = random.randn(4, 3)
+    result = run(batchhess.hessians(y, x)[0], {before: value})
+    np.testing.assert_allclose(result, np.exp(value)[:, :, None] * np.eye(3))

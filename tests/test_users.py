@@ -55,6 +55,41 @@ def test_the_local_energy_of_hydrogen_is_minus_a_half_everywhere(random):
     np.testing.assert_allclose(run(energy, {x: random.randn(100, 3)}), -0.5, rtol=1e-10)
 
 
+def test_local_energies_by_laplacians(random):
+    """Hydrogen again: psi = exp(-r) has the energy -1/2 everywhere."""
+    x = tf.placeholder(tf.float64, (None, 3))
+    r = tf.norm(x, axis=1)
+    (laplacian,) = batchhess.laplacians(-r, x)
+    energy = -0.5 * (laplacian + tf.reduce_sum(tf.gradients(-r, x)[0] ** 2, 1)) - 1 / r
+    np.testing.assert_allclose(run(energy, {x: random.randn(100, 3)}), -0.5, rtol=1e-10)
+
+
+@pytest.mark.parametrize("follows_act", [False, True])
+def test_costs_of_states_and_controls(follows_act, random):
+    """iLQR: obs is three steps of a model, of the same act or not."""
+    start = tf.placeholder(tf.float64, (None, 3))
+    act = tf.placeholder(tf.float64, (None, 1))
+    obs, weights = start, random.randn(4, 3)
+    for _ in range(3):
+        pushed = act if follows_act else tf.ones_like(act)
+        obs = tf.tanh(tf.matmul(tf.concat([obs, pushed], 1), tf.constant(weights)))
+    if follows_act:
+        cost = tf.reduce_sum(tf.concat([obs, act], 1), 1)
+        with pytest.raises(ValueError, match="build the model on tf.stop_gradient of"):
+            batchhess.hessian_blocks(cost, [obs, act])
+        obs = tf.stop_gradient(obs)
+    x = tf.concat([obs, act], 1)
+    cost = tf.reduce_sum(tf.sin(tf.matmul(x, tf.constant(random.randn(4, 5)))), 1)
+    feed = {start: random.randn(4, 3), act: random.randn(4, 1)}
+    whole = sliced_hessians(cost, x, feed)
+    (l_xx, l_xu), (l_ux, l_uu) = run(batchhess.hessian_blocks(cost, [obs, act]), feed)
+    close = dict(rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(l_xx, whole[:, :3, :3], **close)
+    np.testing.assert_allclose(l_xu, whole[:, :3, 3:], **close)
+    np.testing.assert_allclose(l_ux, whole[:, 3:, :3], **close)
+    np.testing.assert_allclose(l_uu, whole[:, 3:, 3:], **close)
+
+
 def test_a_pinn_network_per_output_equals_chained_gradients(random):
     """tanh 3-8x20-2 at 5,000 points."""
     x = tf.placeholder(tf.float64, (None, 3))

@@ -85,8 +85,8 @@ def _walk_back(ys, source, stop=()):
             continue
         outer = captured_from(tensor)
         for parent in tensor.op.inputs if outer is None else [outer]:
-            if not carries_derivative(parent):
-                continue
+            if not (tensor_key(parent) == source or carries_derivative(parent)):
+                continue  # The source may be a step or stopped: what follows is not.
             edges.setdefault(tensor_key(parent), []).append(tensor_key(tensor))
             if tensor_key(parent) not in seen:
                 seen.add(tensor_key(parent))
