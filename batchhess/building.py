@@ -8,10 +8,11 @@ from batchhess.analysis import audit
 from batchhess.analysis.observation_axis import MIXED, prove, walk_from
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.region import depends, original
+from batchhess.analysis.sizes import product_of
 from batchhess.checks import assert_differences, assert_uncoupled
 from batchhess.compat import do_not_convert, tf
 from batchhess.corrections import correct
-from batchhess.layout import Layout, dimensions, product
+from batchhess.layout import Layout, dimensions
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, block_size, in_blocks
 from batchhess.problem import Problem
@@ -131,7 +132,7 @@ def _each_output(request):
     request = request._replace(with_gradient=False)
     layout, stack = request.layout, request.passes.stack
     outer = dimensions(request.ys[0])[1:]
-    count = product(outer)
+    count = product_of(outer)
     shape = tf.stack([layout.num_observations, count])
     y = tf.reshape(request.ys[0], shape)  # [N, M]
 
@@ -198,7 +199,7 @@ def _second(request, ys, seeds, gradient):
         found = layout.rows(passes.second(gradient, x, request.direction))
     else:
         diagonal = request.answer in (DIAGONAL, TRACE)
-        problem = Problem(ys, seeds, gradient, x, layout, None, None, diagonal)
+        problem = Problem(ys, seeds, gradient, x, layout, diagonal=diagonal)
         method, problem = _choose(request, problem)
         if problem.partition is None:
             found = METHODS[method](problem, passes)

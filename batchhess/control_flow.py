@@ -11,7 +11,12 @@ the elements, in the place of the "flow" that only orders the operations on the 
 
 import collections
 
-from batchhess.analysis.region import FUNCTIONS, region, tensor_key
+from batchhess.analysis.region import (
+    FUNCTIONS,
+    has_custom_gradient,
+    region,
+    tensor_key,
+)
 from batchhess.compat import (
     control_flow_context,
     differentiable_control_flow,
@@ -484,7 +489,7 @@ def _is_inside_v1(op):
 
 def _check(op, graph):
     """Raises if `op` cannot be built again."""
-    if "_gradient_op_type" in op.node_def.attr and op.type not in FUNCTIONS:
+    if has_custom_gradient(op) and op.type not in FUNCTIONS:
         raise _NotBuiltError(op)  # A custom gradient may read what is left behind.
     functions = [k for k, attr in op.node_def.attr.items() if attr.HasField("func")]
     has_function = set(functions) != set(FUNCTIONS.get(op.type, ()))

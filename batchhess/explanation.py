@@ -102,7 +102,7 @@ def _explain(ys, x, batch_axis, num_observations):
             lines.append("observations: proven separate, from the graph")
             try:
                 parts = partition(ys, x, layout.axis)
-                problem = Problem(ys, None, gradient, x, layout, parts, None, False)
+                problem = Problem(ys, None, gradient, x, layout, parts)
                 block, count = blocks.block_size(problem), "1"
                 method = "symmetric, in blocks of {} observations".format(block)
                 memory = None if result is None else result + _under_way()

@@ -1,7 +1,7 @@
 """Several x as the coordinates of one, whose Hessian has the cross blocks of all."""
 
 from batchhess import arguments
-from batchhess.analysis.region import depends, region
+from batchhess.analysis.region import depends, has_custom_gradient, region
 from batchhess.building import PRODUCT, Built, build, building_in, named
 from batchhess.compat import Variable, do_not_convert, tf
 from batchhess.corrections import correct
@@ -104,8 +104,7 @@ def _of(caller, given, z, layouts, check):
     for x in xs if check != "never" else []:
         ys = correct(ys, x)
     for op in [op for x in xs for op in region(ys, x)]:
-        # Of a copy it would still be a function of what the original reads.
-        if "_gradient_op_type" in op.node_def.attr:
+        if has_custom_gradient(op):
             raise _not_built(caller, "has a custom gradient at '{}'".format(op.name))
     pieces = [a.like_x(p) for a, p in zip(layouts, _split(z, layouts, 1))]
     ys = rebuild(ys, xs, pieces)

@@ -1,8 +1,6 @@
 """Where the observations of x lie, and how x's shape becomes [N, K] and back."""
 
-import functools
-import operator
-
+from batchhess.analysis.sizes import product_of
 from batchhess.compat import tf
 
 
@@ -24,7 +22,7 @@ class Layout:
         shape = dimensions(x)
         self.num_observations = shape[self.axis]
         self._event = [shape[a] for a in self._order[1:]]
-        self.size = product(self._event)
+        self.size = product_of(self._event)
 
     def rows(self, tensor):
         """Reshapes `tensor`, of x's shape, to [N, K]."""
@@ -74,11 +72,6 @@ def dimensions(x):
         return static
     dynamic = tf.unstack(tf.shape(x), num=len(static))
     return [dynamic[a] if d is None else d for a, d in enumerate(static)]
-
-
-def product(sizes):
-    """The product of ints and scalar Tensors: an int where all are ints."""
-    return functools.reduce(operator.mul, sizes, 1)
 
 
 def _static(dimension):

@@ -10,5 +10,7 @@ import collections
 # None if that is zero; None where only the gradient by x was asked for.
 # diagonal: bool, whether only the diagonals are asked for.
 Problem = collections.namedtuple(
-    "Problem", "ys seeds gradient x layout partition adjoints diagonal"
+    "Problem",
+    "ys seeds gradient x layout partition adjoints diagonal",
+    defaults=(None, None, False),
 )

@@ -21,6 +21,20 @@ def _rng():
     return np.random.RandomState(7)
 
 
+def wrong_cube(z):
+    """z cubed, whose gradient is right once, and wrong when differentiated again."""
+
+    @tf.custom_gradient
+    def slope(z):
+        return 3 * z**2, lambda dy: dy * z
+
+    @tf.custom_gradient
+    def cube(z):
+        return z**3, lambda dy: dy * slope(z)
+
+    return cube(z)
+
+
 def quadratic_forms():
     """x_n^T A_n x_n, another non-symmetric A_n for each row: A_n + A_n^T."""
     a = _rng().randn(5, 3, 3)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, wrong_cube
 from oracles import run, sliced_hessians
 
 import batchhess
@@ -239,20 +239,6 @@ def test_a_loss_of_laplacians_can_be_trained(random):
             session.run(loss, {x: value, w: weights + s}) for s in (step, -step)
         )
     np.testing.assert_allclose((found * step).sum(), (up - down) / 2, rtol=1e-6)
-
-
-def wrong_cube(z):
-    """z cubed, whose gradient is right once, and wrong when differentiated again."""
-
-    @tf.custom_gradient
-    def slope(z):
-        return 3 * z**2, lambda dy: dy * z
-
-    @tf.custom_gradient
-    def cube(z):
-        return z**3, lambda dy: dy * slope(z)
-
-    return cube(z)
 
 
 def answers_of(y, x):

@@ -14,8 +14,8 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 # From ground to roof. A module may import from the floors below its own.
 FLOORS = [
     ["compat", "errors", "analysis"],
-    ["layout", "analysis.region", "analysis.sizes", "arguments"],
-    ["analysis.audit", "analysis.observation_axis", "streaming"],
+    ["analysis.region", "analysis.sizes", "arguments"],
+    ["analysis.audit", "analysis.observation_axis", "layout", "streaming"],
     ["analysis.alignment"],
     ["analysis.partition"],
     ["analysis.narrows", "passes", "problem", "rebuild"],

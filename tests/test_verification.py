@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import wrong_cube
 
 import batchhess
 from batchhess.compat import tf
@@ -123,18 +124,9 @@ def test_check_always_lets_right_hessians_pass(name, dtype, count, random):
 @pytest.mark.parametrize("dtype", [tf.float64, tf.float32])
 def test_check_always_catches_what_the_audit_does_not_know(dtype, random):
     """A gradient of the user's own, right once, wrong when differentiated again."""
-
-    @tf.custom_gradient
-    def slope(z):
-        return 3 * z**2, lambda dy: dy * z
-
-    @tf.custom_gradient
-    def cube(z):
-        return z**3, lambda dy: dy * slope(z)
-
     x = tf.placeholder(dtype, (None, 3), name="x")
     factor = tf.constant([[0.0]] * 5 + [[1.0]] + [[0.0]], dtype)
-    y = tf.reduce_sum(x**3 + factor * cube(x))
+    y = tf.reduce_sum(x**3 + factor * wrong_cube(x))
     value = random.uniform(1, 2, (7, 3))
     with tf.Session() as session:
         session.run(batchhess.hessians(y, x), {x: value})

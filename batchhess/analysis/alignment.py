@@ -11,6 +11,7 @@ from batchhess.analysis.observation_axis import (
     NotProvenError,
     einsum_labels,
 )
+from batchhess.analysis.region import has_custom_gradient
 from batchhess.compat import static_value
 
 # An input that holds the shape of the output: its entry for the observations differs.
@@ -32,7 +33,7 @@ def alignment(op, state_of):
     Raises:
       NotProvenError: the graph does not tell, or the op cannot be built again.
     """
-    if "_gradient_op_type" in op.node_def.attr:
+    if has_custom_gradient(op):
         raise NotProvenError("has a custom gradient")
     if op.op_def.is_stateful:
         raise NotProvenError("has a state or an effect")

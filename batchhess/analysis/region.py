@@ -107,6 +107,14 @@ def carries_derivative(tensor):
     )
 
 
+def has_custom_gradient(op):
+    """Whether TensorFlow differentiates `op` by a function of its own.
+
+    Of a copy of `op` that is still a function of what the original reads.
+    """
+    return "_gradient_op_type" in op.node_def.attr
+
+
 def tensor_key(tensor):
     """What identifies `tensor`: in 2.x Tensors compare by value, not identity."""
     return tensor.op, tensor.value_index

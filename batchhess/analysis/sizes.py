@@ -72,7 +72,7 @@ def elements_of(tensor):
 
 
 def product_of(sizes):
-    """The product of a list of int."""
+    """The product of ints and scalar Tensors: an int where all are ints."""
     return functools.reduce(operator.mul, sizes, 1)
 
 

@@ -3,7 +3,7 @@
 from batchhess.analysis.alignment import alignment
 from batchhess.analysis.observation_axis import FREE, ROWS, SUM
 from batchhess.analysis.region import region, tensor_key
-from batchhess.analysis.sizes import shape_of
+from batchhess.analysis.sizes import product_of, shape_of
 from batchhess.compat import (
     compile_with_xla,
     control_flow_context,
@@ -13,7 +13,7 @@ from batchhess.compat import (
     write_row,
 )
 from batchhess.corrections import take_apart
-from batchhess.layout import Layout, product
+from batchhess.layout import Layout
 from batchhess.rebuild import copy, here, on_observations, shape_with, tile_along
 
 # Blocks that may be worked on at a time.
@@ -72,7 +72,7 @@ def block_size(problem):
         if state.kind == ROWS:
             shape = shape_of(tensor)
             del shape[state.axis]
-            widths += [] if None in shape else [product(shape)]
+            widths += [] if None in shape else [product_of(shape)]
     item = problem.x.dtype.base_dtype.size
     each = max(1, problem.layout.size * max(widths) * item)
     # What is done once for a block is done for some observations at least.
@@ -118,7 +118,9 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False):
             lambda b, *_: b * block < count,
             one_block,
             [tf.constant(0)]
-            + [empty_rows(blocks, block * product(shape), dtype) for shape in shapes],
+            + [
+                empty_rows(blocks, block * product_of(shape), dtype) for shape in shapes
+            ],
             parallel_iterations=passes.parallel_iterations or _AT_A_TIME,
             swap_memory=passes.swap_memory,
         )[1:]

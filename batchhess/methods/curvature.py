@@ -101,8 +101,7 @@ class Curvature:
             self.add_weighted(first.of, weighted, second)
             return
         # The products of the bases are the same for all observations: [K, K, places].
-        left = frame.flat(first.value, first.of, [size])  # [K, places]
-        right = frame.flat(second.value, second.of, [size])
+        left, right = frame.flat_base(first), frame.flat_base(second)  # [K, places]
         products = tf.reshape(left[:, None] * right[None], [size * size, places])
         weights = frame.flat(curvature, first.of, [frame.count])  # [N, places]
         self._add(tf.matmul(weights, products, transpose_b=True))
