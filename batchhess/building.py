@@ -1,35 +1,21 @@
-"""From checked arguments to ops: one x after another, by the method that fits."""
+"""From checked arguments to ops: the only place that builds what a plan says."""
 
 import collections
 import contextlib
 
 from batchhess import arguments
 from batchhess.analysis import audit
-from batchhess.analysis.observation_axis import MIXED, prove, walk_from
-from batchhess.analysis.partition import NoPartitionError, partition
-from batchhess.analysis.region import depends, original
-from batchhess.analysis.sizes import product_of
 from batchhess.checks import assert_differences, assert_uncoupled
 from batchhess.compat import do_not_convert, tf
-from batchhess.corrections import correct
-from batchhess.layout import Layout, dimensions
+from batchhess.graph.layout import dimensions
+from batchhess.graph.tensors import product_of
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, block_size, in_blocks
+from batchhess.planning import Request, plan
 from batchhess.problem import Problem
-
-# What to answer of the Hessian of each observation.
-WHOLE, DIAGONAL, TRACE, PRODUCT = "whole", "diagonal", "trace", "product"
 
 # gradients, answers: lists of Tensors, one for each x.
 Built = collections.namedtuple("Built", "gradients answers")
-
-# One x, and how to differentiate ys by it. answer: what of the Hessian; direction: the
-# Tensor to multiply it by, for `PRODUCT`; with_gradient: whether the caller wants the
-# gradient too, so that what computes both is taken for both.
-_Request = collections.namedtuple(
-    "_Request",
-    "ys x layout proof passes method check unconnected answer direction with_gradient",
-)
 
 
 @do_not_convert
@@ -38,12 +24,12 @@ def build(
     xs,
     name,
     passes,
+    wanted,
     batch_axis,
     method,
     check,
     per_output,
     unconnected_gradients,
-    answer=WHOLE,
     vs=None,
     with_gradients=False,
 ):
@@ -54,57 +40,43 @@ def build(
       xs: as in `hessians`.
       name: of the first answer.
       passes: the `Passes`.
+      wanted: the `Wanted`.
       batch_axis: as in `hessians`.
       method: as in `hessians`.
       check: as in `hessians`.
       per_output: as in `hessians`.
       unconnected_gradients: as in `hessians`.
-      answer: `WHOLE`, `DIAGONAL`, `TRACE` or `PRODUCT`.
-      vs: for `PRODUCT`, as in `hessian_vector_products`.
-      with_gradients: bool, whether the gradients are wanted too.
+      vs: for a product, as in `hessian_vector_products`.
+      with_gradients: bool, whether the gradients are wanted too, so that what computes
+        both is taken for both.
 
     Returns:
       `Built`.
     """
     caller = passes.caller
     given = arguments.check(caller, ys, xs, batch_axis, per_output)
-    unconnected = arguments.check_unconnected(caller, unconnected_gradients)
     arguments.check_choice(caller, "method", method, ["auto"] + list(METHODS))
     arguments.check_choice(caller, "check", check, ["auto", "always", "never"])
-    differentiate = _each_output if per_output else _sum_of_outputs
-
+    request = Request(
+        passes,
+        wanted,
+        batch_axis,
+        method,
+        check,
+        per_output,
+        arguments.check_unconnected(caller, unconnected_gradients),
+        with_gradients and not per_output,
+    )
     gradients, answers = [], []
     with building_in(given.graph):
         with tf.name_scope(name or caller) as scope:
             directions = [None] * len(given.xs)
-            if answer == PRODUCT:
+            if wanted.is_product:
                 directions = arguments.check_directions(caller, vs, given.xs)
             for x, direction in zip(given.xs, directions):
-                layout = Layout(x, batch_axis)
-                corrected = given.ys if check == "never" else correct(given.ys, x)
-                request = _Request(
-                    corrected,
-                    x,
-                    layout,
-                    prove(corrected, x, batch_axis),
-                    passes,
-                    method,
-                    check,
-                    unconnected,
-                    answer,
-                    direction,
-                    with_gradients,
-                )
-                gradient, found = differentiate(request)
-                checks = []
-                if depends(given.ys, x):
-                    walk = walk_from(x, batch_axis)
-                    ys_to_check = [y for y in given.ys if not walk.keeps_rows(y)]
-                    checks = arguments.assert_same_observations(
-                        caller, ys_to_check, x, layout, batch_axis
-                    )
+                gradient, answer = execute(plan(request, given.ys, x, direction))
                 gradients.append(gradient)
-                answers.append(_after(checks, found))
+                answers.append(answer)
         return Built(gradients, named(answers, scope, name or caller))
 
 
@@ -115,154 +87,120 @@ def named(tensors, scope, name):
     return [tf.identity(t, name=n) for t, n in zip(tensors, names)]
 
 
-def _sum_of_outputs(request):
+def execute(made):
+    """Builds what a `Plan` says, and decides nothing.
+
+    Returns:
+      the gradient, of the shape of x, or [N, M, *E] per output; and the answer.
+
+    Raises:
+      what the plan refuses.
+    """
+    if made.refusal is not None:
+        raise made.refusal
+    build_answer = _each_output if made.request.per_output else _sum_of_outputs
+    gradient, answer = build_answer(made)
+    return gradient, _after(_same_observations(made), answer)
+
+
+def _same_observations(made):
+    """The checks that ys and x have the same N, where the graph does not tell."""
+    if made.gradient is None:
+        return []
+    loose = [y for y in made.given if not made.walk.state(y).is_own]
+    return arguments.assert_same_observations(
+        made.request.passes.caller, loose, made.x, made.layout, made.request.batch_axis
+    )
+
+
+def _sum_of_outputs(made):
     """The gradient, of x's shape, and [N, *E, *E], [N, *E] or [N] of sum(ys)."""
-    layout = request.layout
-    gradient = _gradient(request, request.ys)
-    found, rows = _second(request, request.ys, None, gradient)
+    layout, wanted = made.layout, made.request.wanted
+    gradient = tf.zeros_like(made.x) if made.gradient is None else made.gradient
+    found, rows = _second(made, made.ys, None, gradient)
     if rows is not None:
         gradient = layout.like_x(rows)
-    if request.answer == PRODUCT:
+    if wanted.is_product:
         return gradient, layout.like_x(found)
-    return gradient, layout.events(found, [layout] * _times(request))
+    return gradient, layout.events(found, [layout] * wanted.axes)
 
 
-def _each_output(request):
+def _each_output(made):
     """The same for each of M outputs: [N, M, *E], and M after N in the other."""
-    request = request._replace(with_gradient=False)
-    layout, stack = request.layout, request.passes.stack
-    outer = dimensions(request.ys[0])[1:]
+    layout, passes, times = made.layout, made.request.passes, made.request.wanted.axes
+    (y,) = made.ys
+    outer = dimensions(y)[1:]
     count = product_of(outer)
-    shape = tf.stack([layout.num_observations, count])
-    y = tf.reshape(request.ys[0], shape)  # [N, M]
 
     def seed(m):
-        return tf.zeros_like(y) + tf.cast(tf.equal(tf.range(count), m), y.dtype)
+        hot = tf.cast(tf.equal(tf.range(count), m), y.dtype)
+        return tf.zeros_like(y) + tf.reshape(hot, tf.stack(outer) if outer else [])
 
     def gradient(m):
-        return _gradient(request, [y], [seed(m)])
+        found = passes.gradient([y], made.x, [seed(m)])
+        return tf.zeros_like(made.x) if found is None else found
 
     def second(m):
-        return _second(request, [y], [seed(m)], gradient(m))[0]
+        return _second(made, [y], [seed(m)], gradient(m))[0]
 
     def events(by_output, times):
         order = [1, 0] + list(range(2, 2 + times))
         rows = tf.transpose(by_output, order)
         return layout.events(rows, [layout] * times, outer)
 
-    dtype = request.x.dtype.base_dtype
-    gradients = stack(lambda m: layout.rows(gradient(m)), count, dtype)  # [M, N, K]
-    found = stack(second, count, dtype)
-    return events(gradients, 1), events(found, _times(request))
+    dtype = made.x.dtype.base_dtype
+    gradients = passes.stack(lambda m: layout.rows(gradient(m)), count, dtype)
+    return events(gradients, 1), events(passes.stack(second, count, dtype), times)
 
 
-def _times(request):
-    """How often K stands in the shape of the answer."""
-    return {WHOLE: 2, TRACE: 0}.get(request.answer, 1)
-
-
-def _gradient(request, ys, seeds=None):
-    """The gradient of `ys`, of the shape of x; zeros or an error if unconnected."""
-    x, passes = request.x, request.passes
-    gradient = passes.gradient(ys, x, seeds)
-    if gradient is not None:
-        if request.method == "differences":
-            audit.check_values(passes.caller, ys, gradient, x)
-        elif request.check != "never":
-            audit.check(passes.caller, ys, gradient, x)
-        return gradient
-    if depends(ys, x):
-        raise audit.lost(passes.caller, "gradient", ys, x)
-    if request.unconnected == tf.UnconnectedGradients.ZERO:
-        return tf.zeros_like(x)
-    raise arguments.not_connected(passes.caller, ys, x)
-
-
-def _second(request, ys, seeds, gradient):
+def _second(made, ys, seeds, gradient):
     """[N, K, K], [N, K] or [N] from one gradient, with the checks that it needs.
 
     And the gradient again, as [N, K], if it is wanted and comes with them; else None.
     """
-    x, layout, proof, passes, method, check = request[1:7]
-    if not depends([gradient], x):  # ys are linear in x.
-        shape = [layout.num_observations] + [layout.size] * _times(request)
+    request, layout, x = made.request, made.layout, made.x
+    if made.is_linear:
+        shape = [layout.num_observations] + [layout.size] * request.wanted.axes
         return tf.zeros(tf.stack(shape), gradient.dtype), None
-    mixed = proof.kind == MIXED
-    if mixed and check != "never" and method == "differences":
-        raise ValueError(
-            "{}: method='differences' moves all observations at once, and '{}' ({}) is "
-            "not proven to keep them apart: it {}. Pass check='never' if it "
-            "does.".format(passes.caller, proof.op.name, proof.op.type, proof.reason)
-        )
-    rows = None
-    if request.answer == PRODUCT:
-        found = layout.rows(passes.second(gradient, x, request.direction))
-    else:
-        diagonal = request.answer in (DIAGONAL, TRACE)
-        problem = Problem(ys, seeds, gradient, x, layout, diagonal=diagonal)
-        method, problem = _choose(request, problem)
-        if problem.partition is None:
-            found = METHODS[method](problem, passes)
-        else:
-            size, together = block_size(problem), request.with_gradient
-            answers = in_blocks(METHODS[method], problem, passes, size, together)
-            found, rows = answers if together else (answers[0], None)
-    checks = []
-    if check != "never" and method != "differences":
-        checks += audit.guards(passes.caller, ys, x)
-    if mixed and check != "never" and method == "columns":
-        checks.append(assert_uncoupled(passes, ys, gradient, x, layout, proof))
-    if check == "always":
-        checks.append(_assert_differences(request, ys, gradient, found))
-    if request.answer == TRACE:
-        found = tf.reduce_sum(found, 1)
-    return _after(checks, found), rows
+    found, rows = _answer(made, ys, seeds, gradient)
+    checks, passes = (
+        audit.guards(request.passes.caller, made.checks.guarded),
+        request.passes,
+    )
+    if made.checks.coupling:
+        checks.append(assert_uncoupled(passes, ys, gradient, x, layout, made.proof))
+    if made.checks.differences:
+        checks.append(_differences(made, ys, gradient, found))
+    return _after(checks, request.wanted.finish(found)), rows
 
 
-def _assert_differences(request, ys, gradient, found):
-    x, layout, passes = request.x, request.layout, request.passes
+def _answer(made, ys, seeds, gradient):
+    """What the method answers; and the gradient as [N, K], if it comes with that."""
+    request, layout, passes = made.request, made.layout, made.request.passes
+    if request.wanted.is_product:
+        return layout.rows(passes.second(gradient, made.x, made.direction)), None
+    method, diagonal = METHODS[made.method], request.wanted.diagonal
+    problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
+    if made.parts is None:
+        return method.build(problem, passes), None
+    apart, parts = made.parts
+    problem = at_frontier(problem._replace(ys=apart), parts, passes)
+    size, together = block_size(made.x, layout, parts), request.with_gradients
+    answers = in_blocks(method.build, problem, passes, size, together)
+    return answers if together else (answers[0], None)
+
+
+def _differences(made, ys, gradient, found):
+    layout, passes, wanted = made.layout, made.request.passes, made.request.wanted
 
     def along(v):
-        if request.answer == WHOLE:
-            return found * v[:, None, :]
-        if diagonal:
-            return (found * v)[:, :, None]
-        product = passes.second(gradient, x, layout.like_x(v))
+        if wanted.along is not None:
+            return wanted.along(found, v)
+        product = passes.second(gradient, made.x, layout.like_x(v))
         return layout.rows(product)[:, :, None]
 
-    diagonal = request.answer in (DIAGONAL, TRACE)
-    return assert_differences(passes, ys, gradient, x, layout, along, diagonal)
-
-
-def _choose(request, problem):
-    """The method to take, and `problem` with a partition if it goes block by block."""
-    method, caller, proof = request.method, request.passes.caller, request.proof
-    compiled = request.passes.jit_compile
-    if compiled and method in ("observations", "differences"):
-        raise ValueError(
-            "{}: jit_compile=True needs method='symmetric' or 'columns'.".format(caller)
-        )
-    if method not in ("auto", "symmetric") and not compiled:
-        return method, problem
-    why, op = proof.reason, proof.op
-    if proof.kind != MIXED:
-        try:
-            parts = partition(problem.ys, request.x, request.layout.axis)
-            problem = at_frontier(problem, parts, request.passes)
-            return "symmetric" if method == "auto" else method, problem
-        except NoPartitionError as error:
-            why, op = error.reason, error.op
-    if method == "auto" and not compiled:
-        return "columns", problem
-    raise ValueError(
-        "{}: {} cannot follow the observations of '{}': {} {}. Pass "
-        "method='columns' alone.".format(
-            caller,
-            "jit_compile=True" if compiled else "method='symmetric'",
-            request.x.name,
-            "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
-            why,
-        )
+    return assert_differences(
+        passes, ys, gradient, made.x, layout, along, wanted.diagonal
     )
 
 

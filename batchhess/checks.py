@@ -1,7 +1,7 @@
 """Checks that run with the graph: are observations coupled, are Hessians right?"""
 
-from batchhess.analysis.region import original
 from batchhess.compat import tf
+from batchhess.graph.tensors import original
 from batchhess.methods.differences import change_along
 
 # What two runs of the same arithmetic may differ by, relative to their size.

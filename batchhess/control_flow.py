@@ -11,12 +11,7 @@ the elements, in the place of the "flow" that only orders the operations on the 
 
 import collections
 
-from batchhess.analysis.region import (
-    FUNCTIONS,
-    has_custom_gradient,
-    region,
-    tensor_key,
-)
+from batchhess.analysis.region import region
 from batchhess.compat import (
     control_flow_context,
     differentiable_control_flow,
@@ -28,7 +23,11 @@ from batchhess.compat import (
     tf,
     v1_branch,
 )
+from batchhess.graph.tensors import has_custom_gradient, tensor_key
+from batchhess.ops.table import all_declared
 from batchhess.rebuild import copy
+
+FUNCTIONS = {name: d.calls for name, d in all_declared().items() if d.calls}
 
 # Of a v1 loop. switches: list of the Switch ops, one for each value that it carries.
 # condition: the LoopCond op. enters: list of the Enter ops of what it reads outside.

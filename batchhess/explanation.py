@@ -1,19 +1,16 @@
 """What batchhess will do with a graph, and why, for a person to read."""
 
-import collections
+import html
 from typing import Any, List, Optional
 
 from batchhess import arguments
-from batchhess.analysis import audit
-from batchhess.analysis.observation_axis import MIXED, prove
-from batchhess.analysis.partition import NoPartitionError, partition
-from batchhess.analysis.region import depends, original
-from batchhess.compat import tf, where_built
-from batchhess.corrections import correct
-from batchhess.layout import Layout
-from batchhess.methods import blocks
+from batchhess.building import building_in
+from batchhess.compat import do_not_convert, tf, where_built
+from batchhess.graph.tensors import original
+from batchhess.methods import METHODS, blocks
 from batchhess.passes import Passes
-from batchhess.problem import Problem
+from batchhess.planning import Request, plan
+from batchhess.problem import WHOLE
 
 # Of columns: the Hessians as a list of columns, stacked, and in their final order.
 _COPIES_OF_THE_RESULT = 3
@@ -23,12 +20,7 @@ _COPIES_OF_THE_RESULT = 3
 _TENSORS_UNDER_WAY = 28
 
 
-class Explanation(
-    collections.namedtuple(
-        "Explanation",
-        "x separable mixing faults passes memory text",
-    )
-):
+class Explanation:
     """What holds for one x; printed, it reads as a report.
 
     Attributes:
@@ -39,13 +31,39 @@ class Explanation(
       passes: str, the number of reverse passes of a run; symmetric makes one, and takes
         all K tangents forward.
       memory: int, bytes of a run beyond the model's own, or None without N or K.
-      text: str, the report.
+      lines: list of (topic, text), the report.
     """
+
+    def __init__(self, x, separable, mixing, faults, passes, memory, lines):
+        self.x, self.separable, self.mixing = x, separable, mixing
+        self.faults, self.passes, self.memory = faults, passes, memory
+        self.lines = lines
+
+    @property
+    def text(self):
+        """The report, as `str` answers it."""
+        return "\n".join("{}: {}".format(*line) for line in self.lines)
 
     def __str__(self):
         return self.text
 
+    __repr__ = __str__
 
+    def _repr_html_(self):
+        """The report as a table, with what is refused in red, for a notebook."""
+        rows = "".join(
+            "<tr{}><th style='text-align:left'>{}</th>"
+            "<td style='text-align:left'>{}</td></tr>".format(
+                " style='color:#b00020'" if topic == "refused" else "",
+                html.escape(topic),
+                html.escape(text),
+            )
+            for topic, text in self.lines
+        )
+        return "<table>{}</table>".format(rows)
+
+
+@do_not_convert
 def explain(
     ys: Any, xs: Any, *, batch_axis: int = 0, num_observations: Optional[int] = None
 ) -> List[Explanation]:
@@ -68,94 +86,129 @@ def explain(
       ValueError: as `hessians`.
     """
     given = arguments.check("explain", ys, xs, batch_axis, per_output=False)
-    with given.graph.as_default(), tf.name_scope("explain"):
-        return [_explain(given.ys, x, batch_axis, num_observations) for x in given.xs]
+    request = Request(
+        Passes("hessians", False, False, None, None, False, False),
+        WHOLE,
+        batch_axis,
+        "auto",
+        "auto",
+        False,
+        tf.UnconnectedGradients.NONE,
+        False,
+    )
+    with building_in(given.graph), tf.name_scope("explain"):
+        return [
+            _explained(plan(request, given.ys, x), num_observations) for x in given.xs
+        ]
 
 
-def _explain(ys, x, batch_axis, num_observations):
-    passes = Passes("explain", False, False, None, None, False, False)
-    layout = Layout(x, batch_axis)
-    given, ys = ys, correct(ys, x)
-    gradient = passes.gradient(ys, x)
-    proof = prove(ys, x, batch_axis)
-    separable = proof.kind != MIXED
-    found = [] if gradient is None else audit.find(ys, gradient, x)
-    size = layout.size if isinstance(layout.size, int) else "K"
-    lines = ["'{}' with respect to '{}', {}".format(ys[0].name, x.name, x.shape)]
-
-    if gradient is None:
-        count, memory = "0", None
-        lost = depends(ys, x)
-        lines.append(
-            "gradient: "
-            + ("lost by TensorFlow: refused" if lost else "none: not connected")
-        )
-    elif not depends([gradient], x):
-        count, memory = "0", _result(layout, x, num_observations)
-        lines.append("Hessian: zeros, ys are linear in x")
+def _explained(made, num_observations):
+    size = made.layout.size if isinstance(made.layout.size, int) else "K"
+    lines = [
+        ("f", "'{}' by '{}', {}".format(made.ys[0].name, made.x.name, made.x.shape))
+    ]
+    count, memory = "0", None
+    if made.gradient is None:
+        lines.append(("gradient", "none: lost, or not connected"))
+    elif made.is_linear:
+        memory = _result(made, num_observations)
+        lines.append(("Hessian", "zeros, ys are linear in x"))
     else:
-        result = _result(layout, x, num_observations)
-        memory = None if result is None else _COPIES_OF_THE_RESULT * result
-        count = str(size)
-        method = "columns, {} reverse passes".format(size)
-        if separable:
-            lines.append("observations: proven separate, from the graph")
-            try:
-                parts = partition(ys, x, layout.axis)
-                problem = Problem(ys, None, gradient, x, layout, parts)
-                block, count = blocks.block_size(problem), "1"
-                method = "symmetric, in blocks of {} observations".format(block)
-                memory = None if result is None else result + _under_way()
-            except NoPartitionError as error:
-                method += "; symmetric cannot follow the observations: {} {}".format(
-                    "x" if error.op is None else repr(original(error.op).name),
-                    error.reason,
-                )
-        else:
-            count, mixing = "{} + 2".format(size), original(proof.op)
-            lines.append(
-                "observations: not proven separate. '{}' ({}){} {}".format(
-                    mixing.name, mixing.type, where_built(mixing), proof.reason
-                )
-            )
-            lines.append(
-                "  two more passes check it in each run, and fail it if they are "
-                "coupled; method='observations' is exact then, at N times the passes"
-            )
-            method = "columns, {} reverse passes".format(count)
-        lines.append("method: " + method)
-    if ys is not given:
-        lines.append("rewritten: parts that TensorFlow differentiates wrongly twice")
-    found = [(fault, original(op)) for fault, op in found]
-    for fault, op in found:
+        count, memory = _passes(made, size), _memory(made, num_observations)
+        lines += _observations(made) + [("method", _method(made, count))]
+    if made.ys is not made.given:
         lines.append(
-            "refused: '{}' ({}){}: TensorFlow {}. {}".format(
-                op.name, op.type, where_built(op), fault.does, fault.cure
-            )
+            ("rewritten", "parts that TensorFlow differentiates wrongly twice")
         )
+    lines += _checks(made)
+    if made.refusal is not None:
+        lines.append(("refused", str(made.refusal)))
     if memory is not None:
-        lines.append(
-            "memory: about {:.1f} MB beyond the model's own".format(memory / 1e6)
-        )
+        text = "about {:.1f} MB beyond the model's own".format(memory / 1e6)
+        lines.append(("memory", text))
     return Explanation(
-        x.name,
-        separable,
-        proof.op and original(proof.op),
-        [op for _, op in found],
+        made.x.name,
+        made.is_proven,
+        made.proof.op and original(made.proof.op),
+        [original(op) for _, op in made.findings.faults],
         count,
         memory,
-        "\n".join(lines),
+        lines,
     )
 
 
-def _under_way():
-    return _TENSORS_UNDER_WAY * blocks.CACHE
+def _observations(made):
+    if made.is_proven:
+        return [("observations", "proven separate, from the graph")]
+    mixing = original(made.proof.op)
+    return [
+        (
+            "observations",
+            "not proven separate. '{}' ({}){} {}; two more passes check it in each "
+            "run, and fail it if they are coupled; method='observations' is exact "
+            "then, at N times the passes".format(
+                mixing.name, mixing.type, where_built(mixing), made.proof.reason
+            ),
+        )
+    ]
 
 
-def _result(layout, x, num_observations):
-    """The bytes of the Hessians, or None if N or K is not known."""
-    count = layout.num_observations
-    count = count if isinstance(count, int) else num_observations
-    if count is None or not isinstance(layout.size, int):
+def _method(made, count):
+    if made.parts is not None:
+        return "{}, in blocks of {} observations".format(made.method, _block(made))
+    text = "{}, {} reverse passes".format(made.method, count)
+    if made.lost is not None and made.is_proven:
+        op = made.lost.op
+        text += "; symmetric cannot follow the observations: {} {}".format(
+            "x" if op is None else repr(original(op).name), made.lost.reason
+        )
+    return text
+
+
+def _checks(made):
+    lines = []
+    if made.checks.guarded:
+        names = ", ".join(repr(original(op).name) for op in made.checks.guarded)
+        lines.append(("checked", "each run fails at zeros of " + names))
+    if made.checks.differences:
+        names = ", ".join(
+            "'{}' ({})".format(original(op).name, op.type)
+            for op in made.checks.unknown[:3]
+        )
+        lines.append(
+            (
+                "verified",
+                "each run is held against differences of the gradient: no test has "
+                "seen the second derivative of " + names,
+            )
+        )
+    return lines
+
+
+def _passes(made, size):
+    if made.parts is not None:
+        return "1"
+    return "{} + 2".format(size) if made.checks.coupling else str(size)
+
+
+def _block(made):
+    apart, parts = made.parts
+    return blocks.block_size(made.x, made.layout, parts)
+
+
+def _memory(made, num_observations):
+    result = _result(made, num_observations)
+    if result is None:
         return None
-    return count * layout.size**2 * x.dtype.base_dtype.size
+    if METHODS[made.method].by_blocks:
+        return result + _TENSORS_UNDER_WAY * blocks.CACHE
+    return _COPIES_OF_THE_RESULT * result
+
+
+def _result(made, num_observations):
+    """The bytes of the Hessians, or None if N or K is not known."""
+    count = made.layout.num_observations
+    count = count if isinstance(count, int) else num_observations
+    if count is None or not isinstance(made.layout.size, int):
+        return None
+    return count * made.layout.size**2 * made.x.dtype.base_dtype.size

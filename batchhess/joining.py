@@ -1,11 +1,12 @@
 """Several x as the coordinates of one, whose Hessian has the cross blocks of all."""
 
 from batchhess import arguments
-from batchhess.analysis.region import depends, has_custom_gradient, region
-from batchhess.building import PRODUCT, Built, build, building_in, named
+from batchhess.analysis.region import depends, region
+from batchhess.analysis.rewriting import correct
+from batchhess.building import Built, build, building_in, named
 from batchhess.compat import Variable, do_not_convert, tf
-from batchhess.corrections import correct
-from batchhess.layout import Layout, dimensions
+from batchhess.graph.layout import Layout, dimensions
+from batchhess.graph.tensors import has_custom_gradient
 from batchhess.rebuild import rebuild
 
 
@@ -15,12 +16,12 @@ def build_joined(
     xs,
     name,
     passes,
+    wanted,
     batch_axis,
     method,
     check,
     per_output,
     unconnected_gradients,
-    answer,
     vs=None,
 ):
     """As `build`, of all xs together.
@@ -29,7 +30,7 @@ def build_joined(
     differentiates by z.
 
     Returns:
-      `Built`, without gradients. Its answers are for `PRODUCT` a list like `xs`, else a
+      `Built`, without gradients. Its answers are for a product a list like `xs`, else a
       list of lists with the blocks of each two.
     """
     caller = passes.caller
@@ -40,7 +41,7 @@ def build_joined(
         layouts = [Layout(x, batch_axis) for x in given.xs]
         rows = [layout.rows(x) for layout, x in zip(layouts, given.xs)]
         z = tf.concat(rows, 1, name="xs")  # [N, K], with the coordinates of all
-        if answer == PRODUCT:
+        if wanted.is_product:
             vs = arguments.check_directions(caller, vs, given.xs)
             vs = tf.concat([layout.rows(v) for layout, v in zip(layouts, vs)], 1)
         (found,) = build(
@@ -48,15 +49,15 @@ def build_joined(
             z,
             "joined",
             passes,
+            wanted,
             batch_axis=0,
             method=method,
             check=check,
             per_output=per_output,
             unconnected_gradients=unconnected,
-            answer=answer,
             vs=vs,
         ).answers
-        if answer != PRODUCT:
+        if not wanted.is_product:
             blocks = _blocks(found, layouts)
             flat = named([b for row in blocks for b in row], scope, name or caller)
             starts = range(0, len(flat), len(layouts))

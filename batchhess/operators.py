@@ -3,10 +3,11 @@
 import collections
 from typing import Any, List, Optional
 
-from batchhess.building import DIAGONAL, PRODUCT, TRACE, WHOLE, build
+from batchhess.building import build
 from batchhess.compat import tf
 from batchhess.joining import build_joined
 from batchhess.passes import Passes
+from batchhess.problem import DIAGONAL, PRODUCT, TRACE, WHOLE
 
 Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
 
@@ -91,6 +92,7 @@ def hessians(
             swap_memory,
             jit_compile,
         ),
+        WHOLE,
         batch_axis=batch_axis,
         method=method,
         check=check,
@@ -161,6 +163,7 @@ def derivatives(
             swap_memory,
             jit_compile,
         ),
+        WHOLE,
         batch_axis=batch_axis,
         method=method,
         check=check,
@@ -236,12 +239,12 @@ def hessian_diagonals(
             swap_memory,
             jit_compile,
         ),
+        DIAGONAL,
         batch_axis=batch_axis,
         method=method,
         check=check,
         per_output=per_output,
         unconnected_gradients=unconnected_gradients,
-        answer=DIAGONAL,
     ).answers
 
 
@@ -310,12 +313,12 @@ def laplacians(
             swap_memory,
             jit_compile,
         ),
+        TRACE,
         batch_axis=batch_axis,
         method=method,
         check=check,
         per_output=per_output,
         unconnected_gradients=unconnected_gradients,
-        answer=TRACE,
     ).answers
 
 
@@ -383,12 +386,12 @@ def hessian_vector_products(
             swap_memory,
             False,
         ),
+        PRODUCT,
         batch_axis=batch_axis,
         method="columns",
         check=check,
         per_output=per_output,
         unconnected_gradients=unconnected_gradients,
-        answer=PRODUCT,
         vs=vs,
     ).answers
 
@@ -459,10 +462,10 @@ def hessian_blocks(
             swap_memory,
             jit_compile,
         ),
+        WHOLE,
         batch_axis=batch_axis,
         method=method,
         check=check,
         per_output=per_output,
         unconnected_gradients=unconnected_gradients,
-        answer=WHOLE,
     ).answers

@@ -1,6 +1,30 @@
-"""What a method is given to differentiate."""
+"""What is asked for, and what a method is given to differentiate."""
 
 import collections
+
+from batchhess.compat import tf
+
+# What is asked of the Hessian of each observation.
+# axes: how often K stands in the shape of the answer. diagonal: bool, whether only the
+# diagonals are needed. is_product: bool, whether it is one product with a vector.
+# along: from what a method answers, and v of shape [N, K], to the terms whose sum over
+# the last axis is H[n] v[n]: a Tensor [N, K, terms]; None for a product. finish: from
+# what a method answers to the answer.
+Wanted = collections.namedtuple("Wanted", "axes diagonal is_product along finish")
+
+
+def _as_it_is(found):
+    return found
+
+
+def _times_diagonal(found, v):
+    return (found * v)[:, :, None]
+
+
+WHOLE = Wanted(2, False, False, lambda found, v: found * v[:, None, :], _as_it_is)
+DIAGONAL = Wanted(1, True, False, _times_diagonal, _as_it_is)
+TRACE = Wanted(0, True, False, _times_diagonal, lambda found: tf.reduce_sum(found, 1))
+PRODUCT = Wanted(1, False, True, None, _as_it_is)
 
 # ys: list of Tensors, and seeds: list of Tensors that weigh them, or None for ones.
 # gradient: Tensor, the gradient of ys, of the shape of x.

@@ -1,15 +1,15 @@
 """Copies parts of the graph onto other inputs."""
 
-from batchhess.analysis.alignment import SHAPE, alignment
-from batchhess.analysis.observation_axis import FREE
-from batchhess.analysis.region import note_copies, region, tensor_key
-from batchhess.analysis.sizes import shape_of
+from batchhess.analysis.region import region
 from batchhess.compat import (
     control_flow_context,
     in_v1_while_loop,
     static_value,
     tf,
 )
+from batchhess.graph.tensors import note_copies, tensor_key
+from batchhess.ops.inputs import SHAPE
+from batchhess.ops.sizes import shape_of
 
 
 def rebuild(ys, olds, news):
@@ -90,6 +90,14 @@ def copy(ops, replaced, wanted):
     return made[len(ops) :]
 
 
+def copies_of(ops, replaced):
+    """As `copy`, but answers the copies of `ops`."""
+    if not ops:
+        return []
+    outputs = [next(iter(op.outputs)) for op in ops]
+    return [tensor.op for tensor in copy(ops, replaced, outputs)]
+
+
 def here(tensor):
     """`tensor`, which may be of a graph around the default graph, to be read here."""
     if tensor.graph is tf.get_default_graph():
@@ -101,12 +109,12 @@ def here(tensor):
     return tf.identity(tensor)
 
 
-def on_observations(ops, state_of, values, pick, count):
+def on_observations(ops, parts, values, pick, count):
     """What `copy` must replace for `ops` to act on other observations.
 
     Args:
-      ops: list of Operations before the frontier of a `Partition`.
-      state_of: function from a Tensor to its `State`.
+      ops: list of Operations before the frontier.
+      parts: the `Partition` that they are of.
       values: dict from the key of a Tensor to the Tensor to read in its place.
       pick: function from a Tensor that does not depend on x, and its observation axis,
         to that Tensor with the other observations.
@@ -117,15 +125,16 @@ def on_observations(ops, state_of, values, pick, count):
     """
     replaced = {}
     for op in ops:
-        for place, axis in enumerate(alignment(op, state_of)):
+        for place, axis in enumerate(parts.alignments[op]):
             tensor = op.inputs[place]
             if tensor_key(tensor) in values:
                 replaced[op, place] = values[tensor_key(tensor)]
             elif axis is SHAPE:
+                output = op.outputs[0]
                 replaced[op, place] = shape_with(
-                    op.outputs[0], state_of(op.outputs[0]).axis, count, tensor.dtype
+                    output, parts.state(output).axis, count, tensor.dtype
                 )
-            elif axis is not None and state_of(tensor).kind == FREE:
+            elif axis is not None and not parts.depends(tensor):
                 replaced[op, place] = pick(tensor, axis)
     return replaced
 

@@ -12,8 +12,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow
 
-from batchhess.analysis.observation_axis import MIXED, prove
+from batchhess.analysis.proof import prove, walk_from
 from batchhess.compat import tf
+from batchhess.ops.states import UNPROVEN
 
 N, K = 4, 6
 PER_GRAPH = 20
@@ -180,7 +181,7 @@ def outcomes(count, seed, batch_size=N):
             x = tf.placeholder(tf.float64, shape)
             programs = [draw(random, x) for _ in range(min(PER_GRAPH, count - start))]
             gradients = [tf.gradients(p.y, x)[0] for p in programs]
-            proofs = [prove([p.y], x, 0) for p in programs]
+            proofs = [prove([p.y], walk_from(x, 0)) for p in programs]
             value = random.randn(batch_size, K)
             base = session.run(gradients, {x: value})
             change = [0.0] * len(programs)
@@ -193,7 +194,7 @@ def outcomes(count, seed, batch_size=N):
                     scale = max(np.abs(a).max(), np.abs(b).max(), 1e-300)
                     change[i] = max(change[i], np.abs(a - b)[others].max() / scale)
             for program, proof, changed in zip(programs, proofs, change):
-                yield Outcome(proof.kind != MIXED, changed > 1e-9, program, proof)
+                yield Outcome(proof.kind != UNPROVEN, changed > 1e-9, program, proof)
 
 
 def main(count):

@@ -9,8 +9,9 @@ from random_programs import K, N, draw, outcomes
 from test_ops import OPS
 
 import batchhess
-from batchhess.analysis.observation_axis import MIXED, prove
+from batchhess.analysis.proof import prove, walk_from
 from batchhess.compat import tf
+from batchhess.ops.states import UNPROVEN
 
 COUPLED = tf.errors.InvalidArgumentError
 
@@ -20,7 +21,7 @@ def placeholder(*shape, dtype=tf.float64):
 
 
 def is_proven(y, x, batch_axis=0):
-    return prove([y], x, batch_axis).kind != MIXED
+    return prove([y], walk_from(x, batch_axis)).kind != UNPROVEN
 
 
 def test_no_random_coupled_program_is_proven_and_every_ruled_one_is():
@@ -55,7 +56,7 @@ def test_a_random_program_is_right_or_refused(seed):
 def test_every_op_of_the_table_is_proven(name):
     x = placeholder(None, 16)
     y = OPS[name][0](x)
-    assert is_proven(y, x), prove([y], x, 0)
+    assert is_proven(y, x), prove([y], walk_from(x, 0))
     assert is_proven(tf.reduce_sum(y), x)
 
 
@@ -181,7 +182,7 @@ def test_layouts_are_followed(name, random):
     tf.enable_control_flow_v2()
     x = placeholder(None, 4)
     y = LAYOUTS[name](x)
-    assert is_proven(y, x), prove([y], x, 0)
+    assert is_proven(y, x), prove([y], walk_from(x, 0))
 
 
 def test_a_v1_cond_is_followed():
@@ -194,8 +195,8 @@ def test_a_v1_cond_is_followed():
 def test_an_op_without_a_rule_proves_nothing_and_is_named():
     x = placeholder(None, 4)
     y = tf.scatter_nd([[1], [0]], tf.tanh(x), [2, 4]) ** 2
-    proof = prove([y], x, 0)
-    assert proof.kind == MIXED
+    proof = prove([y], walk_from(x, 0))
+    assert proof.kind == UNPROVEN
     assert (proof.op.type, proof.reason) == ("ScatterNd", "has no rule")
 
 

@@ -11,16 +11,22 @@ import batchhess
 
 PACKAGE = os.path.dirname(batchhess.__file__)
 
-# From ground to roof. A module may import from the floors below its own.
-FLOORS = [
-    ["compat", "errors", "analysis"],
-    ["analysis.region", "analysis.sizes", "arguments"],
-    ["analysis.audit", "analysis.observation_axis", "layout", "streaming"],
-    ["analysis.alignment"],
-    ["analysis.partition"],
-    ["analysis.narrows", "passes", "problem", "rebuild"],
+# From the lowest layer to the highest. A module may import from those below its own.
+LAYERS = [
+    ["compat", "errors"],
+    ["graph", "graph.tensors"],
+    ["ops.table", "ops.states", "graph.layout"],
+    ["ops.inputs", "ops.sizes"],
+    ["ops.arrays", "ops.elementwise", "ops.flow", "ops.images", "ops.integers"],
+    ["ops.products", "ops.shapes"],
+    ["ops.matrices", "ops.reductions", "ops.selections"],
+    ["ops.losses"],
+    ["ops"],
+    ["analysis", "analysis.region", "arguments"],
+    ["analysis.audit", "analysis.partition", "analysis.proof", "problem"],
+    ["analysis.dominators", "passes", "rebuild"],
     ["control_flow"],
-    ["corrections", "methods.bilinear", "methods.tangents"],
+    ["analysis.rewriting", "methods.bilinear", "methods.tangents"],
     ["methods.curvature"],
     [
         "methods.blocks",
@@ -30,9 +36,10 @@ FLOORS = [
         "methods.symmetric",
     ],
     ["methods", "checks"],
-    ["building", "explanation"],
-    ["joining"],
-    ["operators"],
+    ["planning"],
+    ["building"],
+    ["explanation", "joining"],
+    ["operators", "streaming"],
     ["verification"],
     ["", "demo"],
     ["cli"],
@@ -62,18 +69,18 @@ def imports(path):
                 yield "{}.{}".format(node.module, alias.name)
 
 
-def floor_of(name):
-    """The floor of the module that `name`, with or without an attribute, is of."""
+def layer_of(name):
+    """The layer of the module that `name`, with or without an attribute, is of."""
     name = name[len("batchhess") :].lstrip(".")
     for candidate in (name, name.rpartition(".")[0]):
-        for number, floor in enumerate(FLOORS):
-            if candidate in floor:
+        for number, layer in enumerate(LAYERS):
+            if candidate in layer:
                 return number
     return None
 
 
-def test_every_module_has_a_floor():
-    placed = [name for floor in FLOORS for name in floor]
+def test_every_module_has_a_layer():
+    placed = [name for layer in LAYERS for name in layer]
     assert sorted(name for name, _ in modules()) == sorted(placed)
 
 
@@ -81,8 +88,8 @@ def test_every_module_has_a_floor():
 def test_imports_point_down(name, path):
     for imported in imports(path):
         if imported.startswith("batchhess"):
-            below = floor_of(imported)
-            assert below < floor_of("batchhess." + name), imported
+            below = layer_of(imported)
+            assert below < layer_of("batchhess." + name), imported
 
 
 @pytest.mark.parametrize("name, path", sorted(modules()))

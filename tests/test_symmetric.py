@@ -8,7 +8,7 @@ import random_programs
 from oracles import count_ops, run, sliced_hessians
 
 import batchhess
-from batchhess.analysis.narrows import narrows
+from batchhess.analysis.dominators import narrows
 from batchhess.compat import VERSION, tf
 from batchhess.methods import blocks
 
@@ -18,7 +18,7 @@ HAS_JIT = not VERSION.startswith("1.")
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a few observations, whatever their width."""
-    monkeypatch.setattr(blocks, "block_size", lambda problem: 3)
+    monkeypatch.setattr(blocks, "block_size", lambda x, layout, parts: 3)
 
 
 def random_array(*shape):

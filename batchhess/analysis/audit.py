@@ -1,102 +1,148 @@
-"""The audit: reads the graph for second derivatives that TensorFlow gets wrong."""
+"""The audit: reads the graph for second derivatives that TensorFlow may get wrong."""
 
 import collections
 
-from batchhess.analysis.region import (
-    FUNCTIONS,
-    ancestors,
-    depends,
-    original,
-    region,
-)
+from batchhess.analysis.region import Region
 from batchhess.compat import (
     control_flow_context,
     function_graph,
     gradient_is_none,
-    in_v1_while_loop,
     tf,
     where_built,
 )
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
+from batchhess.graph.tensors import has_custom_gradient, original
+from batchhess.ops.flow import STACK_POP, V1_LOOP
+from batchhess.ops.table import UNKNOWN, Fault, declared
 
-# Only a loop's results and its carried values pass through these. Its Enter also brings
-# in what a call inside the loop's body reads from outside, which is differentiable.
-_V1_LOOP = frozenset(["Exit", "NextIteration", "RefExit", "RefNextIteration"])
-
-# How the gradient of such a loop reads the loop's values: no edge leads back to them.
-_STACK_POP = frozenset(["StackPop", "StackPopV2"])
-
-# A way of being wrong. holds(op, x): whether `op`, of the region of x, is wrong so.
-Fault = collections.namedtuple("Fault", ["types", "holds", "does", "cure"])
+# faults: list of (`Fault`, Operation). unknown: list of the Operations whose second
+# derivative no test has seen. guarded: list of those that are right but at zeros.
+Findings = collections.namedtuple("Findings", "faults unknown guarded")
 
 
-def check(caller, ys, gradient, x):
-    """Refuses what TensorFlow is known to differentiate wrongly a second time.
+def audit(ys, region, gradient, x):
+    """Reads the region of `x` for what TensorFlow differentiates wrongly.
 
     Args:
-      caller: the public function's name.
       ys: list of Tensors.
+      region: the `Region` between `x` and `ys`.
       gradient: Tensor, the gradient of `ys` with respect to `x`.
       x: a Tensor or Variable.
 
-    Raises:
-      SecondDerivativeError: with the op, its place, what TensorFlow does, and the cure.
+    Returns:
+      `Findings`.
     """
-    _refuse(caller, find(ys, gradient, x), x)
+    behind = Region([gradient], x)
+    faults = _loops(region, behind, gradient, x)
+    faults += [(LOST, op) for op, _ in _with_bodies(behind) if gradient_is_none(op)]
+    unknown, guarded = [], []
+    for op, depends in _with_bodies(region):
+        known = declared(op)
+        faults += [(f, op) for f in known.faults if f.holds(op, depends)]
+        if known.twice == UNKNOWN and not has_custom_gradient(op):
+            unknown.append(op)
+        if known.guard is not None and depends([op.inputs[0]]):
+            if _can_be_read(op):
+                guarded.append(op)
+            else:
+                faults.append((_UNGUARDED, op))
+    return Findings(faults, list(dict.fromkeys(unknown)), guarded)
 
 
-def _refuse(caller, found, x):
-    for fault, op in found:
-        op = original(op)
-        raise SecondDerivativeError(
-            "{}: the second derivative with respect to '{}' is wrong in TensorFlow at "
-            "'{}' ({}){}: it {}, in tf.hessians too. {}".format(
-                caller,
-                x.name,
-                op.name,
-                op.type,
-                where_built(op),
-                fault.does,
-                fault.cure,
-            )
+def _can_be_read(op):
+    """Not from inside a function or a branch of control flow v1."""
+    return op.graph is tf.get_default_graph() and control_flow_context(op) is None
+
+
+def _with_bodies(region):
+    """The ops of the region, those inside functions included, each with its depends."""
+    for op in region.ops:
+        yield op, region.depends
+        for arguments, graph in _bodies(op):
+            for argument, local_x in zip(arguments, graph.inputs):
+                # What a loop carries may come to depend on x in its second step.
+                if "body" in declared(op).calls or region.depends([argument]):
+                    yield from _with_bodies(Region(list(graph.outputs), local_x))
+
+
+def _bodies(op):
+    """Pairs of the arguments, and the graph, of each function that `op` calls."""
+    for attribute in declared(op).calls:
+        if attribute == "cond":
+            continue  # No derivative passes it.
+        skipped = 1 if "branch" in attribute else 0  # The predicate.
+        for graph in function_graphs(op, attribute):
+            if graph is not None:
+                yield list(op.inputs)[skipped:], graph
+
+
+def function_graphs(op, attribute):
+    """The graphs that `attribute` of `op` names: one, or a list of branches."""
+    return [function_graph(op, attribute)]
+
+
+def _loops(region, behind, gradient, x):
+    loops = [op for op in region.ops if op.type in V1_LOOP]
+    if not loops:
+        return []
+    reads_values = any(op.type in STACK_POP for op in behind.above)
+    reads_results = any(op.type in V1_LOOP for op in behind.ops)
+    loops.sort(key=lambda op: "Exit" not in op.type)  # Results first.
+    return [(LOOP, loops[0])] if reads_values or reads_results else []
+
+
+LOOP = Fault(
+    None,
+    "leaves out what goes through a while loop of control flow v1",
+    "Call tf.compat.v1.enable_control_flow_v2() before the loop is built, or build it "
+    "inside a tf.function.",
+    spoils_values=True,
+)
+
+LOST = Fault(
+    None,
+    "leaves this op out, whose gradient it takes for None",
+    "Write that part of the graph with ops that TensorFlow differentiates twice, or "
+    "declare it constant with tf.stop_gradient.",
+)
+
+_UNGUARDED = Fault(
+    None,
+    "is wrong where a factor is zero, which cannot be checked inside a function or a "
+    "branch",
+    "Build this op outside of it.",
+)
+
+
+def refusal(caller, faults, x):
+    """The SecondDerivativeError for the first of `faults`; None if there is none."""
+    if not faults:
+        return None
+    fault, op = faults[0][0], original(faults[0][1])
+    return SecondDerivativeError(
+        "{}: the second derivative with respect to '{}' is wrong in TensorFlow at "
+        "'{}' ({}){}: it {}, in tf.hessians too. {}".format(
+            caller,
+            x.name,
+            op.name,
+            op.type,
+            where_built(op),
+            fault.does,
+            fault.cure,
         )
+    )
 
 
-def find(ys, gradient, x):
-    """Lists the faults of the region of `x`, with the op of each.
-
-    Args:
-      ys: list of Tensors.
-      gradient: Tensor, the gradient of `ys` with respect to `x`.
-      x: a Tensor or Variable.
-
-    Returns:
-      list of (`Fault`, Operation).
-    """
-    found = _loops(ys, gradient, x)
-    found += [
-        (_LOST, op)
-        for op, _ in _region_and_bodies([gradient], x)
-        if gradient_is_none(op)
-    ]
-    for op, local_x in _region_and_bodies(ys, x):
-        for fault in _FAULTS:
-            if op.type in fault.types and fault.holds(op, local_x):
-                found.append((fault, op))
-    return found
-
-
-def guards(caller, ys, x):
-    """Builds checks for what TensorFlow gets wrong at some values only.
+def guards(caller, guarded):
+    """Builds checks for what TensorFlow gets wrong at zeros only.
 
     Args:
       caller: the public function's name.
-      ys: list of Tensors.
-      x: a Tensor or Variable.
+      guarded: list of Operations.
 
     Returns:
-      list of Operations that fail with InvalidArgumentError where a product over an
-      axis, or the first factor of xlogy, has a zero.
+      list of Operations that fail with InvalidArgumentError where the first input of
+      one of `guarded` has a zero.
     """
     return [
         tf.debugging.Assert(
@@ -104,35 +150,12 @@ def guards(caller, ys, x):
             [
                 "{}: {} ({}) has a zero among its inputs, where TensorFlow's second "
                 "derivative is wrong. {}".format(
-                    caller, op.name, op.type, _WRONG_AT_ZERO[op.type]
+                    caller, original(op).name, op.type, declared(op).guard.cure
                 )
             ],
         )
-        for op in region(ys, x)
-        if op.type in _WRONG_AT_ZERO and depends([op.inputs[0]], x)
+        for op in guarded
     ]
-
-
-def check_values(caller, ys, gradient, x):
-    """Refuses where values of the gradient on a moved `x` are not what they should be.
-
-    Those are v1 while loops, which cannot be built again, and means that are stopped,
-    which would stay where they are. Arguments and errors as for `check`.
-    """
-    found = find(ys, gradient, x)
-    _refuse(
-        caller, [(f, op) for f, op in found if f is _LOOP or f.holds is is_moments], x
-    )
-
-
-def not_rebuilt(caller, gradient, x):
-    """The error for a gradient that cannot be built again on a moved `x`."""
-    return SecondDerivativeError(
-        "{}: '{}' cannot be built again on a moved '{}', which must be a Tensor, not "
-        "read inside a function, branch or loop. Call "
-        "tf.compat.v1.enable_control_flow_v2() before the model is built, and use "
-        "method='columns'.".format(caller, gradient.name, x.name)
-    )
 
 
 def lost(caller, what, ys, x):
@@ -147,7 +170,7 @@ def lost(caller, what, ys, x):
     Returns:
       a SecondDerivativeError that names the ops without a gradient, nearest `x`.
     """
-    culprits = [original(op) for op in region(ys, x) if gradient_is_none(op)][-3:]
+    culprits = [original(op) for op in Region(ys, x).ops if gradient_is_none(op)][-3:]
     names = ", ".join("'{}' ({})".format(op.name, op.type) for op in culprits)
     return SecondDerivativeError(
         "{}: the {} with respect to '{}' is lost {}. TensorFlow answers None there, "
@@ -158,8 +181,18 @@ def lost(caller, what, ys, x):
             "at " + names if names else "on the way",
             ys[0].name,
             x.name,
-            _LOST.cure,
+            LOST.cure,
         )
+    )
+
+
+def not_rebuilt(caller, gradient, x):
+    """The error for a gradient that cannot be built again on a moved `x`."""
+    return SecondDerivativeError(
+        "{}: '{}' cannot be built again on a moved '{}', which must be a Tensor, not "
+        "read inside a function, branch or loop. Call "
+        "tf.compat.v1.enable_control_flow_v2() before the model is built, and use "
+        "method='columns'.".format(caller, gradient.name, x.name)
     )
 
 
@@ -183,124 +216,3 @@ def undefined(caller, error):
         "part with other ops, or pass method='differences', which takes differences of "
         "the gradient.".format(caller, str(error).rstrip(". ") + ".")
     )
-
-
-def _region_and_bodies(ys, x):
-    """The ops of the region, those inside functions included, each with its own x."""
-    for op in region(ys, x):
-        yield op, x
-        for attribute in FUNCTIONS.get(op.type, ()):
-            if attribute == "cond":
-                continue  # No derivative passes it.
-            graph = function_graph(op, attribute)
-            skipped = 1 if attribute.endswith("branch") else 0  # The predicate.
-            arguments = list(op.inputs)[skipped:]
-            for argument, local_x in zip(arguments, graph.inputs if graph else ()):
-                # What a loop carries may come to depend on x in its second step.
-                if op.type in _LOOPS or depends([argument], x):
-                    yield from _region_and_bodies(list(graph.outputs), local_x)
-
-
-_LOOPS = ("While", "StatelessWhile")
-
-
-def _loops(ys, gradient, x):
-    loops = [op for op in region(ys, x) if op.type in _V1_LOOP]
-    if not loops:
-        return []
-    reads_values = any(op.type in _STACK_POP for op in ancestors([gradient], x))
-    reads_results = any(op.type in _V1_LOOP for op in region([gradient], x))
-    loops.sort(key=lambda op: op.type not in ("Exit", "RefExit"))  # Results first.
-    return [(_LOOP, loops[0])] if reads_values or reads_results else []
-
-
-_LOOP = Fault(
-    _V1_LOOP,
-    None,
-    "leaves out what goes through a while loop of control flow v1",
-    "Call tf.compat.v1.enable_control_flow_v2() before the loop is built, or build it "
-    "inside a tf.function.",
-)
-
-_LOST = Fault(
-    (),
-    None,
-    "leaves this op out, whose gradient it takes for None",
-    "Write that part of the graph with ops that TensorFlow differentiates twice, or "
-    "declare it constant with tf.stop_gradient.",
-)
-
-_WRONG_AT_ZERO = {
-    "Prod": "Write the product of the factors one by one.",
-    "Cumprod": "Write the products of the factors one by one.",
-    "Xlogy": "Write x * tf.math.log(y), and keep y from zero.",
-    "Xlog1py": "Write x * tf.math.log1p(y), and keep y from -1.",
-}
-
-
-def is_moments(op, x):
-    """tf.nn.moments: the mean of squares around a stopped mean of the same tensor."""
-    stop = op.inputs[1].op
-    if stop.type != "StopGradient" or stop.inputs[0].op.type != "Mean":
-        return False
-    mean = stop.inputs[0].op
-    return mean.inputs[0] is op.inputs[0] and depends([op.inputs[0]], x)
-
-
-def labels_depend(op, x):
-    return depends([op.inputs[1]], x)
-
-
-def _shape_parameters_depend(op, x):
-    return depends(list(op.inputs[:2]), x)
-
-
-def _trains_inside_v1_loop(op, x):
-    del x
-    return op.get_attr("is_training") and in_v1_while_loop()
-
-
-def _cannot_be_guarded(op, x):
-    """Inside a function or a v1 cond there is no reading of the op's input."""
-    if not depends([op.inputs[0]], x):
-        return False
-    inside_function = op.graph is not tf.get_default_graph()
-    return inside_function or control_flow_context(op) is not None
-
-
-_FAULTS = [
-    Fault(
-        ("SquaredDifference",),
-        is_moments,
-        "holds the mean constant, as tf.nn.moments tells it to, which is right for the "
-        "first derivative of the variance but not for the second",
-        "Use tf.math.reduce_variance, or tf.reduce_mean(tf.square(y - mean)).",
-    ),
-    Fault(
-        ("SoftmaxCrossEntropyWithLogits",),
-        labels_depend,
-        "drops the derivative by labels and logits, and the labels depend on x",
-        "Use -tf.reduce_sum(labels * tf.nn.log_softmax(logits), -1), or "
-        "tf.stop_gradient(labels).",
-    ),
-    Fault(
-        ("Betainc",),
-        _shape_parameters_depend,
-        "takes the gradient by a and b for None",
-        "Declare a and b constant with tf.stop_gradient.",
-    ),
-    Fault(
-        ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
-        _trains_inside_v1_loop,
-        "loses a part when it is differentiated inside a while loop of control flow v1",
-        "Build the Hessian outside of the loop, or call "
-        "tf.compat.v1.enable_control_flow_v2() first.",
-    ),
-    Fault(
-        tuple(_WRONG_AT_ZERO),
-        _cannot_be_guarded,
-        "is wrong where a factor is zero, which cannot be checked inside a function or "
-        "a branch",
-        "Build this op outside of it.",
-    ),
-]

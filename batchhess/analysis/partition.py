@@ -6,24 +6,19 @@ the frontier all is linear: no second derivative arises there.
 
 import collections
 
-from batchhess.analysis.alignment import alignment
-from batchhess.analysis.observation_axis import (
-    ELEMENTWISE,
-    FREE,
-    ROWS,
-    SUM,
-    NotProvenError,
-    walk_from,
-)
-from batchhess.analysis.region import carries_derivative, region, tensor_key
-from batchhess.analysis.sizes import shape_of
+from batchhess.analysis.region import carries_derivative
 from batchhess.compat import control_flow_context, in_v1_while_loop, source_tensor
-
-# ops: list of the Operations between x and the frontier, from x on.
-# frontier: list of the Tensors of which ys are a linear function.
-# behind: list of the Operations behind the frontier.
-# state_of: function from a Tensor to its `State`.
-Partition = collections.namedtuple("Partition", "ops frontier behind state_of")
+from batchhess.graph.tensors import has_custom_gradient, tensor_key
+from batchhess.ops.sizes import shape_of
+from batchhess.ops.states import BATCHED, FREE, SUM, NotProvenError
+from batchhess.ops.table import (
+    AFFINE,
+    IN_EACH,
+    PASSED,
+    YES,
+    declared,
+    linearity,
+)
 
 # How the outputs of an op vary with those of its inputs that depend on x.
 IDENTITY, LINEAR, ELEMENTS = "identity", "linear", "elements"
@@ -43,13 +38,79 @@ class NoPartitionError(Exception):
         self.op, self.reason = op, reason
 
 
-def partition(ys, x, batch_axis):
+class Partition(
+    collections.namedtuple("Partition", "ops frontier behind states kinds alignments")
+):
+    """The region of an x, divided at the frontier.
+
+    Attributes:
+      ops: list of the Operations between x and the frontier, from x on.
+      frontier: list of the Tensors of which ys are a linear function.
+      behind: list of the Operations behind the frontier.
+      states: dict from the key of a Tensor that depends on x to its `State`.
+      kinds: dict from each of `ops` to its kind.
+      alignments: dict from each of `ops` to where the observations are in its inputs.
+    """
+
+    def depends(self, tensor):
+        """Whether `tensor` depends on x."""
+        return tensor_key(tensor) in self.states
+
+    def state(self, tensor):
+        """The `State` of `tensor`, which depends on x."""
+        return self.states[tensor_key(tensor)]
+
+    def is_batched(self, tensor):
+        """Whether `tensor` depends on x, with its observations along an axis."""
+        return self.depends(tensor) and self.state(tensor).kind == BATCHED
+
+    def depending(self, op):
+        """The inputs of `op` that depend on x, each once."""
+        alive = [t for t in op.inputs if self.depends(t)]
+        return list({tensor_key(t): t for t in alive}.values())
+
+    def boundary(self, op):
+        """The inputs of `op` that do not depend on x, each with its alignment."""
+        aligned = zip(op.inputs, self.alignments[op])
+        return [(t, axis) for t, axis in aligned if not self.depends(t)]
+
+    def onto(self, x, other_x, copies):
+        """The same of a copy of the model.
+
+        Args:
+          x: the Tensor that this is the `Partition` of.
+          other_x: the Tensor in its place in the copy.
+          copies: list of Operations, the copies of `ops`.
+        """
+        became = dict(zip(self.ops, copies))
+        states = {
+            (became[op], index): state
+            for (op, index), state in self.states.items()
+            if op in became
+        }
+        states[tensor_key(other_x)] = self.state(x)
+        return Partition(
+            copies,
+            [
+                other_x if t is x else became[t.op].outputs[t.value_index]
+                for t in self.frontier
+            ],
+            [],
+            states,
+            {became[op]: kind for op, kind in self.kinds.items()},
+            {became[op]: axes for op, axes in self.alignments.items()},
+        )
+
+
+def partition(region, ys, x, walk, axis):
     """Divides the region of `x` at the frontier.
 
     Args:
+      region: the `Region` between `x` and `ys`.
       ys: list of Tensors, proven separable.
       x: a Tensor or Variable.
-      batch_axis: int, the observation axis of `x`.
+      walk: the `Walk` from `x`.
+      axis: int, the observation axis of `x`.
 
     Returns:
       a `Partition`.
@@ -58,23 +119,12 @@ def partition(ys, x, batch_axis):
       NoPartitionError: there is none, or an op before it cannot be applied to other
         observations.
     """
-    if source_tensor(x) is not x:
-        raise NoPartitionError(None, "is a Variable")
-    if None in [
-        d for a, d in enumerate(x.shape.as_list()) if a != batch_axis % x.shape.ndims
-    ]:
-        raise NoPartitionError(
-            None, "has coordinates whose number the graph does not tell"
-        )
-    if in_v1_while_loop():
-        raise NoPartitionError(None, "is used in a while loop of control flow v1")
-    state_of = walk_from(x, batch_axis).state
-    everything = region(ys, x)
-    whole, ends = set(everything), {tensor_key(y) for y in ys}
+    _check_x(x, axis)
+    whole, ends = set(region.ops), {tensor_key(y) for y in ys}
     inside = set()
-    for op in everything:
+    for op in region.ops:
         try:
-            if _is_followed(op, whole, ends, state_of):
+            if _is_followed(op, whole, ends, walk):
                 inside.add(op)
         except NotProvenError as why:
             raise NoPartitionError(op, str(why)) from None
@@ -82,58 +132,86 @@ def partition(ys, x, batch_axis):
             raise NoPartitionError(op, "is inside a function, loop or branch")
 
     def within(tensor):
-        return tensor is x or tensor.op in inside and state_of(tensor).kind != FREE
+        return tensor is x or tensor.op in inside and walk.state(tensor).kind != FREE
 
-    behind = [op for op in everything if op not in inside]
+    behind = [op for op in region.ops if op not in inside]
     uses = list(ys) + [t for op in behind for t in op.inputs]
     frontier = {tensor_key(t): t for t in uses if within(t)}
-    return Partition(_in_order(inside), list(frontier.values()), behind, state_of)
+    ops = _in_order(inside)
+    known = [x] + [t for op in ops for t in op.outputs]
+    states = {tensor_key(t): walk.state(t) for t in known}
+    return Partition(
+        ops,
+        list(frontier.values()),
+        behind,
+        {key: state for key, state in states.items() if state.kind != FREE},
+        {op: kind_of(op, walk) for op in ops},
+        {op: alignment(op, walk) for op in ops},
+    )
 
 
-def depending(op, state_of):
-    """The inputs of `op` that depend on x, each once."""
-    alive = [t for t in op.inputs if state_of(t).kind != FREE]
-    return list({tensor_key(t): t for t in alive}.values())
+def _check_x(x, axis):
+    if source_tensor(x) is not x:
+        raise NoPartitionError(None, "is a Variable")
+    if None in [d for a, d in enumerate(x.shape.as_list()) if a != axis]:
+        raise NoPartitionError(
+            None, "has coordinates whose number the graph does not tell"
+        )
+    if in_v1_while_loop():
+        raise NoPartitionError(None, "is used in a while loop of control flow v1")
 
 
-def kind_of(op, state_of):
+def alignment(op, walk):
+    """Tells for each input of `op` where the observations are in it.
+
+    This is what it takes to apply an op to other observations than those of the graph:
+    to a block of them, or to each one several times.
+
+    Args:
+      op: an Operation whose inputs that depend on x have their own observations along
+        an axis.
+      walk: the `Walk` from x.
+
+    Returns:
+      list with an int, the observation axis of that input (of size N, or 1 if it is
+      broadcast); None, it is the same for all observations; or `SHAPE`.
+
+    Raises:
+      NotProvenError: the graph does not tell, or the op cannot be built again.
+    """
+    if has_custom_gradient(op):
+        raise NotProvenError("has a gradient of its author's own")
+    if op.op_def.is_stateful:
+        raise NotProvenError("has a state or an effect")
+    known = declared(op)
+    if known.calls:
+        raise NotProvenError("calls a function")
+    if known.inputs is None:
+        raise NotProvenError("cannot be applied to some of the observations")
+    states = [walk.state(t) for t in op.inputs]
+    for state in states:
+        if state.kind != FREE and not state.is_own:
+            raise NotProvenError("acts on values whose observations are not followed")
+    return [
+        state.axis if state.kind == BATCHED else known.inputs(op, place, states, walk)
+        for place, state in enumerate(states)
+    ]
+
+
+def kind_of(op, walk):
     """`IDENTITY`, `LINEAR`, `ELEMENTS` (element by element), `BILINEAR`, `GENERAL`."""
-    if op.type in _IDENTITIES:
+    known, linear = declared(op), linearity(op)
+    if known.tangents == PASSED:
         return IDENTITY
-    alive = [i for i, t in enumerate(op.inputs) if state_of(t).kind != FREE]
-    if op.type in _LINEAR:
+    alive = [i for i, t in enumerate(op.inputs) if walk.state(t).kind != FREE]
+    if linear == YES or alive == [linear] or linear == IN_EACH and len(alive) == 1:
         return LINEAR
-    if op.type in _LINEAR_IN_EACH and len(alive) == 1:
-        return LINEAR
-    if alive == [_LINEAR_IN.get(op.type)]:
-        return LINEAR
-    if op.type in ELEMENTWISE:
+    if known.elementwise:
         return ELEMENTS
-    return BILINEAR if op.type in _LINEAR_IN_EACH and len(alive) == 2 else GENERAL
+    return BILINEAR if linear == IN_EACH and len(alive) == 2 else GENERAL
 
 
-_IDENTITIES = frozenset(
-    """CheckNumerics CheckNumericsV2 EnsureShape Identity PlaceholderWithDefault
-    PreventGradient Snapshot""".split()
-)
-
-_LINEAR = frozenset(
-    """Add AddN AddV2 AvgPool AvgPool3D BiasAdd BroadcastTo Cast ConcatV2 Cumsum
-    DepthToSpace ExpandDims GatherV2 MatrixBandPart MatrixDiag MatrixDiagPart
-    MatrixDiagPartV2 MatrixDiagPartV3 Mean MirrorPad Neg Pack Pad Reshape ReverseV2 Roll
-    Slice SpaceToDepth Split SplitV Squeeze StridedSlice Sub Sum Tile Transpose
-    Unpack""".split()
-)
-
-_LINEAR_IN_EACH = frozenset(
-    """BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D Conv2DBackpropInput Conv3D
-    DepthwiseConv2dNative Einsum MatMul Mul""".split()
-)
-
-_LINEAR_IN = {"RealDiv": 0, "MatrixSolve": 1, "MatrixTriangularSolve": 1}
-
-
-def _is_followed(op, whole, ends, state_of):
+def _is_followed(op, whole, ends, walk):
     """Whether `op` is before the frontier."""
     outputs = [
         tensor
@@ -141,19 +219,17 @@ def _is_followed(op, whole, ends, state_of):
         if carries_derivative(tensor)
         and (tensor_key(tensor) in ends or any(c in whole for c in tensor.consumers()))
     ]
-    states = [state_of(tensor) for tensor in outputs]
-    followed = all(state.is_own for state in states)
-    if not followed:
-        if kind_of(op, state_of) in (IDENTITY, LINEAR):
+    states = [walk.state(tensor) for tensor in outputs]
+    if not all(state.is_own for state in states):
+        # Affine is enough: what is added is no derivative.
+        if kind_of(op, walk) in (IDENTITY, LINEAR) or linearity(op) == AFFINE:
             return False
-        if all(state_of(t).kind == SUM for t in depending(op, state_of)):
-            return False  # Proven, hence linear.
-    alignment(op, state_of)
-    if any(state.kind not in (ROWS, SUM) for state in states):
+    alignment(op, walk)
+    if any(state.kind not in (BATCHED, SUM) for state in states):
         raise NotProvenError("has observations that are not followed")
     for tensor in list(op.inputs) + outputs:
-        state = state_of(tensor)
-        if state.kind == ROWS and not _is_static(tensor, state.axis):
+        state = walk.state(tensor)
+        if state.kind == BATCHED and not _is_static(tensor, state.axis):
             raise NotProvenError("has a shape that the graph does not tell")
     return True
 

@@ -1,30 +1,11 @@
 """The region: the ops that are descendants of x and ancestors of f."""
 
-import weakref
-
 from batchhess.compat import captured_from, source_tensor
-
-# Ops whose output does not change when an input changes a little: the derivative is
-# zero, not lost. Ops with integer or boolean outputs are of this kind without a list.
-_PIECEWISE_CONSTANT = frozenset(
-    ["Ceil", "Floor", "FloorDiv", "OnesLike", "Rint", "Round", "Sign", "ZerosLike"]
-)
-
-# The functions that an op calls, by its attributes.
-FUNCTIONS = {
-    "If": ("then_branch", "else_branch"),
-    "PartitionedCall": ("f",),
-    "StatefulPartitionedCall": ("f",),
-    "StatelessIf": ("then_branch", "else_branch"),
-    "StatelessWhile": ("cond", "body"),
-    "While": ("cond", "body"),
-}
-
-# The author's own word that no derivative passes here.
-_STOPPED = frozenset(["StopGradient"])
+from batchhess.graph.tensors import has_custom_gradient, tensor_key
+from batchhess.ops.table import declared
 
 
-def region(ys, x, stop=()):
+class Region:
     """The ops through which a small change of `x` can reach `ys`.
 
     Args:
@@ -32,30 +13,41 @@ def region(ys, x, stop=()):
       x: a Tensor or Variable.
       stop: list of Tensors to take for constants.
 
-    Returns:
-      list of Operations, from `ys` back towards `x`; empty if a small change of `x`
-      leaves `ys` as they are, or if they are `x` itself.
+    Attributes:
+      ops: list of Operations, from `ys` back towards `x`; empty if a small change of
+        `x` leaves `ys` as they are, or if they are `x` itself.
+      above: list of the Operations from which a small change can reach `ys`, those
+        behind `x` left out.
     """
-    source = source_tensor(x)
-    edges, reached = _walk_back(ys, tensor_key(source), stop)
-    frontier, descendants = [tensor_key(source)], set()
-    while frontier:
-        for child in edges.get(frontier.pop(), ()):
-            if child not in descendants:
-                descendants.add(child)
-                frontier.append(child)
-    # A function's placeholder is only another name for the tensor that it captured.
-    inside = [
-        t.op
-        for t in reached
-        if tensor_key(t) in descendants and captured_from(t) is None
-    ]
-    return list(dict.fromkeys(inside))
+
+    def __init__(self, ys, x, stop=()):
+        source = tensor_key(source_tensor(x))
+        edges, reached = _walk_back(ys, source, stop)
+        frontier, self._inside = [source], {source}
+        while frontier:
+            for child in edges.get(frontier.pop(), ()):
+                if child not in self._inside:
+                    self._inside.add(child)
+                    frontier.append(child)
+        # A function's placeholder is only another name for the tensor that it captured.
+        inside = [
+            t.op
+            for t in reached
+            if tensor_key(t) in self._inside
+            and tensor_key(t) != source
+            and captured_from(t) is None
+        ]
+        self.ops = list(dict.fromkeys(inside))
+        self.above = [tensor.op for tensor in reached]
+
+    def depends(self, tensors):
+        """Whether a small change of x can change one of `tensors`, all above `ys`."""
+        return any(tensor_key(t) in self._inside for t in tensors)
 
 
-def ancestors(ys, x):
-    """The ops from which a small change can reach `ys`, those behind `x` left out."""
-    return [tensor.op for tensor in _walk_back(ys, tensor_key(source_tensor(x)))[1]]
+def region(ys, x, stop=()):
+    """The `ops` of the `Region` between `x` and `ys`."""
+    return Region(ys, x, stop).ops
 
 
 def depends(ys, x, stop=()):
@@ -63,8 +55,7 @@ def depends(ys, x, stop=()):
 
     The arguments are those of `region`.
     """
-    source = tensor_key(source_tensor(x))
-    return any(tensor_key(y) == source for y in ys) or bool(region(ys, x, stop))
+    return Region(ys, x, stop).depends(ys)
 
 
 def _walk_back(ys, source, stop=()):
@@ -96,42 +87,9 @@ def _walk_back(ys, source, stop=()):
 
 def carries_derivative(tensor):
     """Whether a small change can pass through `tensor`: not if it is an integer, a step
-    function of its inputs, or stopped.
+    function of its inputs, or stopped; unless its author says how.
     """
-    dtype = tensor.dtype.base_dtype
-    return not (
-        dtype.is_integer
-        or dtype.is_bool
-        or tensor.op.type in _PIECEWISE_CONSTANT
-        or tensor.op.type in _STOPPED
-    )
-
-
-def has_custom_gradient(op):
-    """Whether TensorFlow differentiates `op` by a function of its own.
-
-    Of a copy of `op` that is still a function of what the original reads.
-    """
-    return "_gradient_op_type" in op.node_def.attr
-
-
-def tensor_key(tensor):
-    """What identifies `tensor`: in 2.x Tensors compare by value, not identity."""
-    return tensor.op, tensor.value_index
-
-
-# From a copy to a weak reference to the op that it copies.
-_COPIED_FROM = weakref.WeakKeyDictionary()
-
-
-def note_copies(ops, copies):
-    """Keeps in mind that `copies` are those of `ops`, for errors to name the latter."""
-    for op, made in zip(ops, copies):
-        _COPIED_FROM[made] = weakref.ref(op)
-
-
-def original(op):
-    """The op of the user's model of which `op` is a copy; `op` itself if it is none."""
-    while op in _COPIED_FROM and _COPIED_FROM[op]() is not None:
-        op = _COPIED_FROM[op]()
-    return op
+    dtype, known = tensor.dtype.base_dtype, declared(tensor.op)
+    if dtype.is_integer or dtype.is_bool:
+        return False
+    return not (known.step or known.stops) or has_custom_gradient(tensor.op)

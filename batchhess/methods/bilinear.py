@@ -2,20 +2,22 @@
 
 import string
 
-from batchhess.analysis.observation_axis import NotProvenError, einsum_labels
-from batchhess.analysis.sizes import shape_of
 from batchhess.compat import tf
+from batchhess.ops.products import einsum_labels
+from batchhess.ops.sizes import shape_of
+from batchhess.ops.states import NotProvenError
+from batchhess.ops.table import LETTERS, MATRICES, declared
 
 # To multiply so few rows from the left, K times, is slower than to transpose twice.
 _FEW = 32
 
 
-def bilinear(op, state_of):
+def bilinear(op, parts):
     """How to multiply as `op` does.
 
     Args:
       op: an Operation that is linear in each of its two inputs.
-      state_of: function from a Tensor to its `State`.
+      parts: the `Partition` that it is of.
 
     Returns:
       an object with two methods, or None where there is none for `op`:
@@ -26,11 +28,11 @@ def bilinear(op, state_of):
       answer has that axis.
     """
     tensors = list(op.inputs) + [op.outputs[0]]
-    states = [state_of(t) for t in tensors]
+    states = [parts.state(t) for t in tensors]
     if not all(state.is_own for state in states) or len(tensors) != 3:
         return None
     axes = [s.axis for s in states]
-    if op.type.startswith("BatchMatMul"):
+    if declared(op).product == MATRICES:
         shapes = [shape_of(t) for t in tensors]
         batches = [shape[:-2] for shape in shapes]
         for batch, axis in zip(batches, axes):
@@ -38,7 +40,7 @@ def bilinear(op, state_of):
         # With the observations among the matrices' own axes the lists differ.
         if batches[0] == batches[1] == batches[2] and axes[0] < len(batches[0]):
             return _Matrices(op.get_attr("adj_x"), op.get_attr("adj_y"), axes[0])
-    if op.type == "Einsum":
+    if declared(op).product == LETTERS:
         try:
             terms, output = einsum_labels(op)
         except NotProvenError:

@@ -1,9 +1,5 @@
 """Any method, on one block of observations after another: memory for one block only."""
 
-from batchhess.analysis.alignment import alignment
-from batchhess.analysis.observation_axis import FREE, ROWS, SUM
-from batchhess.analysis.region import region, tensor_key
-from batchhess.analysis.sizes import product_of, shape_of
 from batchhess.compat import (
     compile_with_xla,
     control_flow_context,
@@ -12,9 +8,18 @@ from batchhess.compat import (
     tf,
     write_row,
 )
-from batchhess.corrections import take_apart
-from batchhess.layout import Layout
-from batchhess.rebuild import copy, here, on_observations, shape_with, tile_along
+from batchhess.graph.layout import Layout
+from batchhess.graph.tensors import product_of, tensor_key
+from batchhess.ops.sizes import shape_of
+from batchhess.ops.states import BATCHED
+from batchhess.rebuild import (
+    copies_of,
+    copy,
+    here,
+    on_observations,
+    shape_with,
+    tile_along,
+)
 
 # Blocks that may be worked on at a time.
 _AT_A_TIME = 2
@@ -31,7 +36,7 @@ def at_frontier(problem, parts, passes):
     are found at zeros, for which nothing of the model has to be run.
     """
     ends = parts.frontier
-    points = {tensor_key(t): _zeros(t, parts.state_of(t), problem.layout) for t in ends}
+    points = {tensor_key(t): _zeros(t, parts.state(t), problem.layout) for t in ends}
     replaced = {
         (op, place): points[tensor_key(tensor)]
         for op in parts.behind
@@ -56,25 +61,23 @@ def at_frontier(problem, parts, passes):
 
 
 def _zeros(tensor, state, layout):
-    if state.kind == ROWS:
+    if state.kind == BATCHED:
         shape = shape_with(tensor, state.axis, layout.num_observations)
         return tf.zeros(shape, tensor.dtype)
     known = tensor.shape.is_fully_defined()
     return tf.zeros(tensor.shape, tensor.dtype) if known else tf.zeros_like(tensor)
 
 
-def block_size(problem):
+def block_size(x, layout, parts):
     """The observations whose tangents of the widest tensor fill the cache."""
-    state_of, ops = problem.partition.state_of, problem.partition.ops
     widths = [1]
-    for tensor in [problem.x] + [t for op in ops for t in op.outputs]:
-        state = state_of(tensor)
-        if state.kind == ROWS:
+    for tensor in [x] + [t for op in parts.ops for t in op.outputs]:
+        if parts.is_batched(tensor):
             shape = shape_of(tensor)
-            del shape[state.axis]
+            del shape[parts.state(tensor).axis]
             widths += [] if None in shape else [product_of(shape)]
-    item = problem.x.dtype.base_dtype.size
-    each = max(1, problem.layout.size * max(widths) * item)
+    item = x.dtype.base_dtype.size
+    each = max(1, layout.size * max(widths) * item)
     # What is done once for a block is done for some observations at least.
     return max(1, CACHE // each, min(_FEW, 2 * CACHE // each))
 
@@ -151,8 +154,8 @@ def _assert_one_or_all(problem, caller):
     boundary = {
         (tensor_key(tensor), axis): tensor
         for op in parts.ops
-        for tensor, axis in zip(op.inputs, alignment(op, parts.state_of))
-        if isinstance(axis, int) and parts.state_of(tensor).kind == FREE
+        for tensor, axis in parts.boundary(op)
+        if isinstance(axis, int)
     }
     sizes = [
         tf.shape(tensor)[axis]
@@ -200,20 +203,19 @@ def _on_block(method, problem, passes, start, count, with_gradient):
 
     block = take(problem.x, axis, broadcast=False)
     values = {tensor_key(problem.x): block}
-    replaced = on_observations(parts.ops, parts.state_of, values, take, count)
+    replaced = on_observations(parts.ops, parts, values, take, count)
     seeds = [
-        seed if state.kind == SUM else take(seed, state.axis, broadcast=False)
-        for seed, state in zip(problem.seeds, map(parts.state_of, parts.frontier))
+        take(seed, state.axis, broadcast=False) if state.kind == BATCHED else seed
+        for seed, state in zip(problem.seeds, map(parts.state, parts.frontier))
     ]
 
     def build():
         x, weights = tf.identity(block), [here(seed) for seed in seeds]
         onto = {place: x if t is block else t for place, t in replaced.items()}
-        behind = [t for t in parts.frontier if t is not problem.x]
-        copies = iter(copy(parts.ops, onto, behind) if behind else ())
-        ys = [x if t is problem.x else next(copies) for t in parts.frontier]
-        ys, layout = take_apart(ys, x), Layout(x, axis)
-        between = [t for op in region(ys, x) for t in op.outputs]
+        here_parts = parts.onto(problem.x, x, copies_of(parts.ops, onto))
+        ys, layout = here_parts.frontier, Layout(x, axis)
+        between = [t for op in here_parts.ops for t in op.outputs]
+        between = [t for t in between if here_parts.depends(t)]
         gradient, *adjoints = passes.gradients(ys, [x] + between, weights)
         adjoints = dict(zip(map(tensor_key, between), adjoints))
         part = problem._replace(
@@ -222,7 +224,7 @@ def _on_block(method, problem, passes, start, count, with_gradient):
             gradient=gradient,
             x=x,
             layout=layout,
-            partition=None,
+            partition=here_parts,
             adjoints=adjoints,
         )
         answer = method(part, passes)

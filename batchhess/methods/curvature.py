@@ -1,7 +1,7 @@
 """Adds up the curvature of all ops between the tangents: T_u' C_u T_v."""
 
-from batchhess.analysis.region import tensor_key
 from batchhess.compat import tf
+from batchhess.graph.tensors import tensor_key
 from batchhess.methods.tangents import Base, added
 
 # A symmetric product is computed up to its diagonal, in this many bands of rows; but

@@ -8,24 +8,26 @@ with Z the Hessian by z.
 """
 
 from batchhess.analysis import audit
-from batchhess.analysis.alignment import alignment
-from batchhess.analysis.narrows import narrows
-from batchhess.analysis.observation_axis import FREE, ROWS
-from batchhess.analysis.partition import (
-    BILINEAR,
-    ELEMENTS,
-    GENERAL,
-    IDENTITY,
-    LINEAR,
-    depending,
-    kind_of,
-    partition,
-)
-from batchhess.analysis.region import depends, tensor_key
-from batchhess.compat import static_value, tf
+from batchhess.analysis.dominators import narrows
+from batchhess.analysis.partition import BILINEAR, ELEMENTS, GENERAL, IDENTITY, LINEAR
+from batchhess.analysis.region import depends
+from batchhess.compat import tf
+from batchhess.graph.tensors import tensor_key
 from batchhess.methods.bilinear import bilinear
 from batchhess.methods.curvature import Curvature, Diagonal
 from batchhess.methods.tangents import Base, Frame, Tangent, added
+from batchhess.ops.integers import is_zeros
+from batchhess.ops.table import (
+    ADDED,
+    JOINED,
+    MULTIPLIED,
+    RESHAPED,
+    SCALED,
+    SUBTRACTED,
+    TOTALLED,
+    TRANSPOSED,
+    declared,
+)
 from batchhess.rebuild import copy, on_observations, shape_with, tile_along
 
 # The elements that may be worked out anew in each block to save a pass over all
@@ -60,23 +62,20 @@ class _Model:
 
     Attributes:
       ops: list of the Operations from x to the frontier, in order.
-      state_of: function from a Tensor to its `State`.
+      parts: the `Partition` of the model.
       count: N, an int or scalar Tensor.
       passes: the `Passes`.
-      kinds: dict from Operation to its kind.
       needed: set of the keys of Tensors whose tangents something nonlinear will read.
       adjoints: dict from the key of a Tensor to df/du.
     """
 
     def __init__(self, problem, passes):
-        parts = partition(problem.ys, problem.x, problem.layout.axis)
-        self.ops, self.state_of = parts.ops, parts.state_of
-        self.count, self.passes = problem.layout.num_observations, passes
-        self.kinds = {op: kind_of(op, self.state_of) for op in self.ops}
+        self.parts, self.passes = problem.partition, passes
+        self.count = problem.layout.num_observations
         self.needed = set()
-        for op in reversed(self.ops):
+        for op in reversed(self.parts.ops):
             if self.is_read_by(op):
-                self.needed.update(tensor_key(t) for t in depending(op, self.state_of))
+                self.needed.update(tensor_key(t) for t in self.parts.depending(op))
         # Of a name of their own, at which differentiation can stop.
         self.adjoints = {
             key: tf.identity(adjoint)
@@ -85,7 +84,7 @@ class _Model:
         }
 
     def is_nonlinear(self, op):
-        return self.kinds[op] not in (IDENTITY, LINEAR)
+        return self.parts.kinds[op] not in (IDENTITY, LINEAR)
 
     def is_needed(self, op):
         """Whether the tangents of its outputs are."""
@@ -107,18 +106,18 @@ class _Sweep:
     """
 
     def __init__(self, model, start, diagonal=False, ops=None):
-        self._model, self._state_of = model, model.state_of
+        self._model, self._parts = model, model.parts
         self._passes, self._adjoints = model.passes, model.adjoints
         self._is_needed = model.is_needed
-        self._narrows, self._ops = [], model.ops if ops is None else ops
-        self._frame = Frame(model.state_of, model.count, start)
+        self._narrows, self._ops = [], model.parts.ops if ops is None else ops
+        self._frame = Frame(model.parts, model.count, start)
         dtype = start.dtype.base_dtype
         if diagonal:
             self._curvature = Diagonal(self._frame, dtype)
         else:
             self._curvature = Curvature(self._frame, dtype, _SMALL)
             self._narrows, self._ops = narrows(
-                start, self._ops, model.state_of, model.is_nonlinear, model.is_read_by
+                start, self._ops, model.parts, model.is_nonlinear, model.is_read_by
             )
         self._tangents = {tensor_key(start): self._frame.unit(start)}
         self._repeated = {}
@@ -139,7 +138,7 @@ class _Sweep:
         """Adds the curvature of `op`, and finds its tangents if they are needed."""
         if not self._model.is_read_by(op):
             return
-        if all(self._tangent(t) is None for t in depending(op, self._state_of)):
+        if all(self._tangent(t) is None for t in self._parts.depending(op)):
             return
         {
             IDENTITY: self._pass_on,
@@ -147,12 +146,7 @@ class _Sweep:
             ELEMENTS: self._each_element,
             BILINEAR: self._product,
             GENERAL: self._any,
-        }[self._model.kinds[op]](op)
-
-    def _boundary(self, op):
-        """The inputs of `op` that do not depend on x, each with its alignment."""
-        aligned = zip(op.inputs, alignment(op, self._state_of))
-        return [(t, axis) for t, axis in aligned if self._state_of(t).kind == FREE]
+        }[self._parts.kinds[op]](op)
 
     # The ways of an op.
 
@@ -161,32 +155,33 @@ class _Sweep:
 
     def _map(self, op):
         """What is linear does to the tangents what it does to values."""
-        if op.type in _ADDITIVE:
+        way = declared(op).tangents
+        if way in (ADDED, SUBTRACTED):
             self._add_up(op)
-        elif op.type in _REARRANGING:
+        elif way in (RESHAPED, TRANSPOSED):
             self._rearrange(op)
-        elif op.type in _POINTWISE and self._is_scaled(op):
-            (tensor,), output = depending(op, self._state_of), op.outputs[0]
+        elif way == SCALED and self._is_scaled(op):
+            (tensor,), output = self._parts.depending(op), op.outputs[0]
             tangent = self._tangent(tensor)
             scale = self._ones(tensor) if tangent.scale is None else tangent.scale
             (scale,) = self._copy(op, {tensor_key(tensor): scale}, [output])
             self._set(output, Tangent(tangent.base, scale))
-        elif not (op.type in ("MatMul", "Sum") and self._fold(op)):
+        elif not (way in (TOTALLED, MULTIPLIED) and self._fold(op)):
             self._map_whole(op)
 
     def _is_scaled(self, op):
         """Whether the output's tangent is better told by another scale."""
-        (tensor,) = depending(op, self._state_of)
+        (tensor,) = self._parts.depending(op)
         tangent = self._tangent(tensor)
         if not self._frame.same_sizes(tensor, op.outputs[0]):
             return False
-        alike = all(axis is None for _, axis in self._boundary(op))
+        alike = all(axis is None for _, axis in self._parts.boundary(op))
         return not (tangent.base.shared and tangent.scale is None and alike)
 
     def _add_up(self, op):
         output, frame = op.outputs[0], self._frame
         tangents = [(t, self._tangent(t)) for t in op.inputs]
-        minus = op.type == "Sub" and tangents[1][1] is not None
+        minus = declared(op).tangents == SUBTRACTED and tangents[1][1] is not None
         tangents = [(t, tangent) for t, tangent in tangents if tangent is not None]
         first = tangents[0][1]
         alike = frame.same_sizes(output, *[t for t, _ in tangents])
@@ -210,13 +205,13 @@ class _Sweep:
 
     def _rearrange(self, op):
         """Base and scale alike."""
-        (tensor,), output = depending(op, self._state_of), op.outputs[0]
+        (tensor,), output = self._parts.depending(op), op.outputs[0]
         base, scale = self._tangent(tensor)
         rows = self._frame.rows(base.shared)
         (value,) = self._copy(op, {tensor_key(tensor): base.value}, [output], rows)
         if scale is not None:
             (scale,) = self._copy(op, {tensor_key(tensor): scale}, [output])
-        unit = base.unit and op.type != "Transpose"
+        unit = base.unit and declared(op).tangents == RESHAPED
         self._set(output, Tangent(Base(output, value, base.shared, unit), scale))
 
     def _fold(self, op):
@@ -225,7 +220,7 @@ class _Sweep:
         Returns:
           bool, whether it could be done.
         """
-        (tensor,), output = depending(op, self._state_of), op.outputs[0]
+        (tensor,), output = self._parts.depending(op), op.outputs[0]
         base, scale = self._tangent(tensor)
         frame, size = self._frame, self._frame.size
         if not base.shared or frame.axis(tensor) != 0:
@@ -234,7 +229,7 @@ class _Sweep:
         weights = self._weights(op, tensor, outcomes)
         if weights is None:
             return False
-        if scale is None and base.unit and op.type == "MatMul":
+        if scale is None and base.unit and declared(op).tangents == MULTIPLIED:
             self._set(output, Tangent(Base(output, weights, True, False), None))
             return True
         if scale is None or size * places * outcomes > _SMALL // 8:
@@ -249,7 +244,7 @@ class _Sweep:
 
     def _weights(self, op, tensor, outcomes):
         """The matrix [places, outcomes] by which `op` multiplies `tensor`, or None."""
-        if op.type == "Sum":
+        if declared(op).tangents == TOTALLED:
             shape = [self._frame.places(tensor), 1]
             return tf.ones(shape, tensor.dtype) if outcomes == 1 else None
         if op.inputs[0] is not tensor or op.get_attr("transpose_a"):
@@ -259,14 +254,14 @@ class _Sweep:
 
     def _map_whole(self, op):
         frame = self._frame
-        inputs = depending(op, self._state_of)
+        inputs = self._parts.depending(op)
         bases = {
             tensor_key(t): frame.whole(t, self._tangent(t))
             for t in inputs
             if self._tangent(t) is not None
         }
-        boundary = self._boundary(op)
-        joins = op.type in ("ConcatV2", "Pack")
+        boundary = self._parts.boundary(op)
+        joins = declared(op).tangents == JOINED
         alike = joins or all(axis is None for _, axis in boundary)
         shared = alike and all(base.shared for base in bases.values())
         rows, values = frame.rows(shared), {}
@@ -279,14 +274,14 @@ class _Sweep:
             else:
                 value = frame.spread(base, tensor, shared)
             values[tensor_key(tensor)] = value
-        outputs = [t for t in op.outputs if self._state_of(t).kind == ROWS]
+        outputs = [t for t in op.outputs if self._parts.is_batched(t)]
         for tensor, value in zip(outputs, self._copy(op, values, outputs, rows)):
             self._set(tensor, Tangent(Base(tensor, value, shared, False), None))
 
     def _each_element(self, op):
         """Slopes and curvatures are tensors of the output's shape: no K in them."""
         output, frame = op.outputs[0], self._frame
-        inputs = depending(op, self._state_of)
+        inputs = self._parts.depending(op)
         tangents = [self._tangent(t) for t in inputs]
         here, wide = output, inputs
         if not frame.same_sizes(output, *inputs):
@@ -309,7 +304,7 @@ class _Sweep:
                 continue
             curvatures = self._second([part], wide[i:], [halves], wide + [adjoint])
             for j, curvature in enumerate(curvatures, i):
-                if curvature is None or tangents[j] is None or _is_zeros(curvature):
+                if curvature is None or tangents[j] is None or is_zeros(curvature):
                     continue
                 if j > i:
                     curvature *= 2  # For the term of j and i as well.
@@ -344,7 +339,7 @@ class _Sweep:
 
     def _product(self, op):
         """Of two factors that both depend on x, each with its own tangents."""
-        product, frame = bilinear(op, self._state_of), self._frame
+        product, frame = bilinear(op, self._parts), self._frame
         if product is None:
             self._any(op)
             return
@@ -374,11 +369,9 @@ class _Sweep:
         frame = self._frame
         values = {
             tensor_key(t): self._repeat(t, frame.axis(t))
-            for t in depending(op, self._state_of)
+            for t in self._parts.depending(op)
         }
-        inputs = [
-            t for t in depending(op, self._state_of) if self._tangent(t) is not None
-        ]
+        inputs = [t for t in self._parts.depending(op) if self._tangent(t) is not None]
         here = [values[tensor_key(t)] for t in inputs]
         outputs = [t for t in op.outputs if tensor_key(t) in self._adjoints]
         if not outputs:
@@ -387,7 +380,7 @@ class _Sweep:
         adjoints = []
         for tensor in outputs:
             adjoint = 0.5 * self._adjoints[tensor_key(tensor)]
-            if self._state_of(tensor).kind == ROWS:
+            if self._parts.is_batched(tensor):
                 adjoint = self._repeat(adjoint, frame.axis(tensor))
             adjoints.append(tf.identity(adjoint))
         pulled = self._passes.gradients(copies, here, adjoints, stop=here)
@@ -399,7 +392,7 @@ class _Sweep:
         pulled, pushed = [p for p, _ in pairs], [s for _, s in pairs]
         second = self._second(pulled, here, pushed, here + adjoints)
         for base, value in zip(bases, second):
-            if value is not None and not _is_zeros(value):
+            if value is not None and not is_zeros(value):
                 self._curvature.add_weighted(base.of, value, base)
         if self._is_needed(op):
             slopes = self._passes.gradients(pulled, adjoints, pushed, stop=here)
@@ -443,7 +436,7 @@ class _Sweep:
         """`op` again, with `values` for its inputs, on `rows` observations or N."""
         pick = self._repeat if rows is not None else lambda tensor, axis: tensor
         rows = self._frame.count if rows is None else rows
-        replaced = on_observations([op], self._state_of, values, pick, rows)
+        replaced = on_observations([op], self._parts, values, pick, rows)
         return copy([op], replaced, outputs)
 
     def _second(self, pulled, inputs, seeds, stop):
@@ -454,15 +447,3 @@ class _Sweep:
                     self._passes.caller, "second derivative", pulled, tensor
                 )
         return second
-
-
-_ADDITIVE = frozenset(["Add", "AddN", "AddV2", "BiasAdd", "Sub"])
-_POINTWISE = frozenset(["Mul", "Neg", "RealDiv"])
-_REARRANGING = frozenset(["ExpandDims", "Reshape", "Squeeze", "Transpose"])
-
-
-def _is_zeros(tensor):
-    if tensor.op.type == "ZerosLike":
-        return True
-    value = static_value(tensor.op.inputs[1] if tensor.op.type == "Fill" else tensor)
-    return value is not None and not value.any()

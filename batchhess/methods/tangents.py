@@ -2,10 +2,10 @@
 
 import collections
 
-from batchhess.analysis.narrows import places
-from batchhess.analysis.region import tensor_key
-from batchhess.analysis.sizes import shape_of
+from batchhess.analysis.dominators import places
 from batchhess.compat import tf
+from batchhess.graph.tensors import tensor_key
+from batchhess.ops.sizes import shape_of
 from batchhess.rebuild import shape_with, tile_along
 
 # du/dx of the tensor `of`. `value` has the shape of `of`, but R K places along the
@@ -27,13 +27,13 @@ class Frame:
       size: K, an int: the coordinates of an observation of `start`.
     """
 
-    def __init__(self, state_of, count, start):
-        self._state_of, self.count, self._whole = state_of, count, {}
+    def __init__(self, parts, count, start):
+        self._parts, self.count, self._whole = parts, count, {}
         self.size = self.places(start)
 
     def axis(self, tensor):
         """The observation axis of `tensor`."""
-        return self._state_of(tensor).axis
+        return self._parts.state(tensor).axis
 
     def shape(self, tensor, count=None):
         """The shape of `tensor`, as a Tensor; with `count` observations, or N."""
@@ -95,7 +95,7 @@ class Frame:
 
     def places(self, tensor):
         """The elements that an observation has in `tensor`."""
-        return places(tensor, self._state_of)
+        return places(tensor, self._parts)
 
     def flat(self, value, tensor, rows):
         """`value` with the axes of its observations first, all other axes as one.

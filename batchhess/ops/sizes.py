@@ -1,10 +1,10 @@
 """What the graph tells of an integer tensor that holds a shape."""
 
 import collections
-import functools
-import operator
 
-from batchhess.compat import static_value
+from batchhess.compat import static_value, tf
+from batchhess.graph.tensors import product_of
+from batchhess.ops.table import declared
 
 # The size of `axis` of `tensor`, which only a run can tell.
 Size = collections.namedtuple("Size", ["tensor", "axis"])
@@ -12,9 +12,9 @@ Size = collections.namedtuple("Size", ["tensor", "axis"])
 
 def shape_of(tensor):
     """The shape of `tensor`, of known rank: a list of int, and None where unknown."""
-    shape = tensor.shape.as_list()
-    if None in shape and tensor.op.type == "Reshape":  # TensorFlow forgets some sizes.
-        asked = elements_of(tensor.op.inputs[1]) or []
+    shape, place = tensor.shape.as_list(), declared(tensor.op).shape_input
+    if None in shape and place is not None:  # TensorFlow forgets some sizes.
+        asked = elements_of(tensor.op.inputs[place]) or []
         known = [e if isinstance(e, int) and e >= 0 else None for e in asked]
         if len(known) == len(shape):
             return [b if a is None else a for a, b in zip(shape, known)]
@@ -41,42 +41,82 @@ def elements_of(tensor):
     value = static_value(tensor)
     if value is not None:
         return [int(v) for v in value.reshape(-1)]
-    op = tensor.op
-    if op.type in ("Cast", "Identity", "Reshape", "ExpandDims", "Squeeze"):
-        return elements_of(op.inputs[0])
-    if op.type in ("Shape", "ShapeN"):
-        return dimensions_of(op.inputs[tensor.value_index])
-    if op.type == "Rank":
-        rank = op.inputs[0].shape.ndims
-        return [rank]
-    if op.type in ("Add", "AddV2", "Sub", "Mul"):
-        return _arithmetic(op)
-    if op.type == "Pack":
-        parts = [elements_of(t) for t in op.inputs]
-        return [part[0] if part else None for part in parts]
-    if op.type == "ConcatV2":
-        parts = [elements_of(t) for t in op.inputs[:-1]]
-        return None if None in parts else [e for part in parts for e in part]
-    if op.type == "GatherV2":
-        return _gather(op)
-    if op.type == "Prod" and tensor.shape.ndims == 0:
-        return _product(op)
-    if op.type == "Slice":
-        return _slice(op)
-    if op.type == "StridedSlice":
-        return _strided_slice(op)
+    read = declared(tensor.op).elements
+    if read is not None and tensor.dtype.base_dtype in _SIZE_DTYPES:
+        return read(tensor)
     if tensor.shape.ndims == 0:
         return [None]
     length = tensor.shape.as_list()[0] if tensor.shape.ndims == 1 else None
     return None if length is None else [None] * length
 
 
-def product_of(sizes):
-    """The product of ints and scalar Tensors: an int where all are ints."""
-    return functools.reduce(operator.mul, sizes, 1)
+# Others wrap, or make a truth of a size.
+_SIZE_DTYPES = (tf.int32, tf.int64)
 
 
-def _arithmetic(op):
+def ints_of(tensor):
+    """The elements of `tensor` as ints; None if the graph does not tell them all."""
+    elements = elements_of(tensor)
+    return elements if _known(elements) else None
+
+
+# How the elements of the output of an op are read: each is a value of `elements` in the
+# table, a function from the output to what `elements_of` answers.
+
+
+def of_input(tensor):
+    source = tensor.op.inputs[0]
+    return elements_of(source) if source.dtype.base_dtype in _SIZE_DTYPES else None
+
+
+def of_shape(tensor):
+    return dimensions_of(tensor.op.inputs[tensor.value_index])
+
+
+def of_rank(tensor):
+    return [tensor.op.inputs[0].shape.ndims]
+
+
+def of_range(tensor):
+    start, limit, step = (elements_of(t) for t in tensor.op.inputs)
+    if None in (start[0], limit[0], step[0]) or not all(
+        isinstance(e[0], int) for e in (start, limit, step)
+    ):
+        return None
+    return list(range(start[0], limit[0], step[0]))
+
+
+def of_pack(tensor):
+    parts = [elements_of(t) for t in tensor.op.inputs]
+    return [part[0] if part else None for part in parts]
+
+
+def of_concat(tensor):
+    parts = [elements_of(t) for t in tensor.op.inputs[:-1]]
+    return None if None in parts else [e for part in parts for e in part]
+
+
+def of_broadcast(tensor):
+    """BroadcastArgs: the shape that two shapes broadcast to."""
+    first, second = (elements_of(t) for t in tensor.op.inputs)
+    if first is None or second is None:
+        return None
+    rank = max(len(first), len(second))
+    first, second = ([1] * (rank - len(e)) + e for e in (first, second))
+    return [_broadcast(a, b) for a, b in zip(first, second)]
+
+
+def _broadcast(a, b):
+    if a == b or b == 1:
+        return a
+    if a == 1:
+        return b
+    known = [e for e in (a, b) if isinstance(e, int)]
+    return known[0] if known else None  # Two sizes that a run tells: either may be one.
+
+
+def of_arithmetic(tensor):
+    op = tensor.op
     parts = [elements_of(t) for t in op.inputs]
     if None in parts or [len(p) for p in parts] != [1, 1]:
         return None
@@ -86,7 +126,8 @@ def _arithmetic(op):
     return [{"Sub": a - b, "Mul": a * b}.get(op.type, a + b)]
 
 
-def _gather(op):
+def of_gather(tensor):
+    op = tensor.op
     whole, places = elements_of(op.inputs[0]), elements_of(op.inputs[1])
     if whole is None or not _known(places) or op.inputs[0].shape.ndims != 1:
         return None
@@ -94,14 +135,16 @@ def _gather(op):
     return [whole[place] for place in places] if inside else None
 
 
-def _product(op):
+def of_product(tensor):
+    op = tensor.op
     factors = elements_of(op.inputs[0])
     if not _known(factors):
         return [None]
     return [product_of(factors)]
 
 
-def _slice(op):
+def of_slice(tensor):
+    op = tensor.op
     whole, begin, size = (elements_of(t) for t in op.inputs)
     if whole is None or not _known(begin) or not _known(size):
         return None
@@ -109,7 +152,8 @@ def _slice(op):
     return whole[begin[0] : end]
 
 
-def _strided_slice(op):
+def of_strided_slice(tensor):
+    op = tensor.op
     whole, begin, end, stride = (elements_of(t) for t in op.inputs)
     if whole is None or not (_known(begin) and _known(end) and _known(stride)):
         return None

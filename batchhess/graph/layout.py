@@ -1,7 +1,7 @@
 """Where the observations of x lie, and how x's shape becomes [N, K] and back."""
 
-from batchhess.analysis.sizes import product_of
 from batchhess.compat import tf
+from batchhess.graph.tensors import product_of
 
 
 class Layout:

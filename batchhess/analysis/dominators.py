@@ -6,29 +6,27 @@ to x by a product with the tangents on each side.
 
 import collections
 
-from batchhess.analysis.observation_axis import ROWS
-from batchhess.analysis.partition import depending
-from batchhess.analysis.region import tensor_key
-from batchhess.analysis.sizes import product_of, shape_of
+from batchhess.graph.tensors import product_of, tensor_key
+from batchhess.ops.sizes import shape_of
 
 # tensor: the Tensor; after: list of the Operations that see x through it alone.
 Narrow = collections.namedtuple("Narrow", "tensor after")
 
 
-def places(tensor, state_of):
+def places(tensor, parts):
     """The elements that an observation has in `tensor`."""
     shape = shape_of(tensor)
-    del shape[state_of(tensor).axis]
+    del shape[parts.state(tensor).axis]
     return product_of(shape)
 
 
-def narrows(start, ops, state_of, is_nonlinear, is_read_by):
+def narrows(start, ops, parts, is_nonlinear, is_read_by):
     """Finds where to start anew, so that it saves operations.
 
     Args:
       start: the Tensor by which `ops` are to be differentiated twice.
       ops: list of Operations, in order, that see x through `start` alone.
-      state_of: function from a Tensor to its `State`.
+      parts: the `Partition` that they are of.
       is_nonlinear: function from an Operation to a bool.
       is_read_by: function from an Operation to a bool, whether it needs the tangents of
         its inputs.
@@ -37,8 +35,8 @@ def narrows(start, ops, state_of, is_nonlinear, is_read_by):
       list of `Narrow`, no two with an Operation in common; and the list of the other
       Operations.
     """
-    found, rest, tree = [], set(ops), _Dominators(start, ops, state_of)
-    for _, tensor in _worthwhile(start, ops, tree, state_of, is_nonlinear):
+    found, rest, tree = [], set(ops), _Dominators(start, ops, parts)
+    for _, tensor in _worthwhile(start, ops, tree, parts, is_nonlinear):
         if tensor.op not in rest:
             continue  # It follows another.
         after = tree.below(tensor)
@@ -53,18 +51,18 @@ def narrows(start, ops, state_of, is_nonlinear, is_read_by):
     return found, [op for op in ops if op in rest]
 
 
-def _worthwhile(start, ops, tree, state_of, is_nonlinear):
+def _worthwhile(start, ops, tree, parts, is_nonlinear):
     """Pairs of (operations saved, Tensor), what saves most first."""
     met = collections.Counter()  # By tensor: the places of what sees x through it.
     for op in reversed(ops):
         above = tree.above[op]
         if is_nonlinear(op):
-            met[above] += max(places(t, state_of) for t in tree.inputs[op])
+            met[above] += max(places(t, parts) for t in tree.inputs[op])
         for tensor in op.outputs:
             met[above] += met[tensor_key(tensor)]
-    pairs, size = [], places(start, state_of)
-    for tensor in [t for op in ops for t in op.outputs if state_of(t).kind == ROWS]:
-        few = places(tensor, state_of)
+    pairs, size = [], places(start, parts)
+    for tensor in [t for op in ops for t in op.outputs if parts.is_batched(t)]:
+        few = places(tensor, parts)
         saved = (size**2 - few**2) * met[tensor_key(tensor)]
         saved -= size * few * (size + few)  # To take it back to x.
         if 0 < few < size and saved > 0:
@@ -80,7 +78,7 @@ class _Dominators:
       above: dict from Operation to the key of that tensor.
     """
 
-    def __init__(self, start, ops, state_of):
+    def __init__(self, start, ops, parts):
         self.inputs, self.above = {}, {}
         depths, parents = {tensor_key(start): 0}, {}
 
@@ -92,7 +90,7 @@ class _Dominators:
             return first
 
         for op in ops:
-            self.inputs[op] = depending(op, state_of)
+            self.inputs[op] = parts.depending(op)
             first, *others = [tensor_key(t) for t in self.inputs[op]]
             for other in others:
                 first = common(first, other)

@@ -1,0 +1,1 @@
+"""Facts of a graph, and copies of its parts: nothing here knows an op by its type."""

@@ -1,0 +1,48 @@
+"""What identifies a tensor, and what became of an op."""
+
+import functools
+import operator
+import weakref
+
+
+def tensor_key(tensor):
+    """What identifies `tensor`: in 2.x Tensors compare by value, not identity."""
+    return tensor.op, tensor.value_index
+
+
+def has_custom_gradient(op):
+    """Whether TensorFlow differentiates `op` by a function of its author's own.
+
+    Of a copy of `op` that is still a function of what the original reads.
+    """
+    try:
+        named = op.get_attr("_gradient_op_type")
+    except ValueError:
+        return False
+    return not named.startswith(OWN_GRADIENTS)
+
+
+# The names of gradients that this library registers, which read only their own op.
+OWN_GRADIENTS = b"Batchhess"
+
+
+def product_of(sizes):
+    """The product of ints and scalar Tensors: an int where all are ints."""
+    return functools.reduce(operator.mul, sizes, 1)
+
+
+# From a copy to a weak reference to the op that it copies.
+_COPIED_FROM = weakref.WeakKeyDictionary()
+
+
+def note_copies(ops, copies):
+    """Keeps in mind that `copies` are those of `ops`, for errors to name the latter."""
+    for op, made in zip(ops, copies):
+        _COPIED_FROM[made] = weakref.ref(op)
+
+
+def original(op):
+    """The op of the user's model of which `op` is a copy; `op` itself if it is none."""
+    while op in _COPIED_FROM and _COPIED_FROM[op]() is not None:
+        op = _COPIED_FROM[op]()
+    return op

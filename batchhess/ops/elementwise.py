@@ -1,0 +1,283 @@
+"""Ops whose output at one place depends on the inputs at that place."""
+
+from batchhess.compat import tf
+from batchhess.ops.inputs import BROADCAST, from_right, may_differ
+from batchhess.ops.sizes import of_arithmetic, of_input
+from batchhess.ops.states import (
+    BATCHED,
+    FREE,
+    FREED,
+    LOOSE,
+    SUM,
+    SUMMED,
+    NotProvenError,
+    alive_of,
+    broadcast_state,
+    need_each,
+    rank_of,
+)
+from batchhess.ops.table import (
+    ADDED,
+    AFFINE,
+    IN_EACH,
+    SCALED,
+    SOUND,
+    SUBTRACTED,
+    YES,
+    Fault,
+    Guard,
+    Rewrite,
+    op,
+)
+
+
+def elementwise(op, states, walk):
+    """Elements that stand at the same place, after broadcasting, meet each other."""
+    inputs = alive_of(op, states)
+    kinds = {need_each(s).kind for _, s in inputs}
+    if LOOSE in kinds:
+        if len({s.origin for _, s in inputs} | kinds) > 2:
+            raise NotProvenError(
+                "combines elements whose observations are not followed"
+            )
+        return inputs[0][1]
+    return broadcast_state(inputs, op.outputs[0].shape.ndims)
+
+
+def additive(op, states, walk):
+    """A sum of separable sums is one. Where x picks a branch, by steps only.
+
+    So is a sum of elements that depend on one observation each, whichever they are.
+    """
+    if all(s.kind in (BATCHED, LOOSE) for _, s in alive_of(op, states)):
+        try:
+            return elementwise(op, states, walk)
+        except NotProvenError:
+            pass
+    return SUMMED
+
+
+def _merge(op, states, walk):
+    return [additive(op, states, walk), FREED]
+
+
+def _bias(op, states, walk):
+    if states[1].kind != FREE:
+        raise NotProvenError("adds a bias that depends on x")
+    return SUMMED if states[0].kind == SUM else states[0]
+
+
+def _bias_input(op, place, states, walk):
+    """The bias lies along the last axis, or along axis 1."""
+    output = walk.state(op.outputs[0])
+    if op.get_attr("data_format") == b"NCHW":
+        along = 1
+    else:
+        along = rank_of(op.outputs[0]) - 1
+    return 0 if output.axis == along else None
+
+
+def _scaled(op, states, walk):
+    """Of one input that is a sum, times what does not depend on x."""
+    alive = [i for i, s in enumerate(states) if s.kind != FREE]
+    if len(alive) == 1 and states[alive[0]].kind == SUM:
+        return SUMMED
+    return elementwise(op, states, walk)
+
+
+def _divided(op, states, walk):
+    if states[0].kind == SUM and states[1].kind == FREE:
+        return SUMMED
+    return elementwise(op, states, walk)
+
+
+def _all_alike(op, place, states, walk):
+    """As BROADCAST, but the op itself does not broadcast: 1 is N then."""
+    output, tensor = walk.state(op.outputs[0]), op.inputs[place]
+    if output.axis is None:
+        raise may_differ()
+    return from_right(tensor, rank_of(op.outputs[0]) - output.axis, may_be_one=False)
+
+
+def _selected(op, place, states, walk):
+    """Select's condition may be a vector, of one truth for each row."""
+    output, tensor = walk.state(op.outputs[0]), op.inputs[place]
+    if rank_of(tensor) == 1 != rank_of(op.outputs[0]):
+        return 0 if output.axis == 0 else None
+    return _all_alike(op, place, states, walk)
+
+
+_EACH = {"elementwise": True, "twice": SOUND}
+
+op(
+    """Abs Acos Acosh Asin Asinh Atan Atan2 Atanh ClipByValue Cos Cosh Digamma Div Elu
+    Erf Erfc Exp Expm1 Inv LeakyRelu Lgamma Log Log1p Maximum Minimum Pow Reciprocal
+    Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus Sqrt Square Tan Tanh""",
+    elementwise,
+    BROADCAST,
+    **_EACH,
+)
+
+# Gradients of such ops, in terms of f that are gradients themselves.
+op(
+    """EluGrad InvGrad LeakyReluGrad ReciprocalGrad Relu6Grad ReluGrad RsqrtGrad
+    SeluGrad SigmoidGrad SoftplusGrad SqrtGrad TanhGrad""",
+    elementwise,
+    BROADCAST,
+    **_EACH,
+)
+
+op(
+    """BesselI0e BesselI1e Erfinv FloorMod Igamma Igammac Mod Ndtri Polygamma
+    SoftsignGrad TruncateDiv""",
+    elementwise,
+    BROADCAST,
+    elementwise=True,
+)
+
+_SIZES = {"elements": of_arithmetic}
+
+op("Add AddV2", additive, BROADCAST, YES, ADDED, **_EACH, **_SIZES)
+op("Sub", additive, BROADCAST, YES, SUBTRACTED, **_EACH, **_SIZES)
+op("AddN", additive, _all_alike, YES, ADDED, **_EACH)
+op("BiasAdd", _bias, _bias_input, YES, ADDED, **_EACH)
+op("BiasAddV1", _bias, _bias_input, YES, ADDED, elementwise=True)
+# Linear but for the branch that does not depend on x.
+op("Select", additive, _selected, AFFINE, **_EACH)
+op("SelectV2", additive, BROADCAST, AFFINE, **_EACH)
+op("Merge RefMerge", _merge, twice=SOUND)
+op("Mul", _scaled, BROADCAST, IN_EACH, SCALED, **_EACH, **_SIZES)
+op("RealDiv DivNoNan", _divided, BROADCAST, 0, SCALED, **_EACH)
+op("MulNoNan", _divided, BROADCAST, 0, SCALED, elementwise=True)
+op("Neg", _scaled, BROADCAST, YES, SCALED, **_EACH)
+op("Cast", _scaled, BROADCAST, YES, **_EACH, elements=of_input)
+
+
+# What TensorFlow differentiates wrongly.
+
+
+def _is_moments(op, depends):
+    """tf.nn.moments: the mean of squares around a stopped mean of the same tensor."""
+    stop = op.inputs[1].op
+    if stop.type != "StopGradient" or stop.inputs[0].op.type != "Mean":
+        return False
+    mean = stop.inputs[0].op
+    return mean.inputs[0] is op.inputs[0] and depends([op.inputs[0]])
+
+
+def _unstopped(op):
+    """tf.nn.moments: the same with the mean not stopped."""
+    return [tf.square(op.inputs[0] - op.inputs[1].op.inputs[0])]
+
+
+op(
+    "SquaredDifference",
+    elementwise,
+    BROADCAST,
+    **_EACH,
+    faults=[
+        Fault(
+            _is_moments,
+            "holds the mean constant, as tf.nn.moments tells it to, which is right for "
+            "the first derivative of the variance but not for the second",
+            "Use tf.math.reduce_variance, or tf.reduce_mean(tf.square(y - mean)).",
+            spoils_values=True,
+        )
+    ],
+    rewrite=Rewrite(_is_moments, _unstopped),
+)
+
+
+def _always(op, depends):
+    return True
+
+
+def _first_depends(op, depends):
+    return depends([op.inputs[0]])
+
+
+def _softsign(op):
+    return [op.inputs[0] / (1 + tf.abs(op.inputs[0]))]
+
+
+def _x_log_y(op):
+    """x log y, whose derivative by x does not break off at x = 0."""
+    x, y = op.inputs
+    shift = 1 if op.type == "Xlog1py" else 0
+    # Where both are zero it stays a constant 0, as TensorFlow has it.
+    both = tf.logical_and(tf.equal(x, 0), tf.less_equal(y + shift, 0))
+    y = tf.where(both, tf.ones_like(x * y) - shift, y + tf.zeros_like(x))
+    return [x * (tf.math.log1p(y) if shift else tf.math.log(y))]
+
+
+def _x_div_y(op):
+    """x / y, whose derivatives by x and y do not break off at x = 0."""
+    x, y = op.inputs
+    # Where both are zero it stays a constant 0, as TensorFlow has it.
+    both = tf.logical_and(tf.equal(x, 0), tf.equal(y + tf.zeros_like(x), 0))
+    return [x / tf.where(both, tf.ones_like(x * y), y + tf.zeros_like(x))]
+
+
+op(
+    "Softsign",
+    elementwise,
+    BROADCAST,
+    **_EACH,
+    rewrite=Rewrite(_always, _softsign),
+)
+op(
+    "Xlogy",
+    elementwise,
+    BROADCAST,
+    **_EACH,
+    rewrite=Rewrite(_first_depends, _x_log_y),
+    guard=Guard("Write x * tf.math.log(y), and keep y from zero."),
+)
+op(
+    "Xlog1py",
+    elementwise,
+    BROADCAST,
+    **_EACH,
+    rewrite=Rewrite(_first_depends, _x_log_y),
+    guard=Guard("Write x * tf.math.log1p(y), and keep y from -1."),
+)
+op(
+    "Xdivy",
+    elementwise,
+    BROADCAST,
+    **_EACH,
+    rewrite=Rewrite(_first_depends, _x_div_y),
+    guard=Guard("Write x / y, and keep y from zero."),
+)
+
+
+def _shape_parameters_depend(op, depends):
+    return depends(list(op.inputs[:2]))
+
+
+op(
+    "Betainc",
+    elementwise,
+    BROADCAST,
+    elementwise=True,
+    faults=[
+        Fault(
+            _shape_parameters_depend,
+            "takes the gradient by a and b for None",
+            "Declare a and b constant with tf.stop_gradient.",
+        )
+    ],
+)
+op(
+    "Zeta",
+    elementwise,
+    BROADCAST,
+    elementwise=True,
+    faults=[
+        Fault(
+            _first_depends,
+            "takes the gradient by the first argument for None",
+            "Declare the first argument constant with tf.stop_gradient.",
+        )
+    ],
+)

@@ -1,0 +1,122 @@
+"""What passes values on: identities, calls, branches and loops."""
+
+from batchhess.compat import function_graph
+from batchhess.graph.tensors import tensor_key
+from batchhess.ops.inputs import PARAMETER
+from batchhess.ops.sizes import of_input
+from batchhess.ops.states import (
+    BATCHED,
+    FREE,
+    FREED,
+    LOOSE,
+    OWN,
+    SCATTERED,
+    SUM,
+    SUMMED,
+    UNPROVEN,
+    NotProvenError,
+    labelled,
+    unproven,
+)
+from batchhess.ops.table import PASSED, SOUND, YES, op
+
+
+def _same(op, states, walk):
+    return states[0]
+
+
+def _each_same(op, states, walk):
+    return list(states)
+
+
+op(
+    "Identity EnsureShape CheckNumerics CheckNumericsV2 PreventGradient Snapshot",
+    _same,
+    PARAMETER,
+    YES,
+    PASSED,
+    twice=SOUND,
+    elements=of_input,
+)
+# May be fed: what is built anew would not see it. So its readers stay as they are.
+op("PlaceholderWithDefault", _same, twice=SOUND)
+op("Print PrintV2 ReadVariableOp Switch RefSwitch", _same, twice=SOUND)
+op("Enter Exit NextIteration RefEnter RefExit RefNextIteration", twice=SOUND)
+op("IdentityN", _each_same, twice=SOUND)
+op("StopGradient", stops=True, twice=SOUND, elements=of_input)
+op("Placeholder Const", twice=SOUND)
+
+
+def _call(op, states, walk):
+    return _body(op, function_graph(op, "f"), states, walk)
+
+
+def _cond(op, states, walk):
+    graphs = [function_graph(op, b) for b in ("then_branch", "else_branch")]
+    return _joined_branches(op, graphs, states[1:], walk)
+
+
+def _joined_branches(op, graphs, states, walk):
+    branches = [_body(op, graph, states, walk) for graph in graphs]
+    return [_joined(op, after) for after in zip(*branches)]
+
+
+def _while(op, states, walk):
+    body = function_graph(op, "body")
+    for _ in range(len(states) + 1):
+        after = _body(op, body, states, walk, loops=True)
+        joined = [_joined(op, pair) for pair in zip(states, after)]
+        joined = [labelled(state, (op, i)) for i, state in enumerate(joined)]
+        if joined == list(states):
+            return joined
+        states = joined
+    raise NotProvenError("carries values whose observations change from step to step")
+
+
+def _joined(op, states):
+    """The state of a value that is one of several."""
+    alive = [s for s in states if s.kind != FREE]
+    if not alive or all(s == alive[0] for s in alive):
+        return alive[0] if alive else FREED
+    mixed = [s for s in alive if s.kind == UNPROVEN]
+    if mixed:
+        return mixed[0]
+    if any(s.kind == SUM for s in alive):
+        return SUMMED
+    if all(s.kind in (BATCHED, LOOSE) for s in alive):
+        return SCATTERED
+    return unproven(op, "joins values of different kinds")
+
+
+def _body(op, graph, states, walk, loops=False):
+    """The states of what the function `graph` that `op` calls returns.
+
+    Which observations its own ops picked may differ from call to call, and from step to
+    step of a loop: outside, these have a name for each output.
+    """
+    if graph is None:
+        raise NotProvenError("has a body that cannot be read")
+    inner = walk.within({tensor_key(t): s for t, s in zip(graph.inputs, states)})
+    outside = {OWN, None}
+    if not loops:
+        outside |= {state.origin for state in states}
+    after = []
+    for i, tensor in enumerate(graph.outputs):
+        state = inner.state(tensor)
+        unchanged = loops and tensor is graph.inputs[i]
+        if state.origin not in outside and not unchanged:
+            state = state._replace(origin=(op, i))
+        after.append(state)
+    return after
+
+
+op("PartitionedCall StatefulPartitionedCall", _call, twice=SOUND, calls=["f"])
+op("If StatelessIf", _cond, twice=SOUND, calls=["then_branch", "else_branch"])
+op("While StatelessWhile", _while, twice=SOUND, calls=["cond", "body"])
+
+# Only a v1 loop's results and its carried values pass through these. Its Enter also
+# brings in what a call inside the loop's body reads from outside.
+V1_LOOP = frozenset(["Exit", "NextIteration", "RefExit", "RefNextIteration"])
+
+# How the gradient of such a loop reads the loop's values: no edge leads back to them.
+STACK_POP = frozenset(["StackPop", "StackPopV2"])

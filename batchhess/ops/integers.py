@@ -1,0 +1,20 @@
+"""Sizes, steps and comparisons: no small change passes them."""
+
+from batchhess.compat import static_value
+from batchhess.ops.sizes import of_broadcast, of_range, of_rank, of_shape
+from batchhess.ops.table import SOUND, op
+
+op("Shape ShapeN", twice=SOUND, elements=of_shape)
+op("Rank", twice=SOUND, elements=of_rank)
+op("Range", twice=SOUND, elements=of_range)
+op("BroadcastArgs", twice=SOUND, elements=of_broadcast)
+op("Ceil Floor FloorDiv OnesLike Rint Round Sign ZerosLike", step=True, twice=SOUND)
+op("Fill", twice=SOUND)
+
+
+def is_zeros(tensor):
+    """Whether the graph tells that `tensor` is zeros."""
+    if tensor.op.type == "ZerosLike":
+        return True
+    value = static_value(tensor.op.inputs[1] if tensor.op.type == "Fill" else tensor)
+    return value is not None and not value.any()

@@ -1,0 +1,115 @@
+"""Softmax, and the losses that TensorFlow has an op for."""
+
+from batchhess.compat import LACKS_SPARSE_CROSS_ENTROPY, tf
+from batchhess.ops.inputs import FIRST_AXIS, NEVER, each
+from batchhess.ops.reductions import along_axis
+from batchhess.ops.sizes import shape_of
+from batchhess.ops.states import (
+    FREE,
+    NotProvenError,
+    alive_of,
+    batched,
+    need_batched,
+    rank_of,
+)
+from batchhess.ops.table import SOUND, Fault, Rewrite, op
+
+
+def _softmaxes(op, states, walk):
+    return along_axis(op, states[0], rank_of(op.inputs[0]) - 1)
+
+
+def _cross_entropy(op, states, walk):
+    inputs = alive_of(op, states)
+    for _, state in inputs:
+        if need_batched(state).axis != 0:
+            raise NotProvenError("takes the softmax along the observation axis")
+    if len({s.origin for _, s in inputs}) > 1:
+        raise NotProvenError("meets labels of other observations")
+    return inputs[0][1]
+
+
+def _ctc_loss(op, states, walk):
+    """Inputs [time, N, classes]; outputs the losses [N], and the gradient as inputs."""
+    if need_batched(states[0]).axis != 1 or any(s.kind != FREE for s in states[1:]):
+        raise NotProvenError("mixes along the observation axis")
+    return [batched(0, states[0].origin), states[0]]
+
+
+def _labels_depend(op, depends):
+    return depends([op.inputs[1]])
+
+
+def _is_lacking(op, depends):
+    return LACKS_SPARSE_CROSS_ENTROPY
+
+
+def _from_log_softmax(op):
+    """-sum labels log softmax: differentiable by labels and logits alike."""
+    logits, labels = op.inputs
+    return [-tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)]
+
+
+def _softmax(op):
+    return [tf.exp(_shifted(op)[0])]
+
+
+def _log_softmax(op):
+    return [_shifted(op)[0]]
+
+
+def _dense_loss(op):
+    """Of labels that add up to one, as TensorFlow's first derivative has it."""
+    logits, log_sum = _shifted(op)[1:]
+    return [log_sum - tf.reduce_sum(op.inputs[1] * logits, axis=-1)]
+
+
+def _sparse_loss(op):
+    """The same of labels that are indices; NaN where there is no such class."""
+    logits, log_sum = _shifted(op)[1:]
+    classes = shape_of(logits)[-1] or tf.shape(logits)[-1]
+    hot = tf.one_hot(op.inputs[1], classes, dtype=logits.dtype)
+    found = tf.reduce_sum(hot, axis=-1)
+    return [(log_sum - tf.reduce_sum(hot * logits, axis=-1)) * (found / found)]
+
+
+def _shifted(op):
+    """log softmax(z), and z and log sum exp(z), both less the maximum of z."""
+    logits = tf.identity(op.inputs[0])
+    logits.set_shape(shape_of(op.inputs[0]))
+    # A constant along the axis: it changes neither value nor derivative.
+    logits -= tf.stop_gradient(tf.reduce_max(logits, axis=-1, keepdims=True))
+    log_sum = tf.math.log(tf.reduce_sum(tf.exp(logits), axis=-1, keepdims=True))
+    return logits - log_sum, logits, tf.squeeze(log_sum, axis=-1)
+
+
+# Even if the labels' first axis is 1: 1.15 broadcasts them, but not their gradient.
+_BY_ROW = each(NEVER, FIRST_AXIS)
+
+op("Softmax", _softmaxes, NEVER, twice=SOUND, parts=_softmax)
+op("LogSoftmax", _softmaxes, NEVER, twice=SOUND, parts=_log_softmax)
+op(
+    "SoftmaxCrossEntropyWithLogits",
+    _cross_entropy,
+    FIRST_AXIS,
+    twice=SOUND,
+    faults=[
+        Fault(
+            _labels_depend,
+            "drops the derivative by labels and logits, and the labels depend on x",
+            "Use -tf.reduce_sum(labels * tf.nn.log_softmax(logits), -1), or "
+            "tf.stop_gradient(labels).",
+        )
+    ],
+    rewrite=Rewrite(_labels_depend, _from_log_softmax),
+    parts=_dense_loss,
+)
+op(
+    "SparseSoftmaxCrossEntropyWithLogits",
+    _cross_entropy,
+    _BY_ROW,
+    twice=SOUND,
+    rewrite=Rewrite(_is_lacking, _sparse_loss),
+    parts=_sparse_loss,
+)
+op("CTCLoss CTCLossV2", _ctc_loss, twice=SOUND)

@@ -1,0 +1,142 @@
+"""One matrix after another: the observations lie before the last two axes."""
+
+from batchhess.compat import VERSION, raw_ops, tf
+from batchhess.ops.inputs import NEVER, PARAMETER, each
+from batchhess.ops.shapes import padded
+from batchhess.ops.sizes import ints_of
+from batchhess.ops.states import (
+    FREE,
+    NotProvenError,
+    alive_of,
+    copied,
+    need_batched,
+    rank_of,
+)
+from batchhess.ops.table import AFFINE, SOUND, YES, Rewrite, op
+
+
+def _matrices(op, states, walk):
+    inputs = alive_of(op, states)
+    axes = {(need_batched(s).axis, s.origin) for _, s in inputs}
+    if states[0].kind == FREE:
+        raise NotProvenError("sets observations into a matrix")
+    before = rank_of(op.inputs[0]) - states[0].axis > 2
+    if len(axes) > 1 or not before:
+        raise NotProvenError("mixes along the observation axis")
+    return inputs[0][1]
+
+
+def _set_diagonal(op, states, walk):
+    for tensor, state in alive_of(op, states)[1:]:
+        if rank_of(tensor) - need_batched(state).axis <= _diagonal_axes(op, 2):
+            raise NotProvenError("mixes along the observation axis")
+    return _matrices(op, states, walk)
+
+
+def _diagonal_input(op, place, states, walk):
+    """A diagonal for each observation; or which one, and what it is padded with."""
+    return states[0].axis if place == 1 else None
+
+
+def _diagonal_axes(op, place):
+    """The last axes that hold one set of diagonals: 1, or 2 where it is a band."""
+    if len(op.inputs) <= place:
+        return 1
+    which = ints_of(op.inputs[place])
+    return 1 if which is not None and len(set(which)) == 1 else 2
+
+
+def _to_diagonal(op, states, walk):
+    state = need_batched(states[0])
+    if any(s.kind != FREE for s in states[1:]):
+        return copied(states)
+    if rank_of(op.inputs[0]) - state.axis <= _diagonal_axes(op, 1):
+        return copied(states)
+    return state
+
+
+_PARAMETERS = each(NEVER, PARAMETER)
+
+op(
+    "Cholesky MatrixSquareRoot MatrixExponential MatrixLogarithm Qr Svd",
+    _matrices,
+    NEVER,
+)
+op("SelfAdjointEigV2", _matrices, NEVER)
+op("MatrixBandPart", _matrices, _PARAMETERS, YES, twice=SOUND)
+op("MatrixDiagPart", _matrices, NEVER, YES, twice=SOUND)
+op("MatrixDiagPartV2 MatrixDiagPartV3", _matrices, _PARAMETERS, padded, twice=SOUND)
+op(
+    "MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3",
+    _set_diagonal,
+    each(NEVER, _diagonal_input),
+    AFFINE,
+    twice=SOUND,
+)
+op("MatrixDiag", _to_diagonal, NEVER, YES, twice=SOUND)
+op("MatrixDiagV2 MatrixDiagV3", _to_diagonal, _PARAMETERS, padded, twice=SOUND)
+
+
+# On 1.15 the second derivatives of determinants, and of the adjoint of an inverse, are
+# those of symmetric matrices. There they get first derivatives that hold no adjoint.
+
+
+def _is_old(op, depends):
+    return VERSION.startswith("1.") and depends([op.inputs[0]])
+
+
+def _is_old_adjoint(op, depends):
+    return op.get_attr("adjoint") and _is_old(op, depends)
+
+
+@tf.RegisterGradient("BatchhessDeterminant")
+def _determinant_gradient(op, grad):
+    return (grad * op.outputs[0])[..., None, None] * _adjoint_inverse(op)
+
+
+@tf.RegisterGradient("BatchhessLogDeterminant")
+def _log_determinant_gradient(op, _, grad):
+    return grad[..., None, None] * _adjoint_inverse(op)
+
+
+def _adjoint_inverse(op):
+    return tf.linalg.matrix_transpose(tf.linalg.inv(op.inputs[0]))
+
+
+def _determinant(op):
+    name = {op.type: "BatchhessDeterminant"}
+    with tf.get_default_graph().gradient_override_map(name):
+        return [raw_ops.MatrixDeterminant(input=op.inputs[0])]
+
+
+def _log_determinant(op):
+    name = {op.type: "BatchhessLogDeterminant"}
+    with tf.get_default_graph().gradient_override_map(name):
+        return list(raw_ops.LogMatrixDeterminant(input=op.inputs[0]))
+
+
+def _inverse(op):
+    return [tf.linalg.inv(tf.linalg.matrix_transpose(op.inputs[0]))]
+
+
+op(
+    "MatrixDeterminant",
+    _matrices,
+    NEVER,
+    twice=SOUND,
+    rewrite=Rewrite(_is_old, _determinant),
+)
+op(
+    "LogMatrixDeterminant",
+    _matrices,
+    NEVER,
+    twice=SOUND,
+    rewrite=Rewrite(_is_old, _log_determinant),
+)
+op(
+    "MatrixInverse",
+    _matrices,
+    NEVER,
+    twice=SOUND,
+    rewrite=Rewrite(_is_old_adjoint, _inverse),
+)

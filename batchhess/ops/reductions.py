@@ -1,0 +1,154 @@
+"""Ops that make one element of many, or of all before it."""
+
+from batchhess.compat import tf
+from batchhess.ops.inputs import KNOWN, NEVER, PARAMETER, each
+from batchhess.ops.shapes import axis_input
+from batchhess.ops.sizes import ints_of, of_product
+from batchhess.ops.states import (
+    BATCHED,
+    LOOSE,
+    SUM,
+    SUMMED,
+    NotProvenError,
+    batched,
+    need_batched,
+    need_each,
+    rank_of,
+)
+from batchhess.ops.table import SOUND, TOTALLED, YES, Guard, Rewrite, op
+
+
+def _sum(op, states, walk):
+    if states[0].kind != BATCHED or ints_of(op.inputs[1]) is None:
+        return SUMMED
+    return _without_reduced(op, states[0]) or SUMMED
+
+
+def _reduction(op, states, walk):
+    kept = _without_reduced(op, need_batched(states[0]))
+    if kept is None:
+        raise NotProvenError("reduces over the observation axis, and is not linear")
+    return kept
+
+
+def _l2_loss(op, states, walk):
+    need_each(states[0])
+    return SUMMED
+
+
+def _without_reduced(op, state):
+    """The state after the reduction `op`; None if it reduces the observation axis."""
+    axes = ints_of(op.inputs[1])
+    if axes is None:
+        raise NotProvenError("reduces over axes that the graph does not tell")
+    rank = rank_of(op.inputs[0])
+    axes = {a % rank for a in axes}
+    if state.axis in axes:
+        return None
+    if op.get_attr("keep_dims"):
+        return state
+    return batched(state.axis - sum(a < state.axis for a in axes), state.origin)
+
+
+def along_axis(op, state, axis):
+    """For an op that mixes along `axis`."""
+    need_batched(state)
+    if axis is None or state.axis == axis:
+        raise NotProvenError("works along the observation axis")
+    return state
+
+
+def _cumulative(op, states, walk):
+    return along_axis(op, states[0], axis_input(op, 1, op.inputs[0]))
+
+
+def _cumulative_sum(op, states, walk):
+    axis = axis_input(op, 1, op.inputs[0])
+    if states[0].kind in (SUM, LOOSE) or axis is None or states[0].axis == axis:
+        return SUMMED
+    return states[0]
+
+
+def _top_k(op, states, walk):
+    return along_axis(op, states[0], rank_of(op.inputs[0]) - 1)
+
+
+# Products, which TensorFlow differentiates wrongly, or not at all, at zeros.
+
+# More factors are left to TensorFlow, and guarded against zeros.
+_MOST_FACTORS = 64
+
+
+def _is_short(op, depends):
+    shape, axes = op.inputs[0].shape, _product_axes(op)
+    if axes is None or not depends([op.inputs[0]]):
+        return False
+    return all(0 < (shape.as_list()[axis] or 0) <= _MOST_FACTORS for axis in axes)
+
+
+def _product_axes(op):
+    """The axes of a product, the last one first; None if the graph does not tell."""
+    axes, rank = ints_of(op.inputs[1]), op.inputs[0].shape.ndims
+    if axes is None or rank is None:
+        return None
+    return sorted({a % rank for a in axes}, reverse=True)
+
+
+def _product(op):
+    """Factor by factor, each axis in turn, the last one first."""
+    tensor = op.inputs[0]
+    for axis in _product_axes(op):
+        tensor = _products(tf.unstack(tensor, axis=axis))[-1]
+        if op.get_attr("keep_dims"):
+            tensor = tf.expand_dims(tensor, axis)
+    return [tensor]
+
+
+def _cumulative_product(op):
+    (axis,) = _product_axes(op)
+    factors = tf.unstack(op.inputs[0], axis=axis)
+    if op.get_attr("reverse"):
+        factors = factors[::-1]
+    if op.get_attr("exclusive"):
+        factors = [tf.ones_like(factors[0])] + factors[:-1]
+    products = _products(factors)
+    if op.get_attr("reverse"):
+        products = products[::-1]
+    return [tf.stack(products, axis=axis)]
+
+
+def _products(factors):
+    """The products of the first 1, 2, ... factors."""
+    products = []
+    for factor in factors:
+        products.append(products[-1] * factor if products else factor)
+    return products
+
+
+_AXES = each(NEVER, KNOWN)
+
+op("Sum", _sum, _AXES, YES, TOTALLED, twice=SOUND)
+op("Mean", _sum, _AXES, YES, twice=SOUND)
+op("Max Min", _reduction, _AXES, twice=SOUND)
+op("EuclideanNorm", _reduction, _AXES)
+op(
+    "Prod",
+    _reduction,
+    _AXES,
+    twice=SOUND,
+    rewrite=Rewrite(_is_short, _product),
+    guard=Guard("Write the product of the factors one by one."),
+    elements=of_product,
+)
+op("L2Loss", _l2_loss, NEVER, twice=SOUND)
+op("Cumsum", _cumulative_sum, _AXES, YES, twice=SOUND)
+op("CumulativeLogsumexp", _cumulative, _AXES)
+op(
+    "Cumprod",
+    _cumulative,
+    _AXES,
+    twice=SOUND,
+    rewrite=Rewrite(_is_short, _cumulative_product),
+    guard=Guard("Write the products of the factors one by one."),
+)
+op("TopKV2", _top_k, each(NEVER, PARAMETER), twice=SOUND)

@@ -1,0 +1,180 @@
+"""Ops that pick elements by their index, or add elements up by it."""
+
+from batchhess.graph.tensors import tensor_key
+from batchhess.ops.inputs import KNOWN, NEVER, PARAMETER, each
+from batchhess.ops.shapes import axis_input, same_size
+from batchhess.ops.sizes import (
+    dimensions_of,
+    elements_of,
+    ints_of,
+    of_gather,
+    of_slice,
+    of_strided_slice,
+)
+from batchhess.ops.states import (
+    BATCHED,
+    FREE,
+    SCATTERED,
+    SUMMED,
+    NotProvenError,
+    batched,
+    copied,
+    rank_of,
+)
+from batchhess.ops.table import SOUND, YES, op
+
+
+def _rearrange(op, states, walk):
+    axes = ints_of(op.inputs[-1])
+    if axes is None or states[0].kind != BATCHED:
+        return copied(states)
+    touched = {a % rank_of(op.inputs[0]) for a in axes}
+    return SCATTERED if states[0].axis in touched else states[0]
+
+
+def _slice(op, states, walk):
+    state = states[0]
+    begin, size = elements_of(op.inputs[1]), elements_of(op.inputs[2])
+    if state.kind != BATCHED or begin is None or size is None:
+        return copied(states)
+    whole, taken = dimensions_of(op.inputs[0])[state.axis], size[state.axis]
+    from_start = begin[state.axis] == 0
+    if from_start and (taken == -1 or same_size(whole, taken, state, walk)):
+        return state
+    return SCATTERED
+
+
+_MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+
+
+def _strided_slice(op, states, walk):
+    state = states[0]
+    parts = [elements_of(t) for t in op.inputs[1:4]]
+    if state.kind != BATCHED or None in parts:
+        return copied(states)
+    masks = {m: op.get_attr(m + "_mask") for m in _MASKS}
+    begin, end, strides = parts
+    rank, axis, place = rank_of(op.inputs[0]), 0, 0  # Of the input, and of the output.
+    for i in range(len(begin)):
+        bit = 1 << i
+        if masks["ellipsis"] & bit:
+            later = sum(
+                not masks["new_axis"] >> j & 1 for j in range(i + 1, len(begin))
+            )
+            hidden = rank - axis - later
+            if axis <= state.axis < axis + hidden:
+                return batched(place + state.axis - axis, state.origin)
+            axis, place = axis + hidden, place + hidden
+        elif masks["new_axis"] & bit:
+            place += 1
+        else:
+            shrinks = bool(masks["shrink_axis"] & bit)
+            if axis == state.axis:
+                bounds = [
+                    None if masks[m] & bit else p[i]
+                    for m, p in zip(("begin", "end"), parts)
+                ]
+                return _cut(op, state, place, bounds, strides[i], shrinks)
+            axis, place = axis + 1, place + (not shrinks)
+    return batched(place + state.axis - axis, state.origin)
+
+
+def _cut(op, state, place, bounds, stride, shrinks):
+    """The state where the observation axis itself is cut; None bounds are its ends."""
+    if shrinks:
+        return SCATTERED
+    if bounds == [None, None] and stride == 1:
+        return batched(place, state.origin)
+    cut = bounds + [stride]
+    known = all(e is None or isinstance(e, int) for e in cut) and stride is not None
+    by = tuple(cut) if known else (op,)
+    return batched(place, ("slice", state.origin) + by)
+
+
+def _batch_dims(op):
+    """Of a gather: how many axes of the parameters the indices share, from 0."""
+    attr = op.node_def.attr
+    batch = op.get_attr("batch_dims") if "batch_dims" in attr else 0
+    return batch % rank_of(op.inputs[1]) if batch else 0
+
+
+def _gather(op, states, walk):
+    state, axis = states[0], axis_input(op, 2, op.inputs[0])
+    places = op.inputs[1].shape.ndims
+    if state.kind != BATCHED or axis is None or places is None:
+        return copied(states)
+    if state.axis < axis:
+        return state
+    batch = _batch_dims(op)
+    if state.axis == axis:
+        picked = ("gather", state.origin, tensor_key(op.inputs[1]))
+        return batched(axis, picked) if places == 1 and not batch else SCATTERED
+    return batched(state.axis + places - batch - 1, state.origin)
+
+
+def _gather_indices(op, place, states, walk):
+    """Each observation has indices of its own where the observations are shared."""
+    if place == 2:
+        return KNOWN(op, place, states, walk)
+    return states[0].axis if states[0].axis < _batch_dims(op) else None
+
+
+def _gather_nd(op, states, walk):
+    state, indices = states[0], op.inputs[1].op
+    leading = state.kind == BATCHED and state.axis == 0
+    batch = op.get_attr("batch_dims") if "batch_dims" in op.node_def.attr else 0
+    if leading and not batch and indices.type == "Pack":
+        # tf.stack([tf.range(N), ...], axis=1): element n is taken from observation n.
+        in_order = _is_range(indices.inputs[0], op.inputs[0], state, walk)
+        flat = op.inputs[1].shape.ndims == 2
+        if flat and indices.get_attr("axis") in (1, -1) and in_order:
+            return batched(0, state.origin)
+    return copied(states)
+
+
+def _is_range(tensor, params, state, walk):
+    """Whether `tensor` is tf.range over the observations of `params`."""
+    if tensor.op.type != "Range":
+        return False
+    start, limit, delta = (elements_of(t) for t in tensor.op.inputs)
+    size = dimensions_of(params)[0]
+    return (start, delta) == ([0], [1]) and same_size(size, limit[0], state, walk)
+
+
+def _segments(op, states, walk):
+    """Adds up along the first axes, which the segment ids have."""
+    state = states[0]
+    if any(s.kind != FREE for s in states[1:]):
+        raise NotProvenError("has segments that depend on x")
+    first = op.inputs[1].shape.ndims
+    if state.kind != BATCHED or first is None or state.axis < first:
+        return SUMMED
+    return batched(state.axis - first + 1, state.origin)
+
+
+def _scatter(op, states, walk):
+    return SUMMED
+
+
+op("ReverseV2 Roll", _rearrange, each(NEVER, KNOWN), YES, twice=SOUND)
+op(
+    "Slice",
+    _slice,
+    each(NEVER, KNOWN),
+    YES,
+    twice=SOUND,
+    elements=of_slice,
+)
+op(
+    "StridedSlice",
+    _strided_slice,
+    each(NEVER, KNOWN),
+    YES,
+    twice=SOUND,
+    elements=of_strided_slice,
+)
+op("GatherV2", _gather, _gather_indices, YES, twice=SOUND, elements=of_gather)
+op("Gather ResourceGather", twice=SOUND)
+op("GatherNd", _gather_nd, NEVER, YES, twice=SOUND)
+op("SegmentSum UnsortedSegmentSum", _segments, each(NEVER, PARAMETER), YES)
+op("ScatterNd TensorScatterAdd", _scatter, NEVER, YES)

@@ -1,0 +1,125 @@
+"""The declaration of an op, and the table that holds them all."""
+
+import collections
+
+# `linear`: how the outputs of an op vary with the inputs that depend on x.
+# YES: linearly, in all of them together. IN_EACH: in one of them, the others held.
+# AFFINE: linearly but for a constant, so that it may not be applied to a tangent.
+NO, YES, IN_EACH, AFFINE = "no", "yes", "in each", "affine"
+
+# `tangents`: how the tangents of an op that is linear are found. APPLIED: by the op.
+# PASSED: they are those of its input. ADDED: they are added up; SUBTRACTED: those of
+# the second input with a minus. SCALED: element by element. RESHAPED: elements keep
+# their order; TRANSPOSED: they do not. JOINED: zeros stand for inputs that do not
+# depend on x. TOTALLED, MULTIPLIED: as APPLIED, or by one product with a matrix, of
+# ones or the op's own.
+APPLIED, PASSED, ADDED, SUBTRACTED = "applied", "passed", "added", "subtracted"
+SCALED, RESHAPED, TRANSPOSED, JOINED = "scaled", "reshaped", "transposed", "joined"
+TOTALLED, MULTIPLIED = "totalled", "multiplied"
+
+# `product`: how an op multiplies two tensors that both depend on x. MATRICES: one
+# matrix after another. LETTERS: as an equation of einsum says.
+MATRICES, LETTERS = "matrices", "letters"
+
+# `twice`: whether TensorFlow's second derivative is right. SOUND: tests/test_ops.py has
+# seen it right, on generic points and on special ones. UNKNOWN: each run verifies it.
+SOUND, UNKNOWN = "sound", "unknown"
+
+# What TensorFlow differentiates wrongly. holds(op, depends): whether it does so here;
+# depends(tensors): whether they depend on x. does: what is wrong. cure: what to write.
+# spoils_values: bool, whether it spoils the values of a gradient on a moved x too.
+Fault = collections.namedtuple(
+    "Fault", "holds does cure spoils_values", defaults=(False,)
+)
+
+# The same op in a form that is differentiated rightly. applies(op, depends): whether it
+# is needed. build(op): a list of Tensors in the places of the outputs.
+Rewrite = collections.namedtuple("Rewrite", "applies build")
+
+# Right but where an element of the first input is zero. cure: what to write instead.
+Guard = collections.namedtuple("Guard", "cure")
+
+Declared = collections.namedtuple(
+    "Declared",
+    "type follow inputs linear tangents product elementwise twice faults rewrite guard "
+    "parts elements shape_input step stops calls",
+)
+
+_TABLE = {}
+
+_NOTHING = Declared(
+    type=None,
+    follow=None,
+    inputs=None,
+    linear=NO,
+    tangents=APPLIED,
+    product=None,
+    elementwise=False,
+    twice=UNKNOWN,
+    faults=(),
+    rewrite=None,
+    guard=None,
+    parts=None,
+    elements=None,
+    shape_input=None,
+    step=False,
+    stops=False,
+    calls=(),
+)
+
+
+def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
+    """Declares ops. Each type is declared once.
+
+    Args:
+      types: str, the types of the ops, separated by blanks.
+      follow: (op, states of its inputs, walk) -> `State`, or a list of one for each
+        output: where the observations are afterwards. Raises `NotProvenError` where the
+        graph does not tell. None: nothing is proven.
+      inputs: (op, place, states, walk) -> the axis of that input, which does not depend
+        on x, along which it has the observations; None if it is the same for all; or
+        `SHAPE`. Raises `NotProvenError`. None: the op is not applied to a block.
+      linear: `NO`, `YES`, `IN_EACH`, `AFFINE`; the int of the one input in which it is
+        linear; or a function from the op to one of these.
+      tangents: how they are found where it is linear.
+      product: `MATRICES` or `LETTERS`; None if it has no way of its own.
+      elementwise: bool, whether the output at one place depends on the inputs at that
+        place, after broadcasting.
+      twice: `SOUND` or `UNKNOWN`.
+      faults: list of `Fault`.
+      rewrite: `Rewrite`, or None.
+      guard: `Guard`, or None.
+      parts: op -> a list of Tensors in the places of the outputs, in elementary ops;
+        None if it is elementary.
+      elements: an output -> its elements, where it may hold sizes: see ops/sizes.py.
+      shape_input: the place of the input that tells the shape of the output.
+      step: bool, whether the output does not change when an input changes a little.
+      stops: bool, whether its author says that no derivative passes.
+      calls: the attributes that name the functions that it calls.
+    """
+    for name in types.split():
+        assert name not in _TABLE, name
+        _TABLE[name] = _NOTHING._replace(
+            type=name,
+            follow=follow,
+            inputs=inputs,
+            linear=linear,
+            tangents=tangents,
+            **fields,
+        )
+
+
+def declared(op):
+    """The declaration of the type of `op`; one of nothing known if there is none."""
+    return _TABLE.get(op.type, _NOTHING)
+
+
+def linearity(op):
+    """How the outputs of `op` vary with its inputs: see `linear` above."""
+    linear = declared(op).linear
+    return linear(op) if callable(linear) else linear
+
+
+def all_declared():
+    """Every declaration, by type."""
+    return dict(_TABLE)

@@ -1,0 +1,200 @@
+"""The plan: all that is decided about the Hessians by one x, decided once."""
+
+import collections
+
+from batchhess import arguments
+from batchhess.analysis.audit import Findings, audit, lost, refusal
+from batchhess.analysis.partition import NoPartitionError, partition
+from batchhess.analysis.proof import prove, walk_from
+from batchhess.analysis.region import Region
+from batchhess.analysis.rewriting import correct, take_apart
+from batchhess.compat import tf
+from batchhess.graph.layout import Layout
+from batchhess.graph.tensors import original
+from batchhess.methods import AUTO, METHODS
+from batchhess.ops.states import UNPROVEN
+
+# What a public function was asked for, x by x. passes: the `Passes`, which name the
+# function; wanted: the `Wanted`; the others as in `hessians`.
+Request = collections.namedtuple(
+    "Request",
+    "passes wanted batch_axis method check per_output unconnected with_gradients",
+)
+
+# What the run checks. coupling: bool, whether observations meet. guarded: list of
+# Operations that are wrong at zeros. differences: bool, whether Hessians are held
+# against differences of the gradient. unknown: list of the Operations for which.
+Checks = collections.namedtuple("Checks", "coupling guarded differences unknown")
+
+
+class Plan(
+    collections.namedtuple(
+        "Plan",
+        "request x direction given ys layout walk proof gradient is_linear findings "
+        "method parts lost checks refusal",
+    )
+):
+    """What will be built for one x, and why.
+
+    Attributes:
+      request: the `Request`.
+      x: a Tensor or Variable.
+      direction: Tensor to multiply by, for a product; else None.
+      given: list of Tensors, ys as the caller gave them.
+      ys: list of Tensors of the same values, corrected.
+      layout: the `Layout` of `x`.
+      walk: the `Walk` from `x`.
+      proof: the `State` of ys.
+      gradient: Tensor of the shape of `x`, or None.
+      is_linear: bool, whether the gradient does not depend on `x`.
+      findings: the `Findings` of the audit.
+      method: the name of the method to take.
+      parts: pair of ys in elementary ops and their `Partition`; None without one.
+      lost: the `NoPartitionError` that tells why there is none, or None.
+      checks: `Checks`.
+      refusal: the exception to raise instead of building; None if there is none.
+    """
+
+    @property
+    def is_proven(self):
+        """Whether the graph proves that observations do not meet."""
+        return self.proof.kind != UNPROVEN
+
+
+def plan(request, given, x, direction=None):
+    """Decides how to differentiate `given` by `x`; builds no more than the gradient.
+
+    Args:
+      request: the `Request`.
+      given: list of Tensors of the default graph, or of one around it.
+      x: a Tensor or Variable.
+      direction: Tensor of the shape of `x`, for a product.
+
+    Returns:
+      a `Plan`.
+    """
+    layout = Layout(x, request.batch_axis)
+    ys = given if request.check == "never" else correct(given, x)
+    walk, region = walk_from(x, layout.axis), Region(ys, x)
+    made = Plan(
+        request=request,
+        x=x,
+        direction=direction,
+        given=given,
+        ys=ys,
+        layout=layout,
+        walk=walk,
+        proof=prove(ys, walk),
+        gradient=request.passes.gradient(ys, x),
+        is_linear=True,
+        findings=Findings([], [], []),
+        method=None,
+        parts=None,
+        lost=None,
+        checks=Checks(False, [], False, []),
+        refusal=None,
+    )
+    if made.gradient is None:
+        return made._replace(refusal=_unconnected(made, region))
+    made = made._replace(
+        is_linear=not Region([made.gradient], x).depends([made.gradient])
+    )
+    if request.check != "never":
+        made = made._replace(findings=audit(ys, region, made.gradient, x))
+    made = _with_method(made, region)
+    return _with_checks(made)
+
+
+def _unconnected(made, region):
+    """The refusal where there is no gradient; None where zeros are the answer."""
+    caller = made.request.passes.caller
+    if region.depends(made.ys):
+        return lost(caller, "gradient", made.ys, made.x)
+    if made.request.unconnected == tf.UnconnectedGradients.ZERO:
+        return None
+    return arguments.not_connected(caller, made.ys, made.x)
+
+
+def _with_method(made, region):
+    """Chooses the method, with a partition if it goes block by block."""
+    request, compiled = made.request, made.request.passes.jit_compile
+    names = AUTO if request.method == "auto" else (request.method,)
+    if compiled and not METHODS[names[0]].compiles:
+        return made._replace(method=names[0], refusal=_cannot_compile(request))
+    in_blocks = compiled or METHODS[names[0]].by_blocks
+    if request.wanted.is_product or made.is_linear or not in_blocks:
+        return made._replace(method=names[-1])
+    try:
+        return made._replace(method=names[0], parts=_parts(made, region))
+    except NoPartitionError as error:
+        made = made._replace(method=names[0], lost=error)
+    if compiled or len(names) == 1:
+        return made._replace(refusal=_not_followed(made))
+    return made._replace(method=names[-1])
+
+
+def _parts(made, region):
+    """ys with softmax and the like in elementary ops, and their `Partition`."""
+    if not made.is_proven:
+        raise NoPartitionError(made.proof.op, made.proof.reason)
+    apart = take_apart(made.ys, made.x)
+    if apart is not made.ys:
+        region = Region(apart, made.x)
+    return apart, partition(region, apart, made.x, made.walk, made.layout.axis)
+
+
+def _with_checks(made):
+    request, method = made.request, METHODS[made.method]
+    if request.check == "never" or made.is_linear:
+        return made
+    twice, unknown = method.differentiates_twice, made.findings.unknown
+    coupling = method.needs_separable and not made.is_proven
+    checks = Checks(
+        coupling=coupling and twice,
+        guarded=made.findings.guarded if twice else [],
+        differences=request.check == "always" or bool(unknown) and twice,
+        unknown=unknown,
+    )
+    refused = made.refusal
+    if refused is None:
+        faults = made.findings.faults
+        faults = faults if twice else [f for f in faults if f[0].spoils_values]
+        refused = refusal(request.passes.caller, faults, made.x)
+    if refused is None and coupling and not twice:
+        refused = _moves_all(made)
+    return made._replace(checks=checks, refusal=refused)
+
+
+def _cannot_compile(request):
+    return ValueError(
+        "{}: jit_compile=True needs method={}.".format(
+            request.passes.caller,
+            " or ".join(repr(n) for n, m in METHODS.items() if m.compiles),
+        )
+    )
+
+
+def _not_followed(made):
+    request, op = made.request, made.lost.op
+    return ValueError(
+        "{}: {} cannot follow the observations of '{}': {} {}. Pass "
+        "method='columns' alone.".format(
+            request.passes.caller,
+            "jit_compile=True"
+            if request.passes.jit_compile
+            else "method={!r}".format(made.method),
+            made.x.name,
+            "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
+            made.lost.reason,
+        )
+    )
+
+
+def _moves_all(made):
+    op = original(made.proof.op)
+    return ValueError(
+        "{}: method={!r} moves all observations at once, and '{}' ({}) is not proven "
+        "to keep them apart: it {}. Pass check='never' if it does.".format(
+            made.request.passes.caller, made.method, op.name, op.type, made.proof.reason
+        )
+    )
