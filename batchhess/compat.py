@@ -83,16 +83,27 @@ def function_graph(op, attribute):
     return None
 
 
+def gradient_function(op):
+    """The function by which TensorFlow differentiates `op`; None if it answers None.
+
+    Private, as below: tf.gradients calls it, after a walk through all that follows.
+
+    Raises:
+      LookupError: there is none.
+    """
+    from tensorflow.python.framework import ops
+
+    return ops.get_gradient_function(op)
+
+
 def gradient_is_none(op):
     """Whether TensorFlow has it that `op` has no derivative, and answers None.
 
     Private: the registry of gradients has no public reader (tf.RegisterGradient only
     writes). `get_gradient_function` has kept its name from 1.0 to 2.21.
     """
-    from tensorflow.python.framework import ops
-
     try:
-        return ops.get_gradient_function(op) is None
+        return gradient_function(op) is None
     except LookupError:  # tf.gradients raises this itself.
         return False
 

@@ -1,8 +1,10 @@
 """The one primitive: a reverse pass with a seed; and a loop over many of them."""
 
 import collections
+import contextlib
 
 from batchhess.analysis import audit
+from batchhess.analysis.local import Local
 from batchhess.compat import differentiable_control_flow, tf
 
 
@@ -39,7 +41,7 @@ class Passes(
         """
         if not ys or not xs:
             return [None] * len(xs)
-        try:
+        with self._defined():
             gradients = tf.gradients(
                 ys,
                 xs,
@@ -49,17 +51,49 @@ class Passes(
                 gate_gradients=self.gate_gradients,
                 aggregation_method=self.aggregation_method,
             )
-        except (LookupError, TypeError) as error:
-            undefined = audit.undefined(self.caller, error)
-            if undefined is None:
-                raise
-            raise undefined from error
         for i, x in enumerate(xs):
             if gradients[i] is not None:
                 # A gather from x makes the gradient an IndexedSlices.
                 gradients[i] = tf.convert_to_tensor(gradients[i])
                 gradients[i].set_shape(x.shape)
         return gradients
+
+    def locally(self, ys, xs, seeds, held):
+        """The same through one op and its derivatives alone.
+
+        Args:
+          ys: list of Tensors.
+          xs: list of Tensors, some of `held`.
+          seeds: list of Tensors of the shapes of `ys`.
+          held: list of Tensors to take for constants: all that ys are computed from.
+
+        Returns:
+          list with a Tensor for each of `xs`; None where it is zero.
+
+        Raises:
+          UndefinedDerivativeError: TensorFlow does not define a derivative.
+          SecondDerivativeError: it answers None although ys depend on an x.
+        """
+        local = Local(ys, held)
+        with self._defined():
+            found = local.gradients(xs, seeds)
+        for x, value in zip(xs, found):
+            if value is not None:
+                value.set_shape(x.shape)
+            elif local.depends(x):
+                raise audit.lost(self.caller, "second derivative", ys, x)
+        return found
+
+    @contextlib.contextmanager
+    def _defined(self):
+        """Turns what TensorFlow raises for an op without a gradient into our error."""
+        try:
+            yield
+        except (LookupError, TypeError) as error:
+            undefined = audit.undefined(self.caller, error)
+            if undefined is None:
+                raise
+            raise undefined from error
 
     def gradient(self, ys, x, seeds=None):
         """The gradient of `ys` with respect to `x`, as `gradients`."""

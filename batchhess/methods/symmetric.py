@@ -7,10 +7,8 @@ what follows sees x only through some z of fewer coordinates, their sum is T_z' 
 with Z the Hessian by z.
 """
 
-from batchhess.analysis import audit
 from batchhess.analysis.dominators import narrows
 from batchhess.analysis.partition import BILINEAR, ELEMENTS, GENERAL, IDENTITY, LINEAR
-from batchhess.analysis.region import depends
 from batchhess.compat import tf
 from batchhess.graph.tensors import tensor_key
 from batchhess.methods.bilinear import bilinear
@@ -288,21 +286,21 @@ class _Sweep:
             wide = [tf.broadcast_to(t, frame.shape(output)) for t in inputs]
             values = {tensor_key(t): w for t, w in zip(inputs, wide)}
             (here,) = self._copy(op, values, [output])
-        ones = self._ones(output)
+        held, passes = wide + list(op.inputs), self._passes
         if self._is_needed(op):
-            slopes = self._passes.gradients([here], wide, [ones], stop=wide)
+            slopes = passes.locally([here], wide, [self._ones(output)], held)
             terms = zip(inputs, slopes, tangents)
             terms = [(t, s, tangent) for t, s, tangent in terms if s is not None]
             self._scale(output, [term for term in terms if term[2] is not None])
         adjoint = self._adjoints.get(tensor_key(output))
         if adjoint is None:
             return
-        pulled = self._passes.gradients([here], wide, [adjoint], stop=wide)
+        pulled = passes.locally([here], wide, [adjoint], held)
         halves = tf.fill(frame.shape(output), tf.constant(0.5, output.dtype.base_dtype))
         for i, part in enumerate(pulled):
             if part is None or tangents[i] is None:
                 continue
-            curvatures = self._second([part], wide[i:], [halves], wide + [adjoint])
+            curvatures = passes.locally([part], wide[i:], [halves], held + [adjoint])
             for j, curvature in enumerate(curvatures, i):
                 if curvature is None or tangents[j] is None or is_zeros(curvature):
                     continue
@@ -383,19 +381,20 @@ class _Sweep:
             if self._parts.is_batched(tensor):
                 adjoint = self._repeat(adjoint, frame.axis(tensor))
             adjoints.append(tf.identity(adjoint))
-        pulled = self._passes.gradients(copies, here, adjoints, stop=here)
+        held, passes = here + list(copies[0].op.inputs), self._passes
+        pulled = passes.locally(copies, here, adjoints, held)
         bases = [frame.whole(t, self._tangent(t)) for t in inputs]
         seeds = [frame.spread(base, base.of, False) for base in bases]
         pairs = [(p, s) for p, s in zip(pulled, seeds) if p is not None]
         if not pairs:
             return
         pulled, pushed = [p for p, _ in pairs], [s for _, s in pairs]
-        second = self._second(pulled, here, pushed, here + adjoints)
+        second = passes.locally(pulled, here, pushed, held + adjoints)
         for base, value in zip(bases, second):
             if value is not None and not is_zeros(value):
                 self._curvature.add_weighted(base.of, value, base)
         if self._is_needed(op):
-            slopes = self._passes.gradients(pulled, adjoints, pushed, stop=here)
+            slopes = passes.locally(pulled, adjoints, pushed, held + adjoints)
             for tensor, value in zip(outputs, slopes):
                 if value is not None:
                     self._set(tensor, Tangent(Base(tensor, value, False, False), None))
@@ -438,12 +437,3 @@ class _Sweep:
         rows = self._frame.count if rows is None else rows
         replaced = on_observations([op], self._parts, values, pick, rows)
         return copy([op], replaced, outputs)
-
-    def _second(self, pulled, inputs, seeds, stop):
-        second = self._passes.gradients(pulled, inputs, seeds, stop=stop)
-        for tensor, value in zip(inputs, second):
-            if value is None and depends(pulled, tensor, stop):
-                raise audit.lost(
-                    self._passes.caller, "second derivative", pulled, tensor
-                )
-        return second
