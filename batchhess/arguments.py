@@ -3,6 +3,7 @@
 import collections
 
 from batchhess.compat import Variable, is_eager, outer_graphs, tf
+from batchhess.graph.tensors import product_of
 
 # ys and xs as lists, and the graph in which to build.
 Arguments = collections.namedtuple("Arguments", ["ys", "xs", "graph"])
@@ -122,6 +123,51 @@ def check_directions(caller, vs, xs):
                 v = tf.identity(v)
         directions.append(v)
     return directions
+
+
+def check_coordinates(caller, coordinates, xs, batch_axis):
+    """Returns `coordinates` as a tuple of int, from 0 where K is known; or None.
+
+    Args:
+      caller: the public function's name.
+      coordinates: list of int, along the coordinates of an observation; or None.
+      xs: list of Tensors or Variables.
+      batch_axis: int.
+
+    Raises:
+      TypeError: there is another thing than ints among them.
+      ValueError: there are none, or one is out of range for an x.
+    """
+    if coordinates is None:
+        return None
+    chosen = []
+    for k in coordinates if isinstance(coordinates, (list, tuple)) else [coordinates]:
+        if isinstance(k, bool) or not hasattr(k, "__index__"):
+            raise TypeError("{}: coordinates must be ints, not {!r}.".format(caller, k))
+        chosen.append(int(k))
+    if not chosen:
+        raise ValueError("{}: coordinates is an empty list.".format(caller))
+    for x in xs:
+        shape = x.shape.as_list()
+        del shape[batch_axis]
+        size = None if None in shape else product_of(shape)
+        wrong = [k for k in chosen if size is not None and not -size <= k < size]
+        if wrong or size is None and min(chosen) < 0:
+            raise ValueError(
+                "{}: coordinates={} does not fit '{}', whose observations have {} "
+                "coordinates; count them from 0, in the order of a reshape to "
+                "[N, K].".format(
+                    caller, chosen, x.name, "unknown" if size is None else size
+                )
+            )
+        if size is not None and min(chosen) < 0 and len(xs) == 1:
+            chosen = [k % size for k in chosen]
+    if min(chosen) < 0:
+        raise ValueError(
+            "{}: coordinates={} must be counted from 0 where there are several "
+            "xs.".format(caller, chosen)
+        )
+    return tuple(chosen)
 
 
 def assert_same_observations(caller, ys, x, layout, batch_axis):

@@ -7,7 +7,7 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.checks import assert_differences, assert_uncoupled
 from batchhess.compat import do_not_convert, tf
-from batchhess.graph.layout import dimensions
+from batchhess.graph.layout import Chosen, dimensions
 from batchhess.graph.tensors import product_of
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, block_size, in_blocks
@@ -32,6 +32,7 @@ def build(
     unconnected_gradients,
     vs=None,
     with_gradients=False,
+    coordinates=None,
 ):
     """Gradients and second derivatives for the public function that `passes` names.
 
@@ -49,6 +50,7 @@ def build(
       vs: for a product, as in `hessian_vector_products`.
       with_gradients: bool, whether the gradients are wanted too, so that what computes
         both is taken for both.
+      coordinates: as in `hessians`.
 
     Returns:
       `Built`.
@@ -66,6 +68,7 @@ def build(
         per_output,
         arguments.check_unconnected(caller, unconnected_gradients),
         with_gradients and not per_output,
+        arguments.check_coordinates(caller, coordinates, given.xs, batch_axis),
     )
     gradients, answers = [], []
     with building_in(given.graph):
@@ -122,12 +125,20 @@ def _sum_of_outputs(made):
         gradient = layout.like_x(rows)
     if wanted.is_product:
         return gradient, layout.like_x(found)
-    return gradient, layout.events(found, [layout] * wanted.axes)
+    return gradient, layout.events(found, _layouts(made))
+
+
+def _layouts(made):
+    """What the axes after N of the answer are laid out as."""
+    layouts, chosen = [made.layout] * made.request.wanted.axes, made.request.coordinates
+    if chosen is not None and layouts:
+        layouts[-1] = Chosen(len(chosen))
+    return layouts
 
 
 def _each_output(made):
     """The same for each of M outputs: [N, M, *E], and M after N in the other."""
-    layout, passes, times = made.layout, made.request.passes, made.request.wanted.axes
+    layout, passes = made.layout, made.request.passes
     (y,) = made.ys
     outer = dimensions(y)[1:]
     count = product_of(outer)
@@ -143,14 +154,13 @@ def _each_output(made):
     def second(m):
         return _second(made, [y], [seed(m)], gradient(m))[0]
 
-    def events(by_output, times):
-        order = [1, 0] + list(range(2, 2 + times))
-        rows = tf.transpose(by_output, order)
-        return layout.events(rows, [layout] * times, outer)
-
     dtype = made.x.dtype.base_dtype
-    gradients = passes.stack(lambda m: layout.rows(gradient(m)), count, dtype)
-    return events(gradients, 1), events(passes.stack(second, count, dtype), times)
+    gradients = passes.stack(lambda m: layout.rows(gradient(m)), count, dtype, axis=1)
+    found = passes.stack(second, count, dtype, axis=1)  # [N, M, ...]
+    return (
+        layout.events(gradients, [layout], outer),
+        layout.events(found, _layouts(made), outer),
+    )
 
 
 def _second(made, ys, seeds, gradient):
@@ -160,8 +170,11 @@ def _second(made, ys, seeds, gradient):
     """
     request, layout, x = made.request, made.layout, made.x
     if made.is_linear:
-        shape = [layout.num_observations] + [layout.size] * request.wanted.axes
-        return tf.zeros(tf.stack(shape), gradient.dtype), None
+        sizes, chosen = [layout.size] * request.wanted.axes, request.coordinates
+        if chosen is not None and sizes:
+            sizes[-1] = len(chosen)
+        shape = tf.stack([layout.num_observations] + sizes)
+        return tf.zeros(shape, gradient.dtype), None
     found, rows = _answer(made, ys, seeds, gradient)
     checks, passes = (
         audit.guards(request.passes.caller, made.checks.guarded),
@@ -181,13 +194,23 @@ def _answer(made, ys, seeds, gradient):
         return layout.rows(passes.second(gradient, made.x, made.direction)), None
     method, diagonal = METHODS[made.method], request.wanted.diagonal
     problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
+    if method.by_columns:
+        problem = problem._replace(coordinates=request.coordinates)
     if made.parts is None:
-        return method.build(problem, passes), None
+        return _chosen(made, method.build(problem, passes)), None
     apart, parts = made.parts
     problem = at_frontier(problem._replace(ys=apart), parts, passes)
     size, together = block_size(made.x, layout, parts), request.with_gradients
     answers = in_blocks(method.build, problem, passes, size, together)
-    return answers if together else (answers[0], None)
+    return _chosen(made, answers[0]), answers[1] if together else None
+
+
+def _chosen(made, found):
+    """The columns that were asked for, where the method answered all."""
+    chosen = made.request.coordinates
+    if chosen is None or METHODS[made.method].by_columns:
+        return found
+    return tf.gather(found, chosen, axis=found.shape.ndims - 1)
 
 
 def _differences(made, ys, gradient, found):

@@ -95,6 +95,7 @@ def explain(
         False,
         tf.UnconnectedGradients.NONE,
         False,
+        None,
     )
     with building_in(given.graph), tf.name_scope("explain"):
         return [

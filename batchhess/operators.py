@@ -1,7 +1,7 @@
 """The public op builders."""
 
 import collections
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
 from batchhess.building import build
 from batchhess.compat import tf
@@ -24,6 +24,7 @@ def hessians(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
+    coordinates: Optional[Sequence[int]] = None,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -57,6 +58,8 @@ def hessians(
         run where they are coupled. "always" also holds every run's Hessians, along a
         random direction, against differences of the gradient. "never" does nothing.
       per_output: answer a Hessian for each of the M outputs instead of their sum.
+      coordinates: ints; the columns of these coordinates alone, `[N, K, C]`, for C
+        passes. They count along an observation, in the order of a reshape to `[N, K]`.
       parallel_iterations: passes that may run at a time; `tf.while_loop`'s own default
         if None.
       swap_memory: as in `tf.while_loop`.
@@ -97,6 +100,7 @@ def hessians(
         method=method,
         check=check,
         per_output=per_output,
+        coordinates=coordinates,
         unconnected_gradients=unconnected_gradients,
     ).answers
 
@@ -113,6 +117,7 @@ def derivatives(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
+    coordinates: Optional[Sequence[int]] = None,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -131,6 +136,7 @@ def derivatives(
       method: as in `hessians`.
       check: as in `hessians`.
       per_output: as in `hessians`.
+      coordinates: as in `hessians`.
       parallel_iterations: as in `hessians`.
       swap_memory: as in `tf.while_loop`.
       jit_compile: as in `hessians`.
@@ -168,6 +174,7 @@ def derivatives(
         method=method,
         check=check,
         per_output=per_output,
+        coordinates=coordinates,
         unconnected_gradients=unconnected_gradients,
         with_gradients=True,
     )
@@ -186,6 +193,7 @@ def hessian_diagonals(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
+    coordinates: Optional[Sequence[int]] = None,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -209,6 +217,7 @@ def hessian_diagonals(
       check: as in `hessians`; "always" holds one coordinate, drawn anew in each run,
         against differences of the gradient.
       per_output: as in `hessians`.
+      coordinates: ints; the diagonal at these coordinates alone, `[N, C]`.
       parallel_iterations: as in `hessians`.
       swap_memory: as in `tf.while_loop`.
       jit_compile: as in `hessians`.
@@ -244,6 +253,7 @@ def hessian_diagonals(
         method=method,
         check=check,
         per_output=per_output,
+        coordinates=coordinates,
         unconnected_gradients=unconnected_gradients,
     ).answers
 
@@ -260,6 +270,7 @@ def laplacians(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
+    coordinates: Optional[Sequence[int]] = None,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -283,6 +294,7 @@ def laplacians(
       method: as in `hessians`.
       check: as in `hessian_diagonals`.
       per_output: as in `hessians`.
+      coordinates: ints; the sum over these coordinates alone.
       parallel_iterations: as in `hessians`.
       swap_memory: as in `tf.while_loop`.
       jit_compile: as in `hessians`.
@@ -318,6 +330,7 @@ def laplacians(
         method=method,
         check=check,
         per_output=per_output,
+        coordinates=coordinates,
         unconnected_gradients=unconnected_gradients,
     ).answers
 

@@ -7,6 +7,9 @@ from batchhess.analysis import audit
 from batchhess.analysis.local import Local
 from batchhess.compat import differentiable_control_flow, tf
 
+# So many passes are built one by one rather than in a loop.
+UNROLLED = 4
+
 
 class Passes(
     collections.namedtuple(
@@ -118,18 +121,31 @@ class Passes(
             raise audit.lost(self.caller, "second derivative", [rows], x)
         return column
 
-    def stack(self, function, count, dtype):
-        """Calls `function(i)` for i = 0 .. count - 1 in a loop, and stacks the answers.
+    def stack(self, function, count, dtype, axis=0):
+        """Calls `function(i)` for i = 0 .. count - 1, and stacks the answers.
+
+        A few are built one after the other, so that no loop stands between the model
+        and what is built from the answers; many in a loop.
 
         Args:
-          function: from a scalar int32 Tensor to a Tensor of one shape for all i. It is
-            traced once; where count is 0 it still runs once, and the answer is dropped.
+          function: from an int or a scalar int32 Tensor to a Tensor of known rank, of
+            one shape for all i. In a loop it is traced once; where count is 0 it still
+            runs once, and the answer is dropped.
           count: int or scalar int32 Tensor.
           dtype: of the answers.
+          axis: int, the axis of the result along which i runs.
 
         Returns:
-          a Tensor [count, ...].
+          a Tensor, with `count` along `axis`.
         """
+        if isinstance(count, int) and 0 < count <= UNROLLED:
+            return tf.stack([function(i) for i in range(count)], axis=axis)
+        stacked = self._loop(function, count, dtype)
+        order = list(range(1, stacked.shape.ndims))
+        order.insert(axis, 0)
+        return tf.transpose(stacked, order) if axis else stacked
+
+    def _loop(self, function, count, dtype):
         never_empty = isinstance(count, int) and count > 0
         # An empty TensorArray cannot be stacked unless its shape is known.
         steps = count if never_empty else tf.maximum(count, 1)

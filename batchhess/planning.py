@@ -18,7 +18,8 @@ from batchhess.ops.states import UNPROVEN
 # function; wanted: the `Wanted`; the others as in `hessians`.
 Request = collections.namedtuple(
     "Request",
-    "passes wanted batch_axis method check per_output unconnected with_gradients",
+    "passes wanted batch_axis method check per_output unconnected with_gradients "
+    "coordinates",
 )
 
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
@@ -118,7 +119,7 @@ def _unconnected(made, region):
 def _with_method(made, region):
     """Chooses the method, with a partition if it goes block by block."""
     request, compiled = made.request, made.request.passes.jit_compile
-    names = AUTO if request.method == "auto" else (request.method,)
+    names = _names(request, made.layout)
     if compiled and not METHODS[names[0]].compiles:
         return made._replace(method=names[0], refusal=_cannot_compile(request))
     in_blocks = compiled or METHODS[names[0]].by_blocks
@@ -131,6 +132,16 @@ def _with_method(made, region):
     if compiled or len(names) == 1:
         return made._replace(refusal=_not_followed(made))
     return made._replace(method=names[-1])
+
+
+def _names(request, layout):
+    """The methods to try, the best one first."""
+    if request.method != "auto":
+        return (request.method,)
+    few = request.coordinates is not None and isinstance(layout.size, int)
+    if few and 2 * len(request.coordinates) <= layout.size:
+        return tuple(name for name in AUTO if METHODS[name].by_columns)
+    return AUTO
 
 
 def _parts(made, region):

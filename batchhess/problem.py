@@ -26,6 +26,7 @@ DIAGONAL = Wanted(1, True, False, _times_diagonal, _as_it_is)
 TRACE = Wanted(0, True, False, _times_diagonal, lambda found: tf.reduce_sum(found, 1))
 PRODUCT = Wanted(1, False, True, None, _as_it_is)
 
+
 # ys: list of Tensors, and seeds: list of Tensors that weigh them, or None for ones.
 # gradient: Tensor, the gradient of ys, of the shape of x.
 # x: a Tensor or Variable, and layout its `Layout`.
@@ -33,8 +34,26 @@ PRODUCT = Wanted(1, False, True, None, _as_it_is)
 # adjoints: dict from the key of a Tensor between x and ys to the gradient by it, or to
 # None if that is zero; None where only the gradient by x was asked for.
 # diagonal: bool, whether only the diagonals are asked for.
-Problem = collections.namedtuple(
-    "Problem",
-    "ys seeds gradient x layout partition adjoints diagonal",
-    defaults=(None, None, False),
-)
+# coordinates: tuple of int, those whose columns are asked for; None for all.
+class Problem(
+    collections.namedtuple(
+        "Problem",
+        "ys seeds gradient x layout partition adjoints diagonal coordinates",
+        defaults=(None, None, False, None),
+    )
+):
+    """What a method is given to differentiate."""
+
+    @property
+    def count(self):
+        """C, how many columns are asked for: an int or a scalar Tensor."""
+        chosen = self.coordinates
+        return self.layout.size if chosen is None else len(chosen)
+
+    def coordinate(self, c):
+        """The coordinate of column `c`, an int or a scalar Tensor."""
+        if self.coordinates is None:
+            return c
+        if isinstance(c, int):
+            return self.coordinates[c]
+        return tf.gather(tf.constant(self.coordinates), c)

@@ -65,6 +65,13 @@ class Layout:
         return tensor
 
 
+class Chosen:
+    """In the place of a `Layout` in `events`: some coordinates, as one axis."""
+
+    def __init__(self, count):
+        self._event = [count]
+
+
 def dimensions(x):
     """The shape of `x`: an int where the graph knows it, else a scalar Tensor."""
     static = x.shape.as_list()

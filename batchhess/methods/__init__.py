@@ -12,14 +12,15 @@ from batchhess.methods.symmetric import symmetric
 # nothing goes unchecked. needs_separable: coupled observations spoil the answer.
 # differentiates_twice: it takes second derivatives from TensorFlow. by_blocks: it works
 # on a `Partition`, one block of observations after another. compiles: XLA can.
+# by_columns: it answers the columns of the coordinates asked for, and no others.
 Method = collections.namedtuple(
     "Method",
-    "build needs_separable differentiates_twice by_blocks compiles",
-    defaults=(True, True, False, False),
+    "build needs_separable differentiates_twice by_blocks compiles by_columns",
+    defaults=(True, True, False, False, False),
 )
 
 METHODS = {
-    "columns": Method(columns, compiles=True),
+    "columns": Method(columns, compiles=True, by_columns=True),
     "observations": Method(observations, needs_separable=False),
     "symmetric": Method(symmetric, by_blocks=True, compiles=True),
     "differences": Method(differences, differentiates_twice=False),

@@ -6,7 +6,7 @@ from batchhess.compat import tf
 def columns(problem, passes):
     """Differentiates the gradient, summed over observations, column by column.
 
-    Where f is separable, d(sum_m g[m, k]) / dx[n] = d g[n, k] / dx[n] = H[n, k, :]: the
+    Where f is separable, d(sum_m g[m, k]) / dx[n] = d g[n, k] / dx[n] = H[n, :, k]: the
     sum over m adds zeros, and one reverse pass with the seed e_k answers a column of
     every observation's Hessian. Where observations are coupled it adds their blocks up.
 
@@ -15,15 +15,16 @@ def columns(problem, passes):
       passes: the `Passes` to differentiate with.
 
     Returns:
-      a Tensor [N, K, K], or [N, K] of the diagonals.
+      a Tensor [N, K, C], or [N, C] of the diagonals, of the C coordinates asked for.
     """
     x, layout = problem.x, problem.layout
     rows = layout.rows(problem.gradient)  # [N, K]
 
-    def column(k):
+    def column(c):
+        k = problem.coordinate(c)
         e_k = tf.cast(tf.equal(tf.range(layout.size), k), rows.dtype)  # [K]
         found = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + e_k))
-        return found[:, k] if problem.diagonal else found
+        return found[:, k] if problem.diagonal else found  # [N] or [N, K]
 
-    by_column = passes.stack(column, layout.size, rows.dtype)  # [K, N, K] or [K, N]
-    return tf.transpose(by_column, [1, 0] if problem.diagonal else [1, 0, 2])
+    last = 1 if problem.diagonal else 2
+    return passes.stack(column, problem.count, rows.dtype, axis=last)
