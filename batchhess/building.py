@@ -10,7 +10,7 @@ from batchhess.compat import do_not_convert, tf
 from batchhess.graph.layout import Chosen, dimensions
 from batchhess.graph.tensors import product_of
 from batchhess.methods import METHODS
-from batchhess.methods.blocks import at_frontier, block_size, in_blocks
+from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
 from batchhess.planning import Request, plan
 from batchhess.problem import Problem
 
@@ -183,7 +183,8 @@ def _second(made, ys, seeds, gradient):
     if made.checks.coupling:
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, made.proof))
     if made.checks.differences:
-        checks.append(_differences(made, ys, gradient, found))
+        with tf.control_dependencies(checks):  # What they find has a better name.
+            checks = [_differences(made, ys, seeds, gradient, found)]
     return _after(checks, request.wanted.finish(found)), rows
 
 
@@ -199,9 +200,12 @@ def _answer(made, ys, seeds, gradient):
     if made.parts is None:
         return _chosen(made, method.build(problem, passes)), None
     apart, parts = made.parts
-    problem = at_frontier(problem._replace(ys=apart), parts, passes)
-    size, together = block_size(made.x, layout, parts), request.with_gradients
-    answers = in_blocks(method.build, problem, passes, size, together)
+    problem, together = problem._replace(ys=apart), request.with_gradients
+    if made.block is None:
+        found = whole_batch(method.build, problem, parts, passes)
+        return _chosen(made, found), None
+    problem = at_frontier(problem, parts, passes)
+    answers = in_blocks(method.build, problem, passes, made.block, together)
     return _chosen(made, answers[0]), answers[1] if together else None
 
 
@@ -213,7 +217,7 @@ def _chosen(made, found):
     return tf.gather(found, chosen, axis=found.shape.ndims - 1)
 
 
-def _differences(made, ys, gradient, found):
+def _differences(made, ys, seeds, gradient, found):
     layout, passes, wanted = made.layout, made.request.passes, made.request.wanted
 
     def along(v):

@@ -156,7 +156,9 @@ def _observations(made):
 
 def _method(made, count):
     if made.parts is not None:
-        return "{}, in blocks of {} observations".format(made.method, _block(made))
+        if made.block is None:
+            return "{}, on all observations at once".format(made.method)
+        return "{}, in blocks of {} observations".format(made.method, made.block)
     text = "{}, {} reverse passes".format(made.method, count)
     if made.lost is not None and made.is_proven:
         op = made.lost.op
@@ -190,11 +192,6 @@ def _passes(made, size):
     if made.parts is not None:
         return "1"
     return "{} + 2".format(size) if made.checks.coupling else str(size)
-
-
-def _block(made):
-    apart, parts = made.parts
-    return blocks.block_size(made.x, made.layout, parts)
 
 
 def _memory(made, num_observations):

@@ -12,6 +12,7 @@ from batchhess.compat import tf
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import original
 from batchhess.methods import AUTO, METHODS
+from batchhess.methods.blocks import block_size
 from batchhess.ops.states import UNPROVEN
 
 # What a public function was asked for, x by x. passes: the `Passes`, which name the
@@ -32,7 +33,7 @@ class Plan(
     collections.namedtuple(
         "Plan",
         "request x direction given ys layout walk proof gradient is_linear findings "
-        "method parts lost checks refusal",
+        "method parts block lost checks refusal",
     )
 ):
     """What will be built for one x, and why.
@@ -51,6 +52,7 @@ class Plan(
       findings: the `Findings` of the audit.
       method: the name of the method to take.
       parts: pair of ys in elementary ops and their `Partition`; None without one.
+      block: int, the observations to work on at a time; None for all at once.
       lost: the `NoPartitionError` that tells why there is none, or None.
       checks: `Checks`.
       refusal: the exception to raise instead of building; None if there is none.
@@ -91,6 +93,7 @@ def plan(request, given, x, direction=None):
         findings=Findings([], [], []),
         method=None,
         parts=None,
+        block=None,
         lost=None,
         checks=Checks(False, [], False, []),
         refusal=None,
@@ -126,7 +129,8 @@ def _with_method(made, region):
     if request.wanted.is_product or made.is_linear or not in_blocks:
         return made._replace(method=names[-1])
     try:
-        return made._replace(method=names[0], parts=_parts(made, region))
+        made = made._replace(method=names[0], parts=_parts(made, region))
+        return made._replace(block=_block(made))
     except NoPartitionError as error:
         made = made._replace(method=names[0], lost=error)
     if compiled or len(names) == 1:
@@ -138,9 +142,11 @@ def _names(request, layout):
     """The methods to try, the best one first."""
     if request.method != "auto":
         return (request.method,)
-    few = request.coordinates is not None and isinstance(layout.size, int)
-    if few and 2 * len(request.coordinates) <= layout.size:
-        return tuple(name for name in AUTO if METHODS[name].by_columns)
+    if isinstance(layout.size, int) and not request.wanted.is_product:
+        chosen = request.coordinates
+        count = layout.size if chosen is None else len(chosen)
+        if count == 1 or 2 * count <= layout.size:
+            return tuple(name for name in AUTO if METHODS[name].by_columns)
     return AUTO
 
 
@@ -152,6 +158,23 @@ def _parts(made, region):
     if apart is not made.ys:
         region = Region(apart, made.x)
     return apart, partition(region, apart, made.x, made.walk, made.layout.axis)
+
+
+# With so few coordinates the tangents of all observations take no more than what the
+# passes of a program written by hand hold, and a loop over blocks costs more than it
+# saves: most of all where the answer is differentiated again.
+_FEW = 4
+
+
+def _block(made):
+    """The observations of a block; None where all are to be taken at once."""
+    layout, (_, parts) = made.layout, made.parts
+    size = block_size(made.x, layout, parts)
+    if made.request.passes.jit_compile:
+        return size
+    count = layout.num_observations
+    at_once = isinstance(count, int) and count <= size
+    return None if at_once or layout.size <= _FEW else size
 
 
 def _with_checks(made):
