@@ -13,7 +13,7 @@ from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import original
 from batchhess.methods import AUTO, METHODS
 from batchhess.methods.blocks import block_size
-from batchhess.ops.states import UNPROVEN
+from batchhess.ops.states import SUM, UNPROVEN
 
 # What a public function was asked for, x by x. passes: the `Passes`, which name the
 # function; wanted: the `Wanted`; the others as in `hessians`.
@@ -190,6 +190,8 @@ def _with_checks(made):
         unknown=unknown,
     )
     refused = made.refusal
+    if refused is None and request.per_output:
+        refused = _outputs_refusal(made)
     if refused is None:
         faults = made.findings.faults
         faults = faults if twice else [f for f in faults if f[0].spoils_values]
@@ -197,6 +199,25 @@ def _with_checks(made):
     if refused is None and coupling and not twice:
         refused = _moves_all(made)
     return made._replace(checks=checks, refusal=refused)
+
+
+def _outputs_refusal(made):
+    """The refusal where axis 0 of y is not known to hold the observations, or None."""
+    (y,), state = made.ys, made.walk.state(made.ys[0])
+    if state.is_own and state.axis == 0:
+        return None
+    if state.is_own:
+        why = "on axis {}. Transpose it".format(state.axis)
+    elif state.kind == SUM:
+        why = "nowhere: it is summed over them. Pass the terms of the sum"
+    else:
+        why = "on an axis that the graph does not tell. Pass check='never' if it is 0"
+    return ValueError(
+        "{}: per_output=True needs the observations of '{}' on axis 0 of '{}', of "
+        "shape {}, which has them {}.".format(
+            made.request.passes.caller, made.x.name, made.given[0].name, y.shape, why
+        )
+    )
 
 
 def _cannot_compile(request):

@@ -268,8 +268,18 @@ def test_the_check_can_be_switched_off(random):
 def test_per_output_is_checked_too(random):
     x = placeholder(None, 2)
     y = tf.stack([tf.reduce_sum(x**3, 1), x[:, 0] * tf.reduce_mean(x)], 1)
-    with pytest.raises(COUPLED, match="are coupled"):
-        run(batchhess.hessians(y, x, per_output=True)[0], {x: random.randn(3, 2)})
+    with pytest.raises(ValueError, match="on an axis that the graph does not tell"):
+        batchhess.hessians(y, x, per_output=True)
+
+
+def test_per_output_of_a_y_with_another_axis_first_is_refused(random):
+    x = placeholder(None, 2)
+    y = tf.stack([tf.reduce_sum(x**3, 1), tf.reduce_prod(x, 1)], 0)  # [M, N]
+    with pytest.raises(ValueError, match="on axis 1. Transpose it"):
+        batchhess.hessians(y, x, per_output=True)
+    summed = tf.reduce_sum(x[:, :, None] ** 3, 0)
+    with pytest.raises(ValueError, match="summed over them"):
+        batchhess.hessians(summed, x, per_output=True)
 
 
 def test_what_is_proven_costs_nothing(graph):

@@ -6,7 +6,7 @@ the derivatives just built of it is a handful of ops: these are visited here.
 """
 
 from batchhess.analysis.region import carries_derivative
-from batchhess.compat import gradient_function, tf
+from batchhess.compat import captured_from, gradient_function, tf
 from batchhess.graph.tensors import tensor_key
 
 
@@ -21,8 +21,8 @@ class Local:
 
     def __init__(self, ys, held):
         self._ys, self._ops = ys, []
-        stop, seen = {tensor_key(t) for t in held}, set()
-        pending = [(y.op, False) for y in ys if tensor_key(y) not in stop]
+        stop, seen = {_key(t) for t in held}, set()
+        pending = [(_key(y)[0], False) for y in ys if _key(y) not in stop]
         while pending:
             op, is_done = pending.pop()
             if is_done:
@@ -31,7 +31,7 @@ class Local:
                 seen.add(op)
                 pending.append((op, True))
                 pending += [
-                    (t.op, False) for t in op.inputs if tensor_key(t) not in stop
+                    (_key(t)[0], False) for t in op.inputs if _key(t) not in stop
                 ]
 
     def gradients(self, xs, seeds):
@@ -50,32 +50,38 @@ class Local:
         moving = self._moving(xs)
         arriving = {}
         for y, seed in zip(self._ys, seeds):
-            arriving.setdefault(tensor_key(y), []).append(seed)
+            arriving.setdefault(_key(y), []).append(seed)
         for op in reversed(self._ops):
             if op not in moving:
                 continue
-            adjoints = [_total(arriving.get(tensor_key(t))) for t in op.outputs]
+            adjoints = [_total(arriving.get(_key(t))) for t in op.outputs]
             if all(adjoint is None for adjoint in adjoints):
                 continue
             for tensor, part in zip(op.inputs, _pulled_back(op, adjoints)):
                 if part is not None:
-                    arriving.setdefault(tensor_key(tensor), []).append(part)
-        return [_total(arriving.get(tensor_key(x))) for x in xs]
+                    arriving.setdefault(_key(tensor), []).append(part)
+        return [_total(arriving.get(_key(x))) for x in xs]
 
     def depends(self, x):
         """Whether a small change of `x`, which is held, can change ys."""
         moving = self._moving([x])
-        key = tensor_key(x)
-        return any(y.op in moving or tensor_key(y) == key for y in self._ys)
+        return any(_key(y)[0] in moving or _key(y) == _key(x) for y in self._ys)
 
     def _moving(self, xs):
         """The ops that a small change of one of `xs` passes."""
-        keys, moving = {tensor_key(x) for x in xs}, set()
+        keys, moving = {_key(x) for x in xs}, set()
         for op in self._ops:  # Each after those that it reads from.
-            if any(tensor_key(t) in keys for t in op.inputs):
+            if any(_key(t) in keys for t in op.inputs):
                 moving.add(op)
-                keys.update(tensor_key(t) for t in op.outputs if carries_derivative(t))
+                keys.update(_key(t) for t in op.outputs if carries_derivative(t))
         return moving
+
+
+def _key(tensor):
+    """What identifies `tensor`, or the one around a function that it stands for."""
+    while captured_from(tensor) is not None:
+        tensor = captured_from(tensor)
+    return tensor_key(tensor)
 
 
 def _total(parts):

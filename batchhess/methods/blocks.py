@@ -1,5 +1,6 @@
 """Any method, on one block of observations after another: memory for one block only."""
 
+from batchhess.analysis import audit
 from batchhess.compat import (
     compile_with_xla,
     control_flow_context,
@@ -43,10 +44,30 @@ def whole_batch(method, problem, parts, passes):
     Returns:
       the method's answer.
     """
-    between = [t for op in parts.ops for t in op.outputs if parts.depends(t)]
-    adjoints = passes.gradients(problem.ys, between, problem.seeds)
-    adjoints = dict(zip(map(tensor_key, between), adjoints))
+    _, adjoints = _adjoints(parts, problem.ys, problem.seeds, None, passes)
     return method(problem._replace(partition=parts, adjoints=adjoints), passes)
+
+
+def _adjoints(parts, ys, seeds, x, passes):
+    """The gradient by `x`, if it is not None, and by what lies between.
+
+    Returns:
+      a Tensor or None; and a dict from the key of each Tensor that the ops of `parts`
+      compute from x to the gradient by it, or None where ys are not computed from it.
+
+    Raises:
+      SecondDerivativeError: TensorFlow answers None for another.
+    """
+    between = [t for op in parts.ops for t in op.outputs if parts.depends(t)]
+    xs = [] if x is None else [x]
+    found = passes.gradients(ys, xs + between, seeds)
+    adjoints = dict(zip(map(tensor_key, between), found[len(xs) :]))
+    read = {tensor_key(t) for op in parts.ops for t in op.inputs}
+    read |= {tensor_key(t) for t in parts.frontier}
+    for tensor in between:
+        if adjoints[tensor_key(tensor)] is None and tensor_key(tensor) in read:
+            raise audit.lost(passes.caller, "gradient", ys, tensor)
+    return (found[0] if xs else None), adjoints
 
 
 def at_frontier(problem, parts, passes):
@@ -234,10 +255,7 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         onto = {place: x if t is block else t for place, t in replaced.items()}
         here_parts = parts.onto(problem.x, x, copies_of(parts.ops, onto))
         ys, layout = here_parts.frontier, Layout(x, axis)
-        between = [t for op in here_parts.ops for t in op.outputs]
-        between = [t for t in between if here_parts.depends(t)]
-        gradient, *adjoints = passes.gradients(ys, [x] + between, weights)
-        adjoints = dict(zip(map(tensor_key, between), adjoints))
+        gradient, adjoints = _adjoints(here_parts, ys, weights, x, passes)
         part = problem._replace(
             ys=ys,
             seeds=weights,
