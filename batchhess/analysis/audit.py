@@ -3,15 +3,14 @@
 import collections
 
 from batchhess.analysis.region import (
-    FUNCTIONS,
     ancestors,
+    bodies,
     depends,
     original,
     region,
 )
 from batchhess.compat import (
     control_flow_context,
-    function_graph,
     gradient_is_none,
     in_v1_while_loop,
     tf,
@@ -189,12 +188,10 @@ def _region_and_bodies(ys, x):
     """The ops of the region, those inside functions included, each with its own x."""
     for op in region(ys, x):
         yield op, x
-        for attribute in FUNCTIONS.get(op.type, ()):
-            if attribute == "cond":
-                continue  # No derivative passes it.
-            graph = function_graph(op, attribute)
-            skipped = 1 if attribute.endswith("branch") else 0  # The predicate.
-            arguments = list(op.inputs)[skipped:]
+        skipped = 1 if op.type.endswith(("If", "Case")) else 0  # What chooses.
+        arguments = list(op.inputs)[skipped:]
+        # No derivative passes the condition of a loop.
+        for graph in bodies(op)[1 if op.type in _LOOPS else 0 :]:
             for argument, local_x in zip(arguments, graph.inputs if graph else ()):
                 # What a loop carries may come to depend on x in its second step.
                 if op.type in _LOOPS or depends([argument], x):

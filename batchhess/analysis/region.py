@@ -2,7 +2,7 @@
 
 import weakref
 
-from batchhess.compat import captured_from, source_tensor
+from batchhess.compat import captured_from, function_graphs, source_tensor
 
 # Ops whose output does not change when an input changes a little: the derivative is
 # zero, not lost. Ops with integer or boolean outputs are of this kind without a list.
@@ -12,13 +12,27 @@ _PIECEWISE_CONSTANT = frozenset(
 
 # The functions that an op calls, by its attributes.
 FUNCTIONS = {
+    "Case": ("branches",),
     "If": ("then_branch", "else_branch"),
     "PartitionedCall": ("f",),
     "StatefulPartitionedCall": ("f",),
+    "StatelessCase": ("branches",),
     "StatelessIf": ("then_branch", "else_branch"),
     "StatelessWhile": ("cond", "body"),
     "While": ("cond", "body"),
 }
+
+# Ops that have a state, and of which a second one in the same run does no harm.
+_REPEATABLE = frozenset(
+    [
+        "Assert",
+        "ReadVariableOp",
+        "ResourceGather",
+        "ResourceGatherNd",
+        "VarIsInitializedOp",
+        "VariableShape",
+    ]
+)
 
 # The author's own word that no derivative passes here.
 _STOPPED = frozenset(["StopGradient"])
@@ -113,6 +127,52 @@ def has_custom_gradient(op):
     Of a copy of `op` that is still a function of what the original reads.
     """
     return "_gradient_op_type" in op.node_def.attr
+
+
+def bodies(op):
+    """The graphs of the functions that `op` calls; None for one that is not known."""
+    attributes = FUNCTIONS.get(op.type, ())
+    return [graph for name in attributes for graph in function_graphs(op, name)]
+
+
+def has_effect(op):
+    """Whether `op`, or what it calls, must not happen twice in a run.
+
+    That are random draws, a dequeue, a call of Python, and all else that TensorFlow
+    says to have a state, but for reading a variable.
+    """
+    if not op.op_def.is_stateful or op.type in _REPEATABLE:
+        return False
+    graphs = bodies(op)
+    if not graphs or None in graphs:
+        return True
+    return any(has_effect(o) for graph in graphs for o in ops_of(graph))
+
+
+def ops_of(graph):
+    """The ops that a call of the function whose graph it is runs, arguments left out.
+
+    Args:
+      graph: the graph of a function, as of `bodies`.
+
+    Returns:
+      list of Operations, the outputs first.
+    """
+    arguments = {t.op for t in graph.inputs}
+    pending = [t.op for t in graph.outputs] + list(control_outputs(graph))
+    found = dict.fromkeys(pending)
+    while pending:
+        op = pending.pop()
+        for parent in [t.op for t in op.inputs] + list(op.control_inputs):
+            if parent not in found:
+                found[parent] = None
+                pending.append(parent)
+    return [op for op in found if op not in arguments]
+
+
+def control_outputs(graph):
+    """The ops of a function's graph that run although no output reads them."""
+    return list(getattr(graph, "control_outputs", None) or ())
 
 
 def tensor_key(tensor):
