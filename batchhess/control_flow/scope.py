@@ -69,7 +69,7 @@ def before(scope, op):
 def check_op(op):
     """Raises if `op` cannot be built again."""
     if op.type in FUNCTIONS:
-        if has_effect(op) or None in bodies(op):
+        if has_effect(op) or None in bodies(op) or not op.outputs:
             raise NotBuiltError(op)
         return
     attributes = op.node_def.attr.values()
@@ -142,8 +142,12 @@ class Scope:
         return tensor_key(tensor) in self._known
 
     def read(self, op):
-        """The indices of the outputs of `op` that are read here."""
-        return [i for i, t in enumerate(op.outputs) if tensor_key(t) in self._wanted]
+        """The indices of the outputs of `op` that are read here; all, if it only runs
+        before something else.
+        """
+        every = range(len(op.outputs))
+        read = [i for i in every if tensor_key(op.outputs[i]) in self._wanted]
+        return read or list(every)
 
     def unit(self, op, find):
         """find(self, op), found once: the loop or branches that `op` is an end of."""
