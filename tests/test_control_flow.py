@@ -12,13 +12,15 @@ from batchhess.control_flow import rebuild_control_flow
 ROWS = np.array([[0.5, -1.2, 0.8], [1.5, 0.3, -0.4]])
 
 
-def differences_of_f(y, x, value, feed=None, step=2e-3):
+def differences_of_f(y, x, value, feed=None, step=2e-3, initial=()):
     """[N, K, K] by central differences of f itself, of one observation at a time."""
     total = tf.add_n([tf.reduce_sum(t) for t in (y if isinstance(y, list) else [y])])
     count, size = value.shape
     blocks = np.zeros((count, size, size))
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
+        for variable, weights in initial:
+            variable.load(weights, session)
         f = session.make_callable(total, [x] + list(feed or {}))
         for n, i, j in np.ndindex(count, size, size):
             for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1)) if i <= j else ():

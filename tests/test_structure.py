@@ -20,7 +20,7 @@ FLOORS = [
     ["analysis.audit", "analysis.observation_axis", "layout", "streaming"],
     ["analysis.alignment"],
     ["analysis.partition"],
-    ["analysis.narrows", "passes", "problem", "rebuild"],
+    ["analysis.narrows", "copies", "passes", "problem", "rebuild"],
     ["control_flow.scope"],
     ["control_flow.arrays", "control_flow.v1", "control_flow.v2"],
     ["control_flow"],

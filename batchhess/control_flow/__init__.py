@@ -46,7 +46,7 @@ def rebuild_control_flow(ys, x):
         for op in value_region(ys, olds):
             check_op(op)
         inside = set(value_region(ys, olds, shared=_is_shared))
-        with differentiable_control_flow():
+        with tf.name_scope("rebuilt"), differentiable_control_flow():
             return Scope({}, lambda op: op in inside or is_array(op)).tensors(ys)
     except NotBuiltError:
         return ys

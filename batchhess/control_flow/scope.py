@@ -83,26 +83,43 @@ def check_op(op):
 class Scope:
     """What has been built, for a graph or a body of it."""
 
-    def __init__(self, known, is_inside=lambda op: True, around=None, is_loop=False):
+    def __init__(
+        self, known, is_inside=lambda op: True, around=None, is_loop=False, entered=()
+    ):
         """
         Args:
           known: dict from the key of a Tensor to the Tensor that stands for it.
           is_inside: whether to build an op; what is not is read as it is.
           around: the `Scope` in which the op is whose body this is; None at the top.
           is_loop: bool, whether this may run more than once.
+          entered: list of the Operations that must have run before any of this does.
         """
         self._known, self._is_inside = dict(known), is_inside
         self._around, self.is_loop = around, is_loop
+        self._entered = list(entered)
         self._made, self._wanted, self._notes = {}, set(), {}
         self.frames = Frames()
         if around is not None:
             self._notes, self.frames = around._notes, around.frames
 
-    def inner(self, known, is_loop=None):
-        """The `Scope` of a body; `known` are the pairs of a `dict`, by Tensor."""
+    def inner(self, known, entered, is_loop=None):
+        """The `Scope` of a body: `known` are pairs of Tensors, the old and the new."""
         known = {tensor_key(old): new for old, new in known}
         is_loop = self.is_loop if is_loop is None else is_loop
-        return Scope(known, around=self, is_loop=is_loop)
+        entered = self._entered + [value.op for value in entered]
+        return Scope(known, around=self, is_loop=is_loop, entered=entered)
+
+    def entering(self, tensors):
+        """What stands for `tensors`, which a loop, branch or call takes in.
+
+        A reference to a variable is read here, once and when the others are there.
+        """
+        values = [self.value(t) for t in tensors]
+        plain = [v for v in values if v.dtype == v.dtype.base_dtype]
+        with tf.control_dependencies(plain):
+            return [
+                v if v.dtype == v.dtype.base_dtype else tf.identity(v) for v in values
+            ]
 
     def tensors(self, wanted, ops=()):
         """Builds the Tensors that stand for `wanted`, once `ops` have run."""
@@ -155,16 +172,16 @@ class Scope:
             self._notes[op] = find(self, op)
         return self._notes[op]
 
-    def outside(self):
-        """The `Scope` around all loops that this is in; itself if it is in none."""
-        scope = self
-        while scope.is_loop:
-            scope = scope._around
-        return scope
-
     def controls_of(self, op):
         """What stands for the control inputs of `op`: a list of Operations."""
         return [c for c in map(self._made_of, op.control_inputs) if c is not None]
+
+    def before_reading(self, op):
+        """What must have run before `op` reads a state: a list of Operations.
+
+        In the original all of a loop, branch or call waits for all that it takes in.
+        """
+        return self._entered + self.controls_of(op)
 
     def _made_of(self, op):
         """What stands for `op` as a control input; None if that is there anyway."""

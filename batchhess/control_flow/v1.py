@@ -64,11 +64,14 @@ def build_loop(scope, op):
     if scope.is_known(op.outputs[0]):
         return  # Built with another value that the loop carries.
     loop = scope.unit(op, _find_loop)
-    outside = [(e.outputs[0], _snapshot(scope, e.inputs[0])) for e in loop.enters]
+    values = scope.entering([enter.inputs[0] for enter in _all_enters(loop)])
+    starts, read_outside = values[: len(loop.switches)], values[len(loop.switches) :]
+    outside = list(zip([enter.outputs[0] for enter in loop.enters], read_outside))
     merges = [switch.inputs[0] for switch in loop.switches]
 
     def frame(read, values):
-        return scope.inner(outside + list(zip(read, values)), is_loop=True)
+        known = outside + list(zip(read, values))
+        return scope.inner(known, starts, is_loop=True)
 
     def condition(*values):
         return frame(merges, values).tensors(list(loop.condition.inputs))[0]
@@ -78,7 +81,6 @@ def build_loop(scope, op):
         carried = [merge.op.inputs[1].op.inputs[0] for merge in merges]
         return frame(read, values).tensors(carried)
 
-    starts = [_snapshot(scope, _enter(s).inputs[0]) for s in loop.switches]
     results = tf.while_loop(
         condition,
         body,
@@ -113,15 +115,14 @@ def _cond_controls(scope, op):
 @register("Merge", "RefMerge", needs=_cond_needs, controls=_cond_controls)
 def build_cond(scope, op):
     cond = scope.unit(op, _find_cond)
+    predicate, *values = scope.entering(_cond_needs(scope, op))
 
     def branch(i):
-        known = [
-            (switch.outputs[i], _snapshot(scope, switch.inputs[0]))
-            for switch in cond.switches
-        ]
-        return lambda: tf.identity(scope.inner(known).tensors([op.inputs[i]])[0])
+        known = zip([switch.outputs[i] for switch in cond.switches], values)
+        inner = scope.inner(known, [predicate])
+        return lambda: tf.identity(inner.tensors([op.inputs[i]])[0])
 
-    result = tf.cond(scope.value(cond.predicate), branch(1), branch(0))
+    result = tf.cond(predicate, branch(1), branch(0))
     result.set_shape(op.outputs[0].shape if result.dtype != tf.variant else [])
     scope.set(op.outputs[0], result)
 
@@ -136,13 +137,6 @@ _PARTS = _ENTER + _SWITCH + ("LoopCond", "NextIteration", "RefNextIteration")
 @register(*_PARTS, needs=_refuse)
 def _part_of_a_loop(scope, op):
     raise NotBuiltError(op)
-
-
-def _snapshot(scope, tensor):
-    """What stands for `tensor`, which is read inside: of a variable its value, once."""
-    value = scope.value(tensor)
-    is_reference = value.dtype != value.dtype.base_dtype
-    return tf.identity(value) if is_reference else value
 
 
 def _enter(switch):

@@ -4,6 +4,8 @@ These are ops that name functions. The same ones can be differentiated without e
 not after a Session has run them. A call is built as what its function holds.
 """
 
+import contextlib
+
 from batchhess.analysis.region import bodies, tensor_key
 from batchhess.compat import tf
 from batchhess.control_flow.scope import register
@@ -14,14 +16,14 @@ from batchhess.rebuild import copy_op
 def build_loop(scope, op):
     condition, body = bodies(op)
     carried = _carried(condition, body, scope.read(op))
-    starts = [scope.value(t) for t in op.inputs]
+    starts = scope.entering(op.inputs)
 
     def frame(graph, values):
         # What the body hands on as it is need not be carried.
         known = list(starts)
         for i, value in zip(carried, values):
             known[i] = value
-        return scope.inner(zip(graph.inputs, known), is_loop=True)
+        return scope.inner(zip(graph.inputs, known), starts, is_loop=True)
 
     results = tf.while_loop(
         lambda *values: frame(condition, values).outputs(condition, [0])[0],
@@ -39,12 +41,12 @@ def build_loop(scope, op):
 
 @register("If", "StatelessIf", "Case", "StatelessCase")
 def build_branches(scope, op):
-    chooses, *values = [scope.value(t) for t in op.inputs]
+    chooses, *values = scope.entering(op.inputs)
     read = scope.read(op)
 
     def branch(graph):
         def build():
-            known = scope.inner(zip(graph.inputs, values))
+            known = scope.inner(zip(graph.inputs, values), [chooses] + values)
             return [tf.identity(t) for t in known.outputs(graph, read)]
 
         return build
@@ -63,8 +65,8 @@ def build_branches(scope, op):
 def build_call(scope, op):
     (graph,) = bodies(op)
     read = scope.read(op)
-    known = zip(graph.inputs, [scope.value(t) for t in op.inputs])
-    results = scope.inner(known).outputs(graph, read)
+    values = scope.entering(op.inputs)
+    results = scope.inner(zip(graph.inputs, values), values).outputs(graph, read)
     for i, result in zip(read, results):
         scope.set(op.outputs[i], result)
 
@@ -73,13 +75,14 @@ def build_call(scope, op):
 def read_variable(scope, op):
     """Reads a variable once for all steps of a loop, in which nothing is assigned."""
     handle = scope.value(op.inputs[0])
-    graph = handle.graph
-    if not scope.is_loop or graph is tf.get_default_graph():
-        made = copy_op(op, [handle])
+    graph, controls = tf.get_default_graph(), scope.before_reading(op)
+    if scope.is_loop and handle.graph is not graph:
+        graph, place = handle.graph, handle.graph.as_default()
+        controls = [c for c in controls if c.graph is graph]
     else:
-        controls = [c for c in scope.controls_of(op) if c.graph is graph]
-        with graph.as_default(), tf.control_dependencies(controls):
-            made = copy_op(op, [handle])
+        place = contextlib.ExitStack()
+    with place, tf.control_dependencies(controls):
+        made = copy_op(op, [handle])
     made.outputs[0].set_shape(op.outputs[0].shape)
     scope.set(op.outputs[0], made.outputs[0])
 
