@@ -20,28 +20,31 @@ from batchhess.compat import tf
 from batchhess.rebuild import copy_op, here
 
 # build(scope, op): sets what stands for the outputs of `op`. needs(scope, op): the
-# Tensors that it reads. controls(scope, op): the Operations that must run before.
-Builder = collections.namedtuple("Builder", "build needs controls")
+# Tensors that it reads. controls(scope, op): the Operations that run before. waits:
+# whether `build` itself sees to that, by `Scope.entering`.
+Builder = collections.namedtuple("Builder", "build needs controls waits")
 
 
 class NotBuiltError(Exception):
     """There is an op that cannot be built again."""
 
 
-def register(*types, needs=None, controls=None):
+def register(*types, needs=None, controls=None, waits=False):
     """Decorates the function that builds ops of `types`.
 
     Args:
       *types: str, of ops.
       needs: as of `Builder`; the inputs of the op if it is left out.
       controls: as of `Builder`; the control inputs of the op if it is left out.
+      waits: as of `Builder`.
 
     Returns:
       a decorator of a function of a `Scope` and an Operation.
     """
 
     def decorate(build):
-        builder = Builder(build, needs or _inputs, controls or _control_inputs)
+        hooks = needs or _inputs, controls or _control_inputs
+        builder = Builder(build, *hooks, waits)
         for type_ in types:
             assert type_ not in _BUILDERS, type_
             _BUILDERS[type_] = builder
@@ -102,24 +105,32 @@ class Scope:
         if around is not None:
             self._notes, self.frames = around._notes, around.frames
 
-    def inner(self, known, entered, is_loop=None):
+    def inner(self, known, entered, is_loop=None, is_inside=lambda op: True):
         """The `Scope` of a body: `known` are pairs of Tensors, the old and the new."""
         known = {tensor_key(old): new for old, new in known}
         is_loop = self.is_loop if is_loop is None else is_loop
-        entered = self._entered + [value.op for value in entered]
-        return Scope(known, around=self, is_loop=is_loop, entered=entered)
+        entered = self._entered + entered
+        return Scope(known, is_inside, self, is_loop, entered)
 
-    def entering(self, tensors):
-        """What stands for `tensors`, which a loop, branch or call takes in.
+    def entering(self, op, tensors):
+        """What stands for `tensors`, which `op`, a loop, branch or call, takes in.
 
-        A reference to a variable is read here, once and when the others are there.
+        A reference to a variable is read here, once and when the others are there. What
+        must run before `op` runs before these: TensorFlow does not differentiate a loop
+        that has control inputs itself.
+
+        Returns:
+          list of Tensors, and list of the Operations after which the body runs.
         """
-        values = [self.value(t) for t in tensors]
-        plain = [v for v in values if v.dtype == v.dtype.base_dtype]
-        with tf.control_dependencies(plain):
-            return [
-                v if v.dtype == v.dtype.base_dtype else tf.identity(v) for v in values
-            ]
+        controls = _BUILDERS[op.type].controls(self, op)
+        values, wait = [self.value(t) for t in tensors], self._resolved(controls)
+        with tf.control_dependencies(wait):
+            values = [tf.identity(v) if wait and _is_number(v) else v for v in values]
+        with tf.control_dependencies(
+            [v for v in values if not _is_reference(v)] + wait
+        ):
+            values = [tf.identity(v) if _is_reference(v) else v for v in values]
+        return values, wait + [v.op for v in values]
 
     def tensors(self, wanted, ops=()):
         """Builds the Tensors that stand for `wanted`, once `ops` have run."""
@@ -130,7 +141,7 @@ class Scope:
         for op in ordered:
             check_op(op)
             builder = _BUILDERS.get(op.type, _COPY)
-            with self._after(builder.controls(self, op)):
+            with self._after([] if builder.waits else builder.controls(self, op)):
                 self._made[op] = builder.build(self, op)
         values = [self.value(t) for t in wanted]
         if not ops:
@@ -150,7 +161,7 @@ class Scope:
             return self._known[tensor_key(tensor)]
         if self._is_inside(tensor.op):
             raise NotBuiltError(tensor.op)
-        return tensor
+        return tensor if self._around is None else self._around.value(tensor)
 
     def set(self, tensor, value):
         self._known[tensor_key(tensor)] = value
@@ -174,14 +185,17 @@ class Scope:
 
     def controls_of(self, op):
         """What stands for the control inputs of `op`: a list of Operations."""
-        return [c for c in map(self._made_of, op.control_inputs) if c is not None]
+        return self._resolved(op.control_inputs)
 
     def before_reading(self, op):
         """What must have run before `op` reads a state: a list of Operations.
 
         In the original all of a loop, branch or call waits for all that it takes in.
         """
-        return self._entered + self.controls_of(op)
+        return self._entered + self._resolved(op.control_inputs)
+
+    def _resolved(self, originals):
+        return [c for c in map(self._made_of, originals) if c is not None]
 
     def _made_of(self, op):
         """What stands for `op` as a control input; None if that is there anyway."""
@@ -190,12 +204,14 @@ class Scope:
             return None if value.op.type == "Placeholder" else value.op
         if self._is_inside(op):
             return self._made.get(op)
-        return op
+        return op if self._around is None else self._around._made_of(op)
 
     @contextlib.contextmanager
     def _after(self, originals):
         """Has what is built run after what stands for the ops `originals`."""
-        controls = [c for c in map(self._made_of, originals) if c is not None]
+        controls = self._resolved(originals)
+        if self.is_loop:  # All of it waits for what is outside.
+            controls = [c for c in controls if c.graph is tf.get_default_graph()]
         if not controls:
             yield
             return
@@ -232,6 +248,14 @@ class Scope:
         return missing + [c for c in builder.controls(self, op) if self._lacks_op(c)]
 
 
+def _is_reference(value):
+    return value.dtype != value.dtype.base_dtype
+
+
+def _is_number(value):
+    return not _is_reference(value) and value.dtype not in (tf.resource, tf.variant)
+
+
 def _inputs(scope, op):
     del scope
     return list(op.inputs)
@@ -259,4 +283,4 @@ def _copy(scope, op):
 
 _BUILDERS = {}
 
-_COPY = Builder(_copy, _inputs, _control_inputs)
+_COPY = Builder(_copy, _inputs, _control_inputs, False)

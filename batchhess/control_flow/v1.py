@@ -40,10 +40,11 @@ from batchhess.control_flow.scope import NotBuiltError, before, register
 
 # Of a loop. switches: list of the Switch ops, one for each value that it carries.
 # condition: the LoopCond op. enters: list of the Enter ops of what it reads outside.
-_Loop = collections.namedtuple("_Loop", "switches condition enters")
+# waits: list of the ops outside that ops inside have as control inputs.
+_Loop = collections.namedtuple("_Loop", "switches condition enters waits")
 
 # Of two branches. predicate: Tensor. switches: list of the Switch ops that lead there.
-_Cond = collections.namedtuple("_Cond", "predicate switches")
+_Cond = collections.namedtuple("_Cond", "predicate switches waits")
 
 _ENTER = ("Enter", "RefEnter")
 _SWITCH = ("Switch", "RefSwitch")
@@ -56,22 +57,23 @@ def _loop_needs(scope, op):
 
 def _loop_controls(scope, op):
     loop = scope.unit(op, _find_loop)
-    return [c for o in _all_enters(loop) + [op] for c in o.control_inputs]
+    controls = [c for o in _all_enters(loop) + [op] for c in o.control_inputs]
+    return list(dict.fromkeys(controls + loop.waits))
 
 
-@register("Exit", "RefExit", needs=_loop_needs, controls=_loop_controls)
+@register("Exit", "RefExit", needs=_loop_needs, controls=_loop_controls, waits=True)
 def build_loop(scope, op):
     if scope.is_known(op.outputs[0]):
         return  # Built with another value that the loop carries.
     loop = scope.unit(op, _find_loop)
-    values = scope.entering([enter.inputs[0] for enter in _all_enters(loop)])
+    values, entered = scope.entering(op, _loop_needs(scope, op))
     starts, read_outside = values[: len(loop.switches)], values[len(loop.switches) :]
     outside = list(zip([enter.outputs[0] for enter in loop.enters], read_outside))
     merges = [switch.inputs[0] for switch in loop.switches]
 
     def frame(read, values):
         known = outside + list(zip(read, values))
-        return scope.inner(known, starts, is_loop=True)
+        return scope.inner(known, entered, True, _is_in_loop(scope, loop.condition))
 
     def condition(*values):
         return frame(merges, values).tensors(list(loop.condition.inputs))[0]
@@ -109,17 +111,19 @@ def _cond_controls(scope, op):
     cond = scope.unit(op, _find_cond)
     named = [switch.inputs[1].op for switch in cond.switches]
     gates = [op] + cond.switches + [o for o in named if o is not cond.predicate.op]
-    return list(dict.fromkeys(c for gate in gates for c in gate.control_inputs))
+    controls = [c for gate in gates for c in gate.control_inputs]
+    return list(dict.fromkeys(controls + cond.waits))
 
 
-@register("Merge", "RefMerge", needs=_cond_needs, controls=_cond_controls)
+@register("Merge", "RefMerge", needs=_cond_needs, controls=_cond_controls, waits=True)
 def build_cond(scope, op):
     cond = scope.unit(op, _find_cond)
-    predicate, *values = scope.entering(_cond_needs(scope, op))
+    (predicate, *values), entered = scope.entering(op, _cond_needs(scope, op))
 
     def branch(i):
         known = zip([switch.outputs[i] for switch in cond.switches], values)
-        inner = scope.inner(known, [predicate])
+        is_inside = _is_in_branches(scope, cond.predicate)
+        inner = scope.inner(known, entered, is_inside=is_inside)
         return lambda: tf.identity(inner.tensors([op.inputs[i]])[0])
 
     result = tf.cond(predicate, branch(1), branch(0))
@@ -148,11 +152,24 @@ def _all_enters(loop):
     return [_enter(switch) for switch in loop.switches] + loop.enters
 
 
+def _is_in_loop(scope, condition):
+    """Whether an op is in the loop of the LoopCond op `condition`: a function."""
+    frames = scope.frames.of(condition).frames
+    return lambda op: scope.frames.of(op).frames[: len(frames)] == frames
+
+
+def _is_in_branches(scope, predicate):
+    """Whether an op is in a branch that `predicate` takes or not: a function."""
+    either = {(tensor_key(predicate), taken) for taken in (0, 1)}
+    return lambda op: bool(either & scope.frames.of(op).branches)
+
+
 def _find_loop(scope, exit_op):
     first = exit_op.inputs[0].op
     condition = first.inputs[1].op
     name = _enter(first).get_attr("frame_name")
-    switches, enters, seen = [], [], set()
+    is_inside = _is_in_loop(scope, condition)
+    switches, enters, waits, seen = [], [], [], set()
     pending = [condition.inputs[0].op, first]
     while pending:
         op = pending.pop()
@@ -165,9 +182,11 @@ def _find_loop(scope, exit_op):
             pending.append(op.inputs[0].op.inputs[1].op.inputs[0].op)
         elif op.type in _ENTER and op.get_attr("frame_name") == name:
             enters.append(op)
-        else:
+        elif is_inside(op):
             pending += before(scope, op)
-    return _Loop(switches, condition, enters)
+        else:
+            waits.append(op)
+    return _Loop(switches, condition, enters, waits)
 
 
 def _carrying_switch(op, condition):
@@ -180,10 +199,12 @@ def _carrying_switch(op, condition):
 
 
 def _find_cond(scope, merge):
-    predicate = None if not is_end_of_branches(merge) else scope.frames.predicate(merge)
+    predicate = scope.frames.predicate(merge) if is_end_of_branches(merge) else None
     if predicate is None:
         raise NotBuiltError(merge)
-    switches, seen, pending = [], set(), [t.op for t in merge.inputs]
+    is_inside = _is_in_branches(scope, predicate)
+    switches, waits, seen = [], [], set()
+    pending = [t.op for t in merge.inputs]
     while pending:
         op = pending.pop()
         if op in seen:
@@ -192,6 +213,8 @@ def _find_cond(scope, merge):
         is_switch = op.type in _SWITCH and op.inputs[1].op.type != "LoopCond"
         if is_switch and tensor_key(predicate_of(op)) == tensor_key(predicate):
             switches.append(op)
-        else:
+        elif is_inside(op):
             pending += before(scope, op)
-    return _Cond(predicate, switches)
+        else:
+            waits.append(op)
+    return _Cond(predicate, switches, waits)

@@ -12,18 +12,18 @@ from batchhess.control_flow.scope import register
 from batchhess.rebuild import copy_op
 
 
-@register("While", "StatelessWhile")
+@register("While", "StatelessWhile", waits=True)
 def build_loop(scope, op):
     condition, body = bodies(op)
     carried = _carried(condition, body, scope.read(op))
-    starts = scope.entering(op.inputs)
+    starts, entered = scope.entering(op, op.inputs)
 
     def frame(graph, values):
         # What the body hands on as it is need not be carried.
         known = list(starts)
         for i, value in zip(carried, values):
             known[i] = value
-        return scope.inner(zip(graph.inputs, known), starts, is_loop=True)
+        return scope.inner(zip(graph.inputs, known), entered, is_loop=True)
 
     results = tf.while_loop(
         lambda *values: frame(condition, values).outputs(condition, [0])[0],
@@ -39,14 +39,14 @@ def build_loop(scope, op):
         scope.set(op.outputs[i], result)
 
 
-@register("If", "StatelessIf", "Case", "StatelessCase")
+@register("If", "StatelessIf", "Case", "StatelessCase", waits=True)
 def build_branches(scope, op):
-    chooses, *values = scope.entering(op.inputs)
+    (chooses, *values), entered = scope.entering(op, op.inputs)
     read = scope.read(op)
 
     def branch(graph):
         def build():
-            known = scope.inner(zip(graph.inputs, values), [chooses] + values)
+            known = scope.inner(zip(graph.inputs, values), entered)
             return [tf.identity(t) for t in known.outputs(graph, read)]
 
         return build
@@ -61,12 +61,12 @@ def build_branches(scope, op):
         scope.set(op.outputs[i], result)
 
 
-@register("PartitionedCall", "StatefulPartitionedCall")
+@register("PartitionedCall", "StatefulPartitionedCall", waits=True)
 def build_call(scope, op):
     (graph,) = bodies(op)
     read = scope.read(op)
-    values = scope.entering(op.inputs)
-    results = scope.inner(zip(graph.inputs, values), values).outputs(graph, read)
+    values, entered = scope.entering(op, op.inputs)
+    results = scope.inner(zip(graph.inputs, values), entered).outputs(graph, read)
     for i, result in zip(read, results):
         scope.set(op.outputs[i], result)
 
