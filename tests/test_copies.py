@@ -67,7 +67,7 @@ def test_a_draw_of_the_size_of_x_is_shared(x):
 
 DRAWS = {
     "of its value": lambda x: x * tf.random_poisson(tf.exp(x), [], dtype=x.dtype),
-    "python": lambda x: x * tf.py_func(np.sin, [x], x.dtype),
+    "python": lambda x: x * tf.py_func(lambda v: np.sin(v), [x], x.dtype),
     "printed": lambda x: x**2 + tf.Print(x, []) if hasattr(tf, "Print") else None,
 }
 
@@ -127,7 +127,7 @@ def test_moments_after_control_flow(name, x, control_flow):
         weights = session.run(tf.global_variables())
     initial = list(zip(tf.global_variables(), weights))
     expected = differences_of_f(y, x, ROWS, initial=initial)
-    assert np.abs(expected).max() > 0.05
+    assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -236,7 +236,6 @@ def test_a_training_step_in_the_same_run_is_right_or_fails_the_run(x):
     y = tf.scan(body, x)
     made = rebuilt_with_check(y, x)
     train = w.assign_add(0.5, read_value=False)
-    failed = 0
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for _ in range(20):
@@ -245,8 +244,6 @@ def test_a_training_step_in_the_same_run_is_right_or_fails_the_run(x):
                 np.testing.assert_allclose(first, second, rtol=1e-8)
             except tf.errors.InvalidArgumentError as error:
                 assert "a variable was assigned in the same run" in str(error)
-                failed += 1
-    assert failed <= 20
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
