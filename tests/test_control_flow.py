@@ -84,6 +84,12 @@ def test_a_case_whose_index_depends_on_x(x, control_flow):
     check(y, x)
 
 
+def constant_branch(i):
+    """Of two constants: only control inputs lead to the predicate."""
+    numbers = [lambda n=n: tf.constant(n, tf.float64) for n in (1.0, 2.0)]
+    return tf.cond(i > 0, *numbers)
+
+
 IMPORTED = {
     "loop": loop,
     "loop of branches": lambda x: tf.while_loop(
@@ -93,13 +99,7 @@ IMPORTED = {
     )[1],
     "loop of a constant branch": lambda x: tf.while_loop(
         lambda i, _: i < 3,
-        lambda i, a: (
-            i + 1,
-            tf.cond(
-                i > 0, lambda: tf.constant(2.0, tf.float64), lambda: tf.ones_like(a)
-            )
-            * tf.sin(a),
-        ),
+        lambda i, a: (i + 1, tf.sin(a) * x * constant_branch(i)),
         (0, x),
     )[1],
     "map_fn": lambda x: tf.map_fn(lambda row: tf.reduce_sum(tf.sin(row) ** 2) * row, x),
