@@ -75,7 +75,17 @@ def function_graph(op, attribute):
     Private: a graph's functions have no public reader but their protocol buffers, which
     know no shapes. A function imported from a meta graph has no graph: None.
     """
-    name = op.get_attr(attribute).name
+    return _graph_named(op, op.get_attr(attribute).name)
+
+
+def function_graphs(op, attribute):
+    """The same as a list, of all that `attribute` names, which may be a list itself."""
+    named = op.get_attr(attribute)
+    named = named if isinstance(named, list) else [named]
+    return [_graph_named(op, function.name) for function in named]
+
+
+def _graph_named(op, name):
     for graph in outer_graphs(op.graph):
         function = graph._get_function(name)
         if function is not None:
@@ -138,21 +148,14 @@ def control_flow_context(op):
     return context
 
 
-def v1_branch(op):
-    """The predicate of the control flow v1 branch that `op` is in, and 1 or 0, which.
-
-    Private, as above. (None, None) if `op` is in no branch.
-    """
-    context = control_flow_context(op)
-    return getattr(context, "pred", None), getattr(context, "branch", None)
-
-
 def has_back_prop(op):
     """Whether the author of the v1 loop that `op` is in wants its derivative.
 
-    Private, as above.
+    Private, as above. A loop that was imported does not tell: True.
     """
-    return control_flow_context(op).back_prop
+    context = control_flow_context(op)
+    context = None if context is None else context.GetWhileContext()
+    return getattr(context, "back_prop", True)
 
 
 def in_v1_while_loop():

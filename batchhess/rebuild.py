@@ -1,19 +1,26 @@
 """Copies parts of the graph onto other inputs."""
 
-from batchhess.analysis.region import region
+import contextlib
+
+from batchhess.analysis.region import has_effect
+from batchhess.analysis.values import value_region
 from batchhess.compat import (
     control_flow_context,
     in_v1_while_loop,
     static_value,
     tf,
 )
-from batchhess.graph.tensors import note_copies, tensor_key
+from batchhess.graph.tensors import has_custom_gradient, note_copies, tensor_key
 from batchhess.ops.inputs import SHAPE
 from batchhess.ops.sizes import shape_of
+from batchhess.ops.table import declared
 
 
 def rebuild(ys, olds, news):
     """Builds `ys` again, with `news` in the places of `olds`.
+
+    What depends on the value of `olds` is copied, whether a derivative passes it or
+    not. What only depends on their sizes is shared.
 
     Args:
       ys: list of Tensors of one graph, which is the default graph or around it.
@@ -23,39 +30,48 @@ def rebuild(ys, olds, news):
     Returns:
       list of Tensors: `ys` as they would be if the model had been written with `news`;
       those that do not depend on `olds` are the same Tensors. None if a part of the
-      model is inside a function or branch, where it cannot be copied, or one of `olds`
-      is a Variable.
+      model is inside a function or branch, where it cannot be copied, if it must not
+      happen twice (a random draw from what depends on `olds`), or if one of `olds` is a
+      Variable.
     """
-    graph, ops, replaced = ys[0].graph, [], {}
-    for old, new in zip(olds, news):
-        between = region(ys, old)
-        places = {
-            (op, place): new
-            for op in between
-            for place, tensor in enumerate(op.inputs)
-            if tensor is old
-        }
-        if between and not places:
-            return None  # What reads `old` reads it by another name.
-        ops += between
-        replaced.update(places)
-    if any(op.graph is not graph or control_flow_context(op) for op in ops):
-        return None
     if in_v1_while_loop():
         return None
-    inside = dict.fromkeys(ops)
-    built = {tensor_key(old): new for old, new in zip(olds, news)}
-    wanted = [y for y in ys if y.op in inside]
-    copies = copy(list(inside), replaced, wanted) if wanted else []
-    built.update(zip(map(tensor_key, wanted), copies))
+    built = {}
+    for old, new in zip(olds, news):
+        if not isinstance(old, tf.Tensor):
+            return None  # What reads a Variable reads it by another name.
+        built[tensor_key(old)] = new
+    ops = value_region(ys, olds)
+    if any(not _can_be_copied(op, ys[0].graph) for op in ops):
+        return None
+    inside, wanted = set(ops), [y for y in ys if tensor_key(y) not in built]
+    wanted = [y for y in wanted if y.op in inside]
+    replaced = {
+        (op, place): built[tensor_key(tensor)]
+        for op in ops
+        for place, tensor in enumerate(op.inputs)
+        if tensor_key(tensor) in built
+    }
+    built.update(zip(map(tensor_key, wanted), copy(ops, replaced, wanted)))
     return [built.get(tensor_key(y), y) for y in ys]
+
+
+def _can_be_copied(op, graph):
+    is_plain = declared(op).frame is None and not control_flow_context(op)
+    # A custom gradient may be a function of what the original reads.
+    own = not has_custom_gradient(op) or declared(op).calls
+    return op.graph is graph and is_plain and own and not has_effect(op)
 
 
 def copy(ops, replaced, wanted):
     """Builds `ops` again in the default graph.
 
+    What must run before an op must run before its copy: the original, or the copy of it
+    if it is one of `ops`.
+
     Args:
-      ops: list of Operations of one graph, which is the default graph or around it.
+      ops: list of Operations of one graph, which is the default graph or around it;
+        none of them is part of a loop of control flow v1.
       replaced: dict from (Operation, place of the input) to the Tensor to read there.
         Other inputs are read from the copies, else from where the originals read.
       wanted: list of Tensors that `ops` compute.
@@ -63,31 +79,76 @@ def copy(ops, replaced, wanted):
     Returns:
       list of Tensors, the copies of `wanted`.
     """
-    graph, inside, outside = ops[0].graph, set(ops), {}
-    definition = tf.GraphDef()
-    definition.versions.CopyFrom(graph.graph_def_versions)
-    for op in ops:
-        node = definition.node.add()
-        node.CopyFrom(op.node_def)
-        node.attr.pop("_class", None)  # Colocation with the op that it replaces.
-        del node.input[len(op.inputs) :]  # Control inputs.
-        for place, tensor in enumerate(op.inputs):
-            if (op, place) in replaced:
-                source = here(replaced[op, place])
-            elif tensor.op in inside:
-                continue
-            else:
-                source = here(tensor)
-            node.input[place] = "outside_{}".format(len(outside))
-            outside[node.input[place] + ":0"] = source
-    made = tf.import_graph_def(
-        definition,
-        input_map=outside,
-        return_elements=[op.name for op in ops] + [tensor.name for tensor in wanted],
-        name="rebuilt",
-    )
-    note_copies(ops, made[: len(ops)])
-    return made[len(ops) :]
+    inside, copies, read_here = set(ops), {}, {}
+
+    def read(op, place, tensor):
+        tensor = replaced.get((op, place), tensor)
+        if (op, place) not in replaced and tensor.op in inside:
+            return copies[tensor.op].outputs[tensor.value_index]
+        if tensor_key(tensor) not in read_here:
+            read_here[tensor_key(tensor)] = here(tensor)
+        return read_here[tensor_key(tensor)]
+
+    def needs(op):
+        inputs = [t.op for i, t in enumerate(op.inputs) if (op, i) not in replaced]
+        return [n for n in inputs + list(op.control_inputs) if n in inside]
+
+    with tf.name_scope("rebuilt"):
+        for op in _in_order(ops, needs):
+            inputs = [read(op, place, tensor) for place, tensor in enumerate(op.inputs)]
+            controls = [copies.get(c, c) for c in op.control_inputs]
+            copies[op] = copy_op(op, inputs, controls)
+    return [copies[tensor.op].outputs[tensor.value_index] for tensor in wanted]
+
+
+def copy_op(op, inputs, controls=()):
+    """Builds `op` again in the default graph, on its device.
+
+    Args:
+      op: an Operation.
+      inputs: list of Tensors of the default graph, or around it, to read instead.
+      controls: list of Operations that run before.
+
+    Returns:
+      an Operation.
+    """
+    attributes = {
+        name: value
+        for name, value in op.node_def.attr.items()
+        if name not in ("_class", "_output_shapes")  # Colocation is with the original.
+    }
+    with contextlib.ExitStack() as scopes:
+        if controls:
+            scopes.enter_context(tf.control_dependencies(controls))
+        if op.device:
+            scopes.enter_context(tf.device(op.device))
+        made = tf.get_default_graph().create_op(
+            op.type,
+            inputs,
+            [t.dtype for t in op.outputs],
+            input_types=[t.dtype for t in op.inputs],
+            name=op.name.rpartition("/")[2],
+            attrs=attributes,
+            op_def=op.op_def,
+        )
+    note_copies([op], [made])
+    return made
+
+
+def _in_order(ops, needs):
+    """`ops`, each after those of them that `needs` tells for it."""
+    ordered, entered, pending = {}, set(), list(reversed(ops))
+    while pending:
+        op = pending[-1]
+        missing = [] if op in ordered else [n for n in needs(op) if n not in ordered]
+        if not missing:
+            ordered[pending.pop()] = None
+        elif op in entered:
+            raise ValueError("'{}' ({}) is part of a loop.".format(op.name, op.type))
+        else:
+            entered.add(op)
+            pending += missing
+    return list(ordered)
 
 
 def copies_of(ops, replaced):
@@ -105,7 +166,7 @@ def here(tensor):
     value = static_value(tensor) if tensor.dtype.is_integer else None
     if value is not None and value.size < 1000:
         return tf.constant(value, tensor.dtype)  # XLA needs to know axes and shapes.
-    # A function's graph captures what it reads; import_graph_def does not.
+    # A function's graph captures what it reads, once.
     return tf.identity(tensor)
 
 

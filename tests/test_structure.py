@@ -22,7 +22,8 @@ LAYERS = [
     ["ops.matrices", "ops.reductions", "ops.selections"],
     ["ops.losses"],
     ["ops"],
-    ["analysis", "analysis.region", "arguments"],
+    ["analysis", "analysis.frames", "analysis.region", "arguments"],
+    ["analysis.values", "copies"],
     [
         "analysis.audit",
         "analysis.local",
@@ -31,6 +32,8 @@ LAYERS = [
         "problem",
     ],
     ["analysis.dominators", "passes", "rebuild"],
+    ["control_flow.scope"],
+    ["control_flow.arrays", "control_flow.v1", "control_flow.v2"],
     ["control_flow"],
     ["analysis.rewriting", "methods.bilinear", "methods.tangents"],
     ["methods.curvature"],

@@ -5,15 +5,14 @@ import collections
 from batchhess.analysis.region import Region
 from batchhess.compat import (
     control_flow_context,
-    function_graph,
     gradient_is_none,
     tf,
     where_built,
 )
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
 from batchhess.graph.tensors import has_custom_gradient, original
-from batchhess.ops.flow import STACK_POP, V1_LOOP
-from batchhess.ops.table import UNKNOWN, Fault, declared
+from batchhess.ops.flow import STACK_POP, bodies
+from batchhess.ops.table import EXIT, NEXT, UNKNOWN, Fault, declared
 
 # faults: list of (`Fault`, Operation). unknown: list of the Operations whose second
 # derivative no test has seen. guarded: list of those that are right but at zeros.
@@ -66,28 +65,24 @@ def _with_bodies(region):
 
 
 def _bodies(op):
-    """Pairs of the arguments, and the graph, of each function that `op` calls."""
-    for attribute in declared(op).calls:
-        if attribute == "cond":
-            continue  # No derivative passes it.
-        skipped = 1 if "branch" in attribute else 0  # The predicate.
-        for graph in function_graphs(op, attribute):
-            if graph is not None:
-                yield list(op.inputs)[skipped:], graph
+    """Pairs of the arguments, and the graph, of each function that `op` calls.
 
-
-def function_graphs(op, attribute):
-    """The graphs that `attribute` of `op` names: one, or a list of branches."""
-    return [function_graph(op, attribute)]
+    But not of a loop's condition: no derivative passes it.
+    """
+    graphs, calls = bodies(op), declared(op).calls
+    if "cond" in calls:
+        graphs = graphs[1:]
+    arguments = list(op.inputs)[0 if "body" in calls or "f" in calls else 1 :]
+    return [(arguments, graph) for graph in graphs if graph is not None]
 
 
 def _loops(region, behind, gradient, x):
-    loops = [op for op in region.ops if op.type in V1_LOOP]
+    loops = [op for op in region.ops if declared(op).frame in (EXIT, NEXT)]
     if not loops:
         return []
     reads_values = any(op.type in STACK_POP for op in behind.above)
-    reads_results = any(op.type in V1_LOOP for op in behind.ops)
-    loops.sort(key=lambda op: "Exit" not in op.type)  # Results first.
+    reads_results = any(declared(op).frame in (EXIT, NEXT) for op in behind.ops)
+    loops.sort(key=lambda op: declared(op).frame != EXIT)  # Results first.
     return [(LOOP, loops[0])] if reads_values or reads_results else []
 
 

@@ -2,6 +2,7 @@
 
 from batchhess.compat import captured_from, source_tensor
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
+from batchhess.ops.flow import bodies
 from batchhess.ops.table import declared
 
 
@@ -93,3 +94,43 @@ def carries_derivative(tensor):
     if dtype.is_integer or dtype.is_bool:
         return False
     return not (known.step or known.stops) or has_custom_gradient(tensor.op)
+
+
+def has_effect(op):
+    """Whether `op`, or what it calls, must not happen twice in a run.
+
+    That are random draws, a dequeue, a call of Python, and all else that TensorFlow
+    says to have a state, but for reading a variable.
+    """
+    if not op.op_def.is_stateful or declared(op).repeatable:
+        return False
+    graphs = bodies(op)
+    if not graphs or None in graphs:
+        return True
+    return any(has_effect(o) for graph in graphs for o in ops_of(graph))
+
+
+def ops_of(graph):
+    """The ops that a call of the function whose graph it is runs, arguments left out.
+
+    Args:
+      graph: the graph of a function, as of `bodies`.
+
+    Returns:
+      list of Operations, the outputs first.
+    """
+    arguments = {t.op for t in graph.inputs}
+    pending = [t.op for t in graph.outputs] + list(control_outputs(graph))
+    found = dict.fromkeys(pending)
+    while pending:
+        op = pending.pop()
+        for parent in [t.op for t in op.inputs] + list(op.control_inputs):
+            if parent not in found:
+                found[parent] = None
+                pending.append(parent)
+    return [op for op in found if op not in arguments]
+
+
+def control_outputs(graph):
+    """The ops of a function's graph that run although no output reads them."""
+    return list(getattr(graph, "control_outputs", None) or ())

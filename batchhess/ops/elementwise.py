@@ -20,6 +20,7 @@ from batchhess.ops.table import (
     ADDED,
     AFFINE,
     IN_EACH,
+    MERGE,
     SCALED,
     SOUND,
     SUBTRACTED,
@@ -145,7 +146,7 @@ op("BiasAddV1", _bias, _bias_input, YES, ADDED, elementwise=True)
 # Linear but for the branch that does not depend on x.
 op("Select", additive, _selected, AFFINE, **_EACH)
 op("SelectV2", additive, BROADCAST, AFFINE, **_EACH)
-op("Merge RefMerge", _merge, twice=SOUND)
+op("Merge RefMerge", _merge, twice=SOUND, frame=MERGE)
 op("Mul", _scaled, BROADCAST, IN_EACH, SCALED, **_EACH, **_SIZES)
 op("RealDiv DivNoNan", _divided, BROADCAST, 0, SCALED, **_EACH)
 op("MulNoNan", _divided, BROADCAST, 0, SCALED, elementwise=True)

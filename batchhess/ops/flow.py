@@ -1,6 +1,6 @@
 """What passes values on: identities, calls, branches and loops."""
 
-from batchhess.compat import function_graph
+from batchhess.compat import function_graphs
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.inputs import PARAMETER
 from batchhess.ops.sizes import of_input
@@ -18,7 +18,24 @@ from batchhess.ops.states import (
     labelled,
     unproven,
 )
-from batchhess.ops.table import PASSED, SOUND, YES, op
+from batchhess.ops.table import (
+    CONDITION,
+    ENTER,
+    EXIT,
+    NEXT,
+    PASSED,
+    SOUND,
+    SWITCH,
+    YES,
+    declared,
+    op,
+)
+
+
+def bodies(op):
+    """The graphs of the functions that `op` calls; None for one that is not known."""
+    calls = declared(op).calls
+    return [graph for name in calls for graph in function_graphs(op, name)]
 
 
 def _same(op, states, walk):
@@ -40,29 +57,31 @@ op(
 )
 # May be fed: what is built anew would not see it. So its readers stay as they are.
 op("PlaceholderWithDefault", _same, twice=SOUND)
-op("Print PrintV2 ReadVariableOp Switch RefSwitch", _same, twice=SOUND)
-op("Enter Exit NextIteration RefEnter RefExit RefNextIteration", twice=SOUND)
+op("Print PrintV2", _same, twice=SOUND)
+op("ReadVariableOp", _same, twice=SOUND, repeatable=True)
+op("Assert VarIsInitializedOp VariableShape", twice=SOUND, repeatable=True)
+op("Switch RefSwitch", _same, twice=SOUND, frame=SWITCH)
+op("Enter RefEnter", twice=SOUND, frame=ENTER)
+op("Exit RefExit", twice=SOUND, frame=EXIT)
+op("NextIteration RefNextIteration", twice=SOUND, frame=NEXT)
+op("LoopCond", twice=SOUND, frame=CONDITION)
 op("IdentityN", _each_same, twice=SOUND)
 op("StopGradient", stops=True, twice=SOUND, elements=of_input)
 op("Placeholder Const", twice=SOUND)
 
 
 def _call(op, states, walk):
-    return _body(op, function_graph(op, "f"), states, walk)
+    return _body(op, bodies(op)[0], states, walk)
 
 
 def _cond(op, states, walk):
-    graphs = [function_graph(op, b) for b in ("then_branch", "else_branch")]
-    return _joined_branches(op, graphs, states[1:], walk)
-
-
-def _joined_branches(op, graphs, states, walk):
-    branches = [_body(op, graph, states, walk) for graph in graphs]
+    """One of several branches; the first input chooses."""
+    branches = [_body(op, graph, states[1:], walk) for graph in bodies(op)]
     return [_joined(op, after) for after in zip(*branches)]
 
 
 def _while(op, states, walk):
-    body = function_graph(op, "body")
+    _, body = bodies(op)
     for _ in range(len(states) + 1):
         after = _body(op, body, states, walk, loops=True)
         joined = [_joined(op, pair) for pair in zip(states, after)]
@@ -112,11 +131,8 @@ def _body(op, graph, states, walk, loops=False):
 
 op("PartitionedCall StatefulPartitionedCall", _call, twice=SOUND, calls=["f"])
 op("If StatelessIf", _cond, twice=SOUND, calls=["then_branch", "else_branch"])
+op("Case StatelessCase", _cond, twice=SOUND, calls=["branches"])
 op("While StatelessWhile", _while, twice=SOUND, calls=["cond", "body"])
 
-# Only a v1 loop's results and its carried values pass through these. Its Enter also
-# brings in what a call inside the loop's body reads from outside.
-V1_LOOP = frozenset(["Exit", "NextIteration", "RefExit", "RefNextIteration"])
-
-# How the gradient of such a loop reads the loop's values: no edge leads back to them.
+# How the gradient of a v1 loop reads the loop's values: no edge leads back to them.
 STACK_POP = frozenset(["StackPop", "StackPopV2"])

@@ -4,11 +4,13 @@ from batchhess.compat import static_value
 from batchhess.ops.sizes import of_broadcast, of_range, of_rank, of_shape
 from batchhess.ops.table import SOUND, op
 
-op("Shape ShapeN", twice=SOUND, elements=of_shape)
-op("Rank", twice=SOUND, elements=of_rank)
+op("Shape ShapeN", twice=SOUND, elements=of_shape, size_only=True)
+op("Size", twice=SOUND, size_only=True)
+op("Rank", twice=SOUND, elements=of_rank, size_only=True)
 op("Range", twice=SOUND, elements=of_range)
 op("BroadcastArgs", twice=SOUND, elements=of_broadcast)
-op("Ceil Floor FloorDiv OnesLike Rint Round Sign ZerosLike", step=True, twice=SOUND)
+op("Ceil Floor FloorDiv Rint Round Sign", step=True, twice=SOUND)
+op("OnesLike ZerosLike", step=True, twice=SOUND, size_only=True)
 op("Fill", twice=SOUND)
 
 

@@ -174,7 +174,8 @@ op(
     elements=of_strided_slice,
 )
 op("GatherV2", _gather, _gather_indices, YES, twice=SOUND, elements=of_gather)
-op("Gather ResourceGather", twice=SOUND)
+op("Gather", twice=SOUND)
+op("ResourceGather ResourceGatherNd", twice=SOUND, repeatable=True)
 op("GatherNd", _gather_nd, NEVER, YES, twice=SOUND)
 op("SegmentSum UnsortedSegmentSum", _segments, each(NEVER, PARAMETER), YES)
 op("ScatterNd TensorScatterAdd", _scatter, NEVER, YES)

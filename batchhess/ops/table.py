@@ -21,6 +21,10 @@ TOTALLED, MULTIPLIED = "totalled", "multiplied"
 # matrix after another. LETTERS: as an equation of einsum says.
 MATRICES, LETTERS = "matrices", "letters"
 
+# `frame`: what an op is to a loop or a branch of control flow v1.
+ENTER, EXIT, NEXT = "enter", "exit", "next iteration"
+MERGE, SWITCH, CONDITION = "merge", "switch", "condition"
+
 # `twice`: whether TensorFlow's second derivative is right. SOUND: tests/test_ops.py has
 # seen it right, on generic points and on special ones. UNKNOWN: each run verifies it.
 SOUND, UNKNOWN = "sound", "unknown"
@@ -42,7 +46,7 @@ Guard = collections.namedtuple("Guard", "cure")
 Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrite guard "
-    "parts elements shape_input step stops calls",
+    "parts elements shape_input size_only step stops calls frame repeatable",
 )
 
 _TABLE = {}
@@ -62,9 +66,12 @@ _NOTHING = Declared(
     parts=None,
     elements=None,
     shape_input=None,
+    size_only=False,
     step=False,
     stops=False,
     calls=(),
+    frame=None,
+    repeatable=False,
 )
 
 
@@ -93,9 +100,14 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
         None if it is elementary.
       elements: an output -> its elements, where it may hold sizes: see ops/sizes.py.
       shape_input: the place of the input that tells the shape of the output.
+      size_only: bool, whether it only reads the sizes of its inputs.
       step: bool, whether the output does not change when an input changes a little.
       stops: bool, whether its author says that no derivative passes.
       calls: the attributes that name the functions that it calls.
+      frame: its part in control flow v1: `ENTER`, `EXIT`, `NEXT`, `MERGE`, `SWITCH` or
+        `CONDITION`.
+      repeatable: bool, whether it has a state, and a second one in the same run does no
+        harm.
     """
     for name in types.split():
         assert name not in _TABLE, name

@@ -1,0 +1,61 @@
+"""Loops, branches, calls and TensorArrays, built again for a second differentiation.
+
+TensorFlow differentiates a loop of control flow v1 once; the second time it answers
+None without a word, or fails. The same loop of control flow v2 is differentiated
+without end, but not any more once a Session has run it. So all are built anew: loops
+and branches as those of control flow v2, calls of functions as what the functions hold.
+"""
+
+from batchhess.analysis.frames import Frames
+from batchhess.analysis.region import has_effect, region
+from batchhess.analysis.values import value_region
+from batchhess.compat import (
+    differentiable_control_flow,
+    in_v1_while_loop,
+    source_tensor,
+    tf,
+)
+from batchhess.control_flow import v1, v2  # noqa: F401 (They register themselves.)
+from batchhess.control_flow.arrays import is_array
+from batchhess.control_flow.scope import NotBuiltError, Scope, check_op, is_registered
+from batchhess.ops.table import EXIT, declared
+
+
+def rebuild_control_flow(ys, x):
+    """Builds `ys` again with what controls the flow between `x` and them built anew.
+
+    Args:
+      ys: list of Tensors of the default graph.
+      x: a Tensor or Variable.
+
+    Returns:
+      list of Tensors of the same values; `ys` itself if there is nothing to build, or
+      if it draws random numbers or has another effect, which a copy would have again.
+    """
+    graph = tf.get_default_graph()
+    if not any(_is_reason(op) for op in region(ys, x)):
+        return ys
+    if in_v1_while_loop():  # A v2 loop in it could not be differentiated.
+        return ys
+    frames, olds = Frames(), [source_tensor(x)]
+    if any(y.graph is not graph or frames.is_inside(y.op) for y in ys):
+        return ys
+    try:
+        for op in value_region(ys, olds):
+            check_op(op)
+        inside = set(value_region(ys, olds, shared=_is_shared))
+        with tf.name_scope("rebuilt"), differentiable_control_flow():
+            return Scope({}, lambda op: op in inside or is_array(op)).tensors(ys)
+    except NotBuiltError:
+        return ys
+
+
+def _is_reason(op):
+    """A v1 branch alone is differentiated without end."""
+    known = declared(op)
+    return bool(known.calls) or known.frame == EXIT or is_array(op)
+
+
+def _is_shared(op):
+    """Whether to read what the original of `op` computes: it must not run again."""
+    return has_effect(op) and not is_registered(op)

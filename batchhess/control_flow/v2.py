@@ -1,0 +1,127 @@
+"""Loops, branches and calls of control flow v2, and the reading of variables in them.
+
+These are ops that name functions. The same ones can be differentiated without end, but
+not after a Session has run them. A call is built as what its function holds.
+"""
+
+import contextlib
+
+from batchhess.compat import tf
+from batchhess.control_flow.scope import register
+from batchhess.graph.tensors import tensor_key
+from batchhess.ops.flow import bodies
+from batchhess.rebuild import copy_op
+
+
+@register("While", "StatelessWhile", waits=True)
+def build_loop(scope, op):
+    condition, body = bodies(op)
+    carried = _carried(condition, body, scope.read(op))
+    starts, entered = scope.entering(op, op.inputs)
+
+    def frame(graph, values):
+        # What the body hands on as it is need not be carried.
+        known = list(starts)
+        for i, value in zip(carried, values):
+            known[i] = value
+        return scope.inner(zip(graph.inputs, known), entered, is_loop=True)
+
+    results = tf.while_loop(
+        lambda *values: frame(condition, values).outputs(condition, [0])[0],
+        lambda *values: frame(body, values).outputs(body, carried),
+        [starts[i] for i in carried],
+        shape_invariants=[body.inputs[i].shape for i in carried],
+        parallel_iterations=op.get_attr("parallel_iterations"),
+        return_same_structure=True,
+    )
+    for output, value in zip(op.outputs, starts):
+        scope.set(output, value)
+    for i, result in zip(carried, results):
+        scope.set(op.outputs[i], result)
+
+
+@register("If", "StatelessIf", "Case", "StatelessCase", waits=True)
+def build_branches(scope, op):
+    (chooses, *values), entered = scope.entering(op, op.inputs)
+    read = scope.read(op)
+
+    def branch(graph):
+        def build():
+            known = scope.inner(zip(graph.inputs, values), entered)
+            return [tf.identity(t) for t in known.outputs(graph, read)]
+
+        return build
+
+    branches = [branch(graph) for graph in bodies(op)]
+    if op.type.endswith("If"):
+        results = tf.cond(chooses, *branches)
+    else:
+        results = tf.switch_case(chooses, branches)
+    results = results if isinstance(results, (list, tuple)) else [results]
+    for i, result in zip(read, results):
+        scope.set(op.outputs[i], result)
+
+
+@register("PartitionedCall", "StatefulPartitionedCall", waits=True)
+def build_call(scope, op):
+    (graph,) = bodies(op)
+    read = scope.read(op)
+    values, entered = scope.entering(op, op.inputs)
+    results = scope.inner(zip(graph.inputs, values), entered).outputs(graph, read)
+    for i, result in zip(read, results):
+        scope.set(op.outputs[i], result)
+
+
+@register("ReadVariableOp")
+def read_variable(scope, op):
+    """Reads a variable once for all steps of a loop, in which nothing is assigned."""
+    handle = scope.value(op.inputs[0])
+    graph, controls = tf.get_default_graph(), scope.before_reading(op)
+    if scope.is_loop and handle.graph is not graph:
+        graph, place = handle.graph, handle.graph.as_default()
+        controls = [c for c in controls if c.graph is graph]
+    else:
+        place = contextlib.ExitStack()
+    with place, tf.control_dependencies(controls):
+        made = copy_op(op, [handle])
+    made.outputs[0].set_shape(op.outputs[0].shape)
+    scope.set(op.outputs[0], made.outputs[0])
+
+
+@register("Identity")
+def pass_on(scope, op):
+    value = scope.value(op.inputs[0])
+    scope.set(op.outputs[0], tf.identity(value) if scope.controls_of(op) else value)
+
+
+def _carried(condition, body, wanted):
+    """The indices of what a loop must carry for its `wanted` outputs.
+
+    Those that only the gradient of an earlier differentiation reads are left out, and
+    those that never change.
+    """
+    places = {tensor_key(t): i for i, t in enumerate(body.inputs)}
+    needed, seen = set(wanted), set()
+    first = {tensor_key(t): i for i, t in enumerate(condition.inputs)}
+    needed |= {first[key] for key in _reached(condition.outputs, set()) if key in first}
+    pending = list(needed)
+    while pending:
+        for key in _reached([body.outputs[pending.pop()]], seen):
+            if key in places and places[key] not in needed:
+                needed.add(places[key])
+                pending.append(places[key])
+    return [i for i in sorted(needed) if body.outputs[i] is not body.inputs[i]]
+
+
+def _reached(tensors, seen):
+    """The keys of `tensors` and of all that they are computed from, if not `seen`."""
+    pending = [t for t in tensors if tensor_key(t) not in seen]
+    seen.update(tensor_key(t) for t in pending)
+    while pending:
+        tensor = pending.pop()
+        yield tensor_key(tensor)
+        controls = [t for c in tensor.op.control_inputs for t in c.outputs]
+        for parent in list(tensor.op.inputs) + controls:
+            if tensor_key(parent) not in seen:
+                seen.add(tensor_key(parent))
+                pending.append(parent)

@@ -1,0 +1,86 @@
+"""A check that a copy has the values of what it copies, in this very run."""
+
+import functools
+
+from batchhess.compat import tf
+from batchhess.graph.tensors import original
+from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
+
+# What two ways to round may differ by, relative to the largest magnitude of a tensor. A
+# copy does the same arithmetic, at times in another order; a value that was fed, or
+# that a variable had before, is elsewhere by far more.
+_ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10}
+
+
+def assert_same(caller, originals, copies, x):
+    """Builds a check that fails the run unless `copies` have the values of `originals`.
+
+    They have not if the caller feeds a value into the middle of the model, or assigns
+    a variable in the same run that both read, or if both draw random numbers.
+
+    Args:
+      caller: str, the public function's name.
+      originals: list of Tensors of the model, of any dtype.
+      copies: list of Tensors, of which number i should equal number i of `originals`.
+      x: the Tensor or Variable that the model is differentiated by, for errors.
+
+    Returns:
+      an Operation that fails with InvalidArgumentError, where NaN equals NaN and an
+      infinity itself; None if all `copies` are `originals` themselves.
+    """
+    pairs = [(a, b) for a, b in zip(originals, copies) if a is not b]
+    checks = [
+        tf.debugging.Assert(_is_same(a, b), [_message(caller, a, x)]) for a, b in pairs
+    ]
+    return tf.group(*checks) if checks else None
+
+
+def _is_same(a, b):
+    """Whether two Tensors are equal to rounding, and in shape: a bool Tensor []."""
+    if a.dtype.base_dtype.is_complex:
+        parts = [_is_same(part(a), part(b)) for part in (tf.real, tf.imag)]
+        return tf.logical_and(*parts)
+    # Tensors of other shapes are compared as far as they go, for the error to be ours.
+    sizes = tf.size(a), tf.size(b)
+    same = tf.logical_and(tf.equal(*sizes), tf.equal(tf.rank(a), tf.rank(b)))
+    if a.shape.ndims is not None and a.shape.ndims == b.shape.ndims:
+        same = tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
+    first = tf.minimum(*sizes)
+    near = _is_near(a, *(tf.reshape(t, [-1])[:first] for t in (a, b)))
+    return tf.logical_and(same, tf.reduce_all(near))
+
+
+def _is_near(tensor, a, b):
+    """Where the vectors a, of the elements of `tensor`, and b are equal to rounding."""
+    dtype = a.dtype.base_dtype
+    if dtype.name not in _ROUNDING:
+        return tf.equal(a, b)
+    # The difference of equal infinities is a NaN, and near to nothing.
+    near = tf.abs(a - b) <= _ROUNDING[dtype.name] * _largest(tensor)
+    missing = tf.logical_and(tf.is_nan(a), tf.is_nan(b))
+    return tf.logical_or(tf.logical_or(near, missing), tf.equal(a, b))
+
+
+def _largest(tensor, depth=4):
+    """The largest finite magnitude of `tensor` and of the terms that it sums up."""
+    op = tensor.op
+    if declared(op).tangents in (PASSED, RESHAPED) and depth:
+        return _largest(op.inputs[0], depth - 1)
+    finite = tf.where(tf.is_finite(tensor), tf.abs(tensor), tf.zeros_like(tensor))
+    found = [tf.maximum(tf.reduce_max(finite), 0)]  # Of nothing it is -inf.
+    if linearity(op) == YES and depth:  # A sum may be less than what was rounded.
+        terms = [t for t in op.inputs if t.dtype.base_dtype == tensor.dtype.base_dtype]
+        found += [_largest(t, depth - 1) for t in terms]
+    return functools.reduce(tf.maximum, found)
+
+
+def _message(caller, tensor, x):
+    return (
+        "{}: TensorFlow cannot differentiate a part of the model twice, so that part "
+        "was built again, and in this run the rebuilt model has not the values of the "
+        "original at {} ({}). Either an inner tensor of the model was fed: feed {} "
+        "and what the model reads from outside only, or build the model on a "
+        "placeholder and differentiate by that. Or a variable was assigned in the same "
+        "run: run the training step in a Session.run of its own. Or something is drawn "
+        "at random in both: draw it outside of the loop or function, and feed it."
+    ).format(caller, original(tensor.op).name, tensor.op.type, x.name)

@@ -1,0 +1,245 @@
+"""Loops, branches, calls and arrays that are built again: right, or left alone."""
+
+import numpy as np
+import pytest
+import tensorflow
+from oracles import run
+
+import batchhess
+from batchhess.compat import tf
+from batchhess.control_flow import rebuild_control_flow
+
+ROWS = np.array([[0.5, -1.2, 0.8], [1.5, 0.3, -0.4]])
+
+
+def differences_of_f(y, x, value, feed=None, step=2e-3, initial=()):
+    """[N, K, K] by central differences of f itself, of one observation at a time."""
+    total = tf.add_n([tf.reduce_sum(t) for t in (y if isinstance(y, list) else [y])])
+    count, size = value.shape
+    blocks = np.zeros((count, size, size))
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for variable, weights in initial:
+            variable.load(weights, session)
+        f = session.make_callable(total, [x] + list(feed or {}))
+        for n, i, j in np.ndindex(count, size, size):
+            for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1)) if i <= j else ():
+                moved = value.copy()
+                moved[n, i] += a * step / 2
+                moved[n, j] += b * step / 2
+                term = a * b * f(moved, *(feed or {}).values()) / step**2
+                blocks[n, i, j] += term
+                blocks[n, j, i] += term if i < j else 0
+    return blocks
+
+
+def check(y, x, value=ROWS, feed=None, **options):
+    """Hessians of `y` are what differences of f say, and are not zero."""
+    (hessian,) = batchhess.hessians(y, x, **options)
+    result = run(hessian, {**(feed or {}), x: value})
+    expected = differences_of_f(y, x, value, feed)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.fixture
+def x():
+    return tf.placeholder(tf.float64, (None, 3), name="x")
+
+
+def normalized(h):
+    """Layer norm as tf.nn.moments computes it, with a stopped mean."""
+    mean, variance = tf.nn.moments(h, [1], keep_dims=True)
+    return tf.reduce_sum(((h - mean) / tf.sqrt(variance + 0.1)) ** 3, 1)
+
+
+def loop(x):
+    return tf.while_loop(
+        lambda i, _: i < 2, lambda i, a: (i + 1, tf.sin(a) * x), (0, x)
+    )[1]
+
+
+def case(x, index=1):
+    return tf.switch_case(
+        tf.constant(index),
+        [lambda: tf.exp(x), lambda: tf.sin(x) * x**2, lambda: x],
+    )
+
+
+@pytest.mark.parametrize("index", [0, 1, 7, -1])
+def test_the_branches_of_a_case_are_built(index, x, control_flow):
+    y = case(x, index) * tf.reduce_sum(x, 1)[:, None]
+    check(y, x)
+
+
+def test_moments_in_a_case_are_right_or_refused(x, control_flow):
+    y = tf.switch_case(tf.constant(1), [lambda: x[:, 0], lambda: normalized(x**2)])
+    with pytest.raises(batchhess.SecondDerivativeError, match="mean"):
+        batchhess.hessians(y, x)
+
+
+def test_a_case_whose_index_depends_on_x(x, control_flow):
+    index = tf.cast(tf.reduce_sum(x) > 0, tf.int32)
+    y = tf.switch_case(index, [lambda: tf.exp(x), lambda: tf.sin(x) * x**2])
+    check(y, x)
+
+
+def constant_branch(i):
+    """Of two constants: only control inputs lead to the predicate."""
+    numbers = [lambda n=n: tf.constant(n, tf.float64) for n in (1.0, 2.0)]
+    return tf.cond(i > 0, *numbers)
+
+
+IMPORTED = {
+    "loop": loop,
+    "loop of branches": lambda x: tf.while_loop(
+        lambda i, _: i < 3,
+        lambda i, a: (i + 1, tf.cond(i > 0, lambda: tf.sin(a) * x, lambda: a * a)),
+        (0, x),
+    )[1],
+    "loop of a constant branch": lambda x: tf.while_loop(
+        lambda i, _: i < 3,
+        lambda i, a: (i + 1, tf.sin(a) * x * constant_branch(i)),
+        (0, x),
+    )[1],
+    "map_fn": lambda x: tf.map_fn(lambda row: tf.reduce_sum(tf.sin(row) ** 2) * row, x),
+    "loop in a branch": lambda x: tf.cond(
+        tf.reduce_sum(x) > -1e3, lambda: loop(x), lambda: x
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ["graph_def", "meta_graph", "graph_def in a branch"])
+@pytest.mark.parametrize("name", sorted(IMPORTED))
+def test_imported_v1_loops(name, way, x):
+    """import_graph_def leaves no control flow context to read."""
+    tf.disable_control_flow_v2()
+    tf.identity(IMPORTED[name](x), name="y")
+    exported = tf.train.export_meta_graph()
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, (None, 3), name="z")
+
+        def bring_in():
+            return tf.import_graph_def(
+                exported.graph_def, {"x": tf.identity(x)}, ["y:0"], name="in"
+            )[0]
+
+        if way == "meta_graph":
+            tf.train.import_meta_graph(exported)
+            x, y = graph.get_tensor_by_name("x:0"), graph.get_tensor_by_name("y:0")
+        elif way == "graph_def":
+            y = bring_in()
+        else:
+            y = tf.cond(tf.constant(True), bring_in, lambda: tf.identity(x))
+        try:
+            check(y, x)
+        except batchhess.SecondDerivativeError as error:
+            assert way == "graph_def in a branch", error
+
+
+def test_a_reference_variable_read_in_a_v1_loop(x):
+    tf.disable_control_flow_v2()
+    v = tf.get_variable("v", initializer=np.float64(1.3), use_resource=False)
+    body = lambda i, a: (i + 1, tf.sin(a * v.read_value()) * x)  # noqa: E731
+    check(tf.while_loop(lambda i, _: i < 2, body, (0, x))[1], x)
+
+
+def test_a_variable_read_in_a_loop_is_read_once_outside_of_its_copy(x, control_flow):
+    v = tf.get_variable("v", initializer=np.float64(1.3), use_resource=True)
+    body = lambda i, a: (i + 1, tf.sin(a * v.read_value()) * x)  # noqa: E731
+    y = tf.while_loop(lambda i, _: i < 2, body, (0, x))[1]
+    count = len(tf.get_default_graph().get_operations())
+    (copy,) = rebuild_control_flow([y], x)
+    assert copy is not y
+    made = tf.get_default_graph().get_operations()[count:]
+    assert len([op for op in made if op.type == "ReadVariableOp"]) == 1
+    check(y, x)
+
+
+def grows(x):
+    """An array that starts empty."""
+    array = tf.TensorArray(tf.float64, 0, dynamic_size=True, clear_after_read=False)
+    step = lambda i, array: (i + 1, array.write(i, tf.sin(x[:, 0]) * x[:, i]))  # noqa: E731
+    array = tf.while_loop(lambda i, _: i < 3, step, (0, array))[1]
+    return tf.reduce_sum(array.stack() ** 2)
+
+
+def grows_without_a_loop(x):
+    array = tf.TensorArray(tf.float64, 0, dynamic_size=True, clear_after_read=False)
+    for i in range(3):
+        array = array.write(i, tf.sin(x[:, i]))
+    return array.read(0) * array.read(1) * array.read(2)
+
+
+def concatenated(x):
+    array = tf.TensorArray(tf.float64, 3, infer_shape=False, element_shape=[None])
+    step = lambda i, array: (i + 1, array.write(i, tf.sin(x[:, i] * x[:, 0])))  # noqa: E731
+    array = tf.while_loop(lambda i, _: i < 3, step, (0, array))[1]
+    return tf.reduce_sum(array.concat() ** 2)
+
+
+def split(x):
+    array = tf.TensorArray(tf.float64, 2, infer_shape=False, clear_after_read=False)
+    array = array.split(tf.transpose(x), [1, 2])
+    return tf.reduce_sum(array.read(0)) * tf.sin(tf.reduce_sum(array.read(1), 0))
+
+
+ARRAYS = [grows, grows_without_a_loop, concatenated, split]
+
+
+@pytest.mark.parametrize("f", ARRAYS, ids=lambda f: f.__name__)
+def test_arrays_that_grow_concatenate_or_split(f, x):
+    tf.disable_control_flow_v2()
+    rows = ROWS[:1] if f is split else ROWS
+    check(f(x), x, rows)
+
+
+def test_what_a_loop_draws_is_drawn_once(x, control_flow):
+    """The predicate has no other way to the loop than through its context."""
+
+    def body(i, a):
+        factor = tf.cond(
+            tf.random_uniform([]) < 0.5,
+            lambda: tf.constant(1.0, tf.float64),
+            lambda: tf.constant(2.0, tf.float64),
+        )
+        return i + 1, tf.sin(a) * factor
+
+    y = tf.while_loop(lambda i, _: i < 3, body, (0, x))[1]
+    assert rebuild_control_flow([y], x)[0] is y
+
+
+def test_an_effect_in_a_function_is_not_repeated(x):
+    v = tf.get_variable("v", initializer=np.float64(0), use_resource=True)
+
+    @tensorflow.function
+    def f(x):
+        v.assign_add(1.0)
+        return tf.sin(x)
+
+    y = f(x)
+    assert rebuild_control_flow([y], x)[0] is y
+
+
+def test_an_assertion_in_a_loop_holds_for_its_copy(x, control_flow):
+    def body(i, a):
+        with tf.control_dependencies([tf.debugging.assert_less(a, tf.ones_like(a))]):
+            return i + 1, tf.sin(a) * x
+
+    y = tf.while_loop(lambda i, _: i < 2, body, (0, x))[1]
+    (hessian,) = batchhess.hessians(y, x)
+    run(hessian, {x: ROWS * 0.1})
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        run(hessian, {x: ROWS})
+
+
+def test_an_assertion_in_a_function_holds_for_its_copy(x):
+    @tensorflow.function
+    def f(x):
+        tf.debugging.assert_less(x, tf.ones_like(x))
+        return tf.sin(x)
+
+    (hessian,) = batchhess.hessians(f(x), x)
+    run(hessian, {x: ROWS * 0.1})
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        run(hessian, {x: ROWS})
