@@ -1,5 +1,7 @@
 """Checks that run with the graph: are observations coupled, are Hessians right?"""
 
+import numpy as np
+
 from batchhess.analysis.region import original
 from batchhess.compat import tf
 from batchhess.methods.differences import change_along
@@ -7,8 +9,13 @@ from batchhess.methods.differences import change_along
 # What two runs of the same arithmetic may differ by, relative to their size.
 _ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}
 
-# Powers of two from 2^-30 to 2^30 scale a seed without rounding; float16 has less room.
-_EXPONENTS = {"float16": 7}
+# Below this, what underflows on the way may be all of an answer.
+_UNDERFLOW = {
+    "float16": 2.0**-16,
+    "bfloat16": 2.0**-100,
+    "float32": 2.0**-100,
+    "float64": 2.0**-990,
+}
 
 # The precision in which a gradient of this dtype is worked out.
 EPSILON = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1.2e-7, "float64": 2.3e-16}
@@ -21,11 +28,15 @@ _DIFFERENCE = {"float32": 3e-2, "float64": 1e-5}
 def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     """Builds a check that fails the run where a gradient sees another observation.
 
-    Two reverse passes: one with the same seed u for every observation, one with s[n] u,
-    where s[n] is a random power of two. Scaling by it is exact, so where observations
-    are separable the answers differ by the factor s[n] alone, to the last bit. Where
-    they are coupled, row n differs by sum_m H[n, m] u (s[m] - s[n]): not zero even if
-    the off-diagonal blocks sum to zero, and above rounding even if they are small.
+    Three reverse passes: one with the same seed u for every observation, two with
+    s[n] u, where s[n] is plus or minus a random power of two. Scaling by it is exact,
+    so where observations are separable the answers differ by the factor s[n] alone, to
+    the last bit. Where they are coupled, row n differs by
+    sum_m H[n, m] u (s[m] - s[n]): not zero even if the off-diagonal blocks sum to zero,
+    and above rounding even if they are small.
+
+    s[n] shrinks large answers and enlarges small ones, so it brings no observation
+    nearer to where numbers overflow or underflow.
 
     Args:
       passes: the `Passes` to differentiate with.
@@ -36,21 +47,32 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
       proof: the `State` that says which op is not proven separable.
 
     Returns:
-      an Operation that fails with InvalidArgumentError. In each stretch of 61
-      observations (7 in float16) all pairs are told apart; a pair of two stretches with
-      a chance of 60 in 61, drawn anew in each run.
+      an Operation that fails with InvalidArgumentError. In each stretch of 1021
+      observations (139 in float16) all pairs are told apart; a pair of two stretches
+      but for a chance of 1 in 1021, drawn anew in each run.
     """
     rows = layout.rows(gradient)  # [N, K]
     dtype = rows.dtype
-    u = tf.random_uniform([layout.size], 0.5, 1.5)  # [K]
-    s = _powers_of_two(layout.num_observations, _EXPONENTS.get(dtype.name, 61))
-    u, s = tf.cast(u, dtype), tf.cast(s, dtype)[:, None]
-    alike = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + u))
-    scaled = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + s * u))
+    # What 16 bits answer is compared in 32: TensorFlow 1.15 lacks kernels for less.
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    u = tf.cast(tf.random_uniform([layout.size], 0.5, 1.5), dtype)  # [K]
 
-    largest = tf.reduce_max(tf.abs(alike), axis=1, keepdims=True)
-    # A NaN is no coupling: it stands in the result for all to see.
-    coupled = tf.abs(scaled / s - alike) > _ROUNDING[dtype.name] * largest  # [N, K]
+    def answer(scale):  # [N, 1] -> [N, K]
+        seed = tf.zeros_like(rows) + tf.cast(scale, dtype) * u
+        return tf.cast(layout.rows(passes.second(rows, x, seed)), wide)
+
+    alike = answer(1.0)
+    largest = tf.reduce_max(tf.abs(alike), axis=1, keepdims=True)  # [N, 1]
+    tolerance = _ROUNDING[dtype.name] * largest + _UNDERFLOW[dtype.name]
+    coupled = tf.zeros_like(alike, tf.bool)
+    for powers in _draw_powers(layout.num_observations, dtype.name):
+        powers = tf.cast(powers, wide)[:, None]
+        s = tf.where(largest < 1, powers, 1 / powers)  # [N, 1]
+        scaled = answer(s)
+        apart = tf.abs(scaled / s - alike) > tolerance
+        # A NaN is no coupling: it stands in the result for all to see. Nor does an Inf
+        # tell of one, where the scaled seed has overflowed.
+        coupled |= apart & tf.math.is_finite(scaled)
     count = tf.reduce_sum(tf.cast(tf.reduce_any(coupled, axis=1), tf.int32))
     message = (
         "{}: observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
@@ -127,14 +149,52 @@ def assert_differences(passes, ys, gradient, x, layout, along, one_coordinate):
     return tf.debugging.Assert(right, [message, worst])
 
 
-def _powers_of_two(count, exponents):
-    """2 ** e[n] for n < `count`, e a random walk through `exponents` numbers around 0.
+def _draw_powers(count, dtype_name):
+    """Two draws of plus or minus a power of two for each of `count` observations.
 
-    Each stretch of `exponents` observations meets every exponent once.
+    Args:
+      count: int or scalar int32 Tensor, N.
+      dtype_name: str.
+
+    Returns:
+      list of two float64 Tensors [N]. Together they are another pair for each
+      observation of a stretch.
     """
+    exponents, stretch = powers_for(dtype_name)
+    stride = tf.random_uniform([], 1, stretch, tf.int32)
+    shifts = tf.random_uniform([count // stretch + 1], 0, stretch, tf.int32)
     n = tf.range(count)
-    stretch = n // exponents
-    stride = tf.random_uniform([], 1, exponents, tf.int32)  # exponents is prime.
-    shifts = tf.random_uniform([count // exponents + 1], 0, exponents, tf.int32)
-    e = (n * stride + tf.gather(shifts, stretch)) % exponents - exponents // 2
-    return tf.pow(tf.constant(2.0, tf.float64), tf.cast(e, tf.float64))
+    labels = label(n, stretch, stride, tf.gather(shifts, n // stretch))
+    table = tf.constant(signed_powers(exponents))
+    return [tf.gather(table, place) for place in places(labels, 2 * exponents)]
+
+
+def powers_for(dtype_name):
+    """How many powers of two scale a seed, and how long a stretch is.
+
+    That is the largest prime below the number of pairs of signed powers.
+    """
+    return (6, 139) if dtype_name == "float16" else (16, 1021)  # It has less room.
+
+
+def label(n, stretch, stride, shift):
+    """What tells observation n from others: `stretch` is prime, so from all of its own.
+
+    Args:
+      n: array or Tensor of integers.
+      stretch: int, how many labels there are.
+      stride: at random from 1 to `stretch` - 1, the same for all n.
+      shift: at random from 0 to `stretch` - 1, the same for all n of a stretch.
+    """
+    return (n % stretch * stride + shift) % stretch
+
+
+def places(labels, base):
+    """`labels` as two digits of `base`."""
+    return [labels % base, labels // base]
+
+
+def signed_powers(exponents):
+    """2 ** e and -2 ** e for e < `exponents`, as float64 array."""
+    powers = 2.0 ** np.arange(exponents)
+    return np.concatenate([powers, -powers])

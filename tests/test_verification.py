@@ -5,6 +5,7 @@ import pytest
 from cases import wrong_cube
 
 import batchhess
+from batchhess import checks
 from batchhess.compat import tf
 
 
@@ -143,6 +144,79 @@ def test_check_always_says_where_it_cannot(random):
     half = tf.placeholder(tf.float16, (None, 3))
     with pytest.raises(ValueError, match="check='always' needs float32 or float64"):
         batchhess.hessians(half**3, half, check="always")
+
+
+def escapes(count, dtype_name, small, trials, random):
+    """How often a lone pair of `count` observations has equal seeds, by numpy alone."""
+    exponents, stretch = checks.powers_for(dtype_name)
+    table = checks.signed_powers(exponents)
+    escaped = 0
+    for _ in range(trials):
+        pair = random.choice(count, 2, replace=False)
+        shifts = random.randint(0, stretch, count // stretch + 1)[pair // stretch]
+        labels = checks.label(pair, stretch, random.randint(1, stretch), shifts)
+        digits = checks.places(labels, 2 * exponents)
+        seeds = [np.where(small, table[d], 1 / table[d]) for d in digits]
+        escaped += all(s[0] == s[1] for s in seeds)
+    return escaped / trials
+
+
+@pytest.mark.parametrize(
+    "small", [(True, True), (True, False), (False, False)], ids=str
+)
+@pytest.mark.parametrize("dtype_name, limit", [("float32", 1e-3), ("float16", 1e-2)])
+def test_a_lone_coupled_pair_seldom_escapes(dtype_name, limit, small, random):
+    assert escapes(200, dtype_name, small, 20000, random) < limit
+    # Of two stretches: 1 in 1021, or 1 in 139.
+    assert escapes(10000, dtype_name, small, 20000, random) < 1.5 * limit
+
+
+def test_no_two_observations_of_a_stretch_have_equal_seeds(random):
+    for dtype_name in ("float16", "float32"):
+        exponents, stretch = checks.powers_for(dtype_name)
+        for stride in random.randint(1, stretch, 20):
+            labels = checks.label(np.arange(stretch), stretch, stride, 5)
+            pairs = zip(*checks.places(labels, 2 * exponents))
+            assert len(set(pairs)) == stretch
+
+
+@pytest.mark.parametrize(
+    "dtype, weak", [(tf.float64, 1e-8), (tf.float32, 1e-4), (tf.float16, 0.3)]
+)
+def test_a_lone_weak_pair_among_200_fails_every_run(dtype, weak, random):
+    x = tf.placeholder(dtype, (None, 2))
+    pair = tf.placeholder(tf.int32, [2])
+    a, b = tf.unstack(tf.gather(x, pair))
+    y = tf.reduce_sum(tf.sin(x) * x) + weak * tf.reduce_sum(a * b)
+    (result,) = batchhess.hessians(y, x)
+    with tf.Session() as session:
+        for _ in range(30):
+            feed = {x: random.randn(200, 2), pair: random.choice(200, 2, replace=False)}
+            with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+                session.run(result, feed)
+
+
+OUTLIERS = {
+    "kernel": (lambda x: tf.exp(-tf.reduce_sum(x**2, 1) / 2), 13 / np.sqrt(2)),
+    "softplus at -70": (tf.nn.softplus, -70),
+    "softplus at -85": (tf.nn.softplus, -85),
+    "exp at 80": (tf.exp, 80),
+    "exp at -86": (tf.exp, -86),
+    "tanh": (tf.tanh, 40),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OUTLIERS))
+def test_separable_but_unproven_outliers_pass(name, random):
+    build, outlier = OUTLIERS[name]
+    x = tf.placeholder(tf.float32, (None, 2))
+    z = tf.matmul(tf.eye(tf.shape(x)[0]), x)  # The proof takes this for a mix.
+    (result,) = batchhess.hessians(build(z), x)
+    value = random.randn(40, 2)
+    value[::7] = outlier
+    with tf.Session() as session:
+        for _ in range(12):
+            assert np.isfinite(session.run(result, {x: value})).all()
 
 
 def explanation(build, shape=(None, 3), **options):
