@@ -4,7 +4,7 @@ import numpy as np
 
 from batchhess.analysis.region import original
 from batchhess.compat import tf
-from batchhess.methods.differences import change_along
+from batchhess.methods.differences import EPSILON, change_along
 
 # What two runs of the same arithmetic may differ by, relative to their size.
 _ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}
@@ -16,9 +16,6 @@ _UNDERFLOW = {
     "float32": 2.0**-100,
     "float64": 2.0**-990,
 }
-
-# The precision in which a gradient of this dtype is worked out.
-EPSILON = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1.2e-7, "float64": 2.3e-16}
 
 # Of a finite difference: its step, and what it may differ by, relative to its terms.
 _STEP = {"float32": 5e-3, "float64": 9e-5}
