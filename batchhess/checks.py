@@ -1,10 +1,21 @@
 """Checks that run with the graph: are observations coupled, are Hessians right?"""
 
+import collections
+
 import numpy as np
 
 from batchhess.analysis.region import original
-from batchhess.compat import tf
-from batchhess.methods.differences import EPSILON, change_along
+from batchhess.compat import differentiable_control_flow, tf
+from batchhess.methods.differences import (
+    EPSILON,
+    LEVELS,
+    ROUNDINGS,
+    extrapolate,
+    first_step,
+    largest,
+    like,
+    moved_gradient,
+)
 
 # What two runs of the same arithmetic may differ by, relative to their size.
 _ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}
@@ -17,9 +28,28 @@ _UNDERFLOW = {
     "float64": 2.0**-990,
 }
 
-# Of a finite difference: its step, and what it may differ by, relative to its terms.
-_STEP = {"float32": 5e-3, "float64": 9e-5}
-_DIFFERENCE = {"float32": 3e-2, "float64": 1e-5}
+# What a Hessian may differ by from differences of the gradient, relative to its terms,
+# and what those of two steps may differ by to be trusted.
+DIFFERENCE = {"float16": 0.3, "bfloat16": 0.5, "float32": 3e-2, "float64": 1e-5}
+_SPREAD = {"float16": 0.1, "bfloat16": 0.2, "float32": 1e-2, "float64": 5e-7}
+
+# In the first steps, which are large, rounding hides little: where it hides the Hessian
+# all the same, that is small beside the gradient, and is let pass.
+LARGE_STEPS = 6
+
+# What is judged, of each observation. here: [N, K], the gradient at x; product: [N, K],
+# H v; terms: [N], the largest of the sums of the sizes of its terms, Inf where one is
+# not finite; blur: [N], the share of v that the rounding of x takes at a step of 1.
+Claim = collections.namedtuple("Claim", "here product terms blur")
+
+# What the steps so far say. central, fourth: [N, K], differences at the last one; bend:
+# [N], by how much those to either side differ. agreed, condemned: [N], whether
+# differences to be trusted have said the same as the Hessian, and whether they said
+# otherwise twice in a row, which `streak` counts. error, doubt: [N], the relative
+# error by the best of them, and what these are good for.
+Judgement = collections.namedtuple(
+    "Judgement", "central fourth bend agreed condemned streak error doubt"
+)
 
 
 def assert_uncoupled(passes, ys, gradient, x, layout, proof):
@@ -88,7 +118,9 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     )
 
 
-def assert_differences(passes, ys, gradient, x, layout, along, one_coordinate):
+def assert_differences(
+    passes, ys, gradient, x, layout, along, one_coordinate, seeds=None
+):
     """Builds a check that fails the run where H[n] v[n] is not the gradient's change.
 
     Args:
@@ -101,49 +133,189 @@ def assert_differences(passes, ys, gradient, x, layout, along, one_coordinate):
         H[n] v[n]: a Tensor [N, K, terms].
       one_coordinate: bool, whether v is to be zero but for one coordinate, of which
         alone H[n] v[n] is known.
+      seeds: list of Tensors that weigh `ys` in `gradient`, or None for ones.
 
     Returns:
-      an Operation that fails with InvalidArgumentError and names the worst observation.
+      an Operation that fails with InvalidArgumentError and names an observation: the
+      worst of those whose Hessian is wrong, or else one whose gradient is not finite.
 
     Raises:
       ValueError: x has 16 bits only.
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
     dtype = gradient.dtype.base_dtype
-    if dtype.name not in _STEP:
+    if dtype.name not in ("float32", "float64"):
         raise ValueError(
             "{}: check='always' needs float32 or float64, and '{}' is {}.".format(
                 passes.caller, x.name, dtype.name
             )
         )
-    step, rows = _STEP[dtype.name], layout.rows(gradient)
-    v = tf.random_uniform(tf.shape(rows), 0.5, 1.5, dtype)  # [N, K]
-    v *= tf.sign(tf.random_uniform(tf.shape(rows), -1, 1, dtype))
-    known = tf.ones_like(v)
-    if one_coordinate:
-        k = tf.random_uniform([], 0, tf.maximum(layout.size, 1), tf.int32)
-        known *= tf.cast(tf.equal(tf.range(layout.size), k), dtype)
-        v *= known
-    change = known * change_along(step * v, gradient, x, layout, passes) / step
-    terms = along(v)
-    product = tf.reduce_sum(terms, axis=2)
+    values, rows = layout.rows(tf.convert_to_tensor(x)), layout.rows(gradient)
+    v, known = _random_direction(values, layout.size, one_coordinate)
+    at = moved_gradient(gradient, x, layout, passes, ys, seeds)
 
-    scale = tf.maximum(tf.reduce_sum(tf.abs(terms), axis=2), tf.abs(change))
-    scale = tf.reduce_max(scale, axis=1)  # [N]
-    noise = 10 * dtype.as_numpy_dtype(EPSILON[dtype.name]) / step
-    noise *= tf.reduce_max(tf.abs(rows))
-    excess = tf.reduce_max(tf.abs(product - change), axis=1) - noise
-    excess -= _DIFFERENCE[dtype.name] * scale
+    def sides(step):  # The gradient a step up and a step down, float64 [N, K].
+        moved = at(values + step * v), at(values - step * v)
+        return [tf.cast(known * side, tf.float64) for side in moved]
+
+    terms = tf.cast(known[:, None] * along(v), tf.float64)
+    claim = Claim(
+        tf.cast(known * rows, tf.float64),
+        tf.reduce_sum(terms, axis=2),
+        largest(tf.reduce_sum(tf.abs(terms), axis=2)),
+        2
+        * EPSILON[dtype.name]
+        * largest(tf.cast(known * values, tf.float64))
+        / largest(tf.cast(v, tf.float64)),
+    )
+    defined = largest(rows) < float("inf")
+    judgement = _judge_steps(sides, claim, defined, dtype)
+    wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
+    return _assert_right(wrong, judgement.error, defined, passes, ys, x)
+
+
+def _assert_right(wrong, error, defined, passes, ys, x):
+    """Fails where one is `wrong`, [N], naming that of the largest error; then where one
+    is not `defined`."""
     message = (
         "{}: the Hessian of {} with respect to {} is not what differences of the "
         "gradient say: TensorFlow differentiates a part of it wrongly, or observations "
         "are coupled. batchhess.explain may name the op. The worst observation:"
     ).format(passes.caller, ys[0].name, x.name)
-    # A NaN is no error here: it stands in the result for all to see.
-    right = tf.logical_not(tf.reduce_any(excess > 0))
-    # With one more, there is a largest where N = 0 too.
-    worst = tf.argmax(tf.concat([excess, [dtype.as_numpy_dtype("-inf")]], 0))
-    return tf.debugging.Assert(right, [message, worst])
+    nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
+    error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)
+    worst = tf.argmax(error)
+    right = tf.debugging.Assert(
+        tf.logical_not(tf.reduce_any(wrong)),
+        [message, worst, "Its relative error:", tf.gather(error, worst)],
+    )
+    message = (
+        "{}: the gradient of {} with respect to {} is itself not finite, so its "
+        "Hessian cannot be checked; the others are right. Mend the model or its "
+        "input there, or pass check='auto'. How many observations, and the "
+        "first:"
+    ).format(passes.caller, ys[0].name, x.name)
+    undefined = tf.logical_not(defined)
+    first = tf.argmax(tf.concat([tf.cast(undefined, tf.int32), [0]], 0))
+    count = tf.reduce_sum(tf.cast(undefined, tf.int32))
+    with tf.control_dependencies([right]):
+        return tf.debugging.Assert(tf.equal(count, 0), [message, count, first])
+
+
+def _random_direction(values, size, one_coordinate):
+    """v of the size of x, [N, K], and [K], 1 where H v is known and 0 elsewhere."""
+    dtype = values.dtype
+    v = tf.random_uniform(tf.shape(values), 0.5, 1, dtype)
+    v *= tf.sign(tf.random_uniform(tf.shape(values), -1, 1, dtype))
+    known = tf.ones([size], dtype)
+    if one_coordinate:
+        k = tf.random_uniform([], 0, tf.maximum(size, 1), tf.int32)
+        known = tf.cast(tf.equal(tf.range(size), k), dtype)
+    # With all K, f varies about sqrt(K) times as fast as along one.
+    v *= known / tf.sqrt(tf.reduce_sum(known))
+    scale = tf.maximum(tf.reduce_max(tf.abs(known * values), 1, keepdims=True), 1)
+    return v * scale, known
+
+
+def _judge_steps(sides, claim, defined, dtype):
+    """Halves the step until each observation has agreed, and answers the `Judgement`.
+
+    Args:
+      sides: function from a step to the gradients on either side, float64 [N, K].
+      claim: the `Claim`.
+      defined: [N], where there is something to judge.
+      dtype: of x.
+    """
+
+    def level(number, step, last):
+        above, below = sides(step)
+        large = tf.fill(tf.shape(defined), number < LARGE_STEPS)
+        wide = tf.cast(step, tf.float64)
+        new = judge(tf, largest, dtype.name, claim, last, above, below, wide, large)
+        return number + 1, step / 2, like(new, last)
+
+    def going_on(number, _, last):
+        return (number < LEVELS) & tf.reduce_any(defined & ~last.agreed)
+
+    start = unjudged(tf, claim)
+    with differentiable_control_flow():
+        return tf.while_loop(
+            going_on,
+            level,
+            (tf.constant(0), tf.constant(first_step(dtype), dtype), start),
+        )[2]
+
+
+def unjudged(xp, claim):
+    """The `Judgement` before the first step; `xp` as in `judge`."""
+    nowhere = xp.zeros_like(claim.here) + float("nan")
+    zero = xp.zeros_like(claim.terms)
+    endless, no = zero + float("inf"), zero > 0
+    return Judgement(nowhere, nowhere, endless, no, no, zero, zero, endless)
+
+
+def judge(xp, largest, dtype_name, claim, last, above, below, step, large):
+    """What the gradients at one more step, half the last one, say of a Hessian.
+
+    Differences are trusted where those of two steps agree, beyond what rounding makes
+    of them. A Hessian is condemned by those alone that rounding leaves precise enough,
+    and where it is none of what differences to either side say: beside a kink of the
+    gradient TensorFlow takes one of the sides. Each observation is judged by itself.
+
+    Args:
+      xp: `numpy`, or `tf`: what it computes with.
+      largest: function from [N, K] to the largest absolute value of each row, Inf where
+        there is a NaN.
+      dtype_name: str, of x.
+      claim: the `Claim`.
+      last: the `Judgement` so far.
+      above: float64 [N, K], the gradient at x + step * v.
+      below: float64 [N, K], the gradient at x - step * v.
+      step: float64 scalar.
+      large: [N], bools, whether this is one of the first steps.
+
+    Returns:
+      the `Judgement`.
+    """
+    tolerance, close = DIFFERENCE[dtype_name], _SPREAD[dtype_name]
+    central = (above - below) / (2 * step)
+    fourth, sixth = extrapolate(central, last.central, last.fourth)
+    found = largest(fourth)
+    steepest = xp.maximum(largest(claim.here), largest(above))
+    steepest = xp.maximum(steepest, largest(below))
+    noise = ROUNDINGS * EPSILON[dtype_name] * steepest / step
+    noise = noise + claim.blur / step * found
+    spread = largest(fourth - last.fourth)
+    bend = largest(above + below - 2 * claim.here) / step
+
+    scale = xp.maximum(claim.terms, largest(sixth))
+    excess = largest(claim.product - sixth)
+    finite = claim.terms < float("inf")
+    trusted = (spread < float("inf")) & (spread <= close * found + noise)
+    precise = noise <= close * scale
+    allowed = xp.where(large, tolerance * scale + noise, tolerance * scale)
+    agrees = trusted & finite & (precise | large) & (excess <= allowed)
+    one_sided = (excess <= 0.75 * bend) | (bend > 0.75 * last.bend + noise)
+    wrong = precise & ~one_sided & (excess > tolerance * scale + noise)
+    wrong = trusted & (wrong | ~finite)
+
+    streak = xp.where(wrong, last.streak + 1, xp.zeros_like(last.streak))
+    doubt = (spread + noise) / xp.where(scale > 0, scale, xp.ones_like(scale))
+    error = xp.maximum(excess - noise, xp.zeros_like(noise))
+    error = error / xp.where(scale > 0, scale, xp.ones_like(scale))
+    error = xp.where(finite, error, xp.zeros_like(error) + float("inf"))
+    # What agrees replaces what did not, and stays.
+    better = ~last.agreed & (agrees | (wrong & (doubt < last.doubt)))
+    return Judgement(
+        central,
+        fourth,
+        bend,
+        last.agreed | agrees,
+        last.condemned | (streak >= 2),
+        streak,
+        xp.where(better, error, last.error),
+        xp.where(better, doubt, last.doubt),
+    )
 
 
 def _draw_powers(count, dtype_name):
