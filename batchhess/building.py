@@ -213,13 +213,13 @@ def _second(request, ys, seeds, gradient):
     if mixed and check != "never" and method == "columns":
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, proof))
     if check == "always":
-        checks.append(_assert_differences(request, ys, gradient, found))
+        checks.append(_assert_differences(request, ys, seeds, gradient, found))
     if request.answer == TRACE:
         found = tf.reduce_sum(found, 1)
     return _after(checks, found), rows
 
 
-def _assert_differences(request, ys, gradient, found):
+def _assert_differences(request, ys, seeds, gradient, found):
     x, layout, passes = request.x, request.layout, request.passes
 
     def along(v):
@@ -231,7 +231,9 @@ def _assert_differences(request, ys, gradient, found):
         return layout.rows(product)[:, :, None]
 
     diagonal = request.answer in (DIAGONAL, TRACE)
-    return assert_differences(passes, ys, gradient, x, layout, along, diagonal)
+    return assert_differences(
+        passes, ys, gradient, x, layout, along, diagonal, seeds=seeds
+    )
 
 
 def _choose(request, problem):
