@@ -103,7 +103,7 @@ def differences(problem, passes):
     found = found[:, 0] if problem.diagonal else (found + _transposed(found)) / 2
     checked = _assert_accurate(found, errors, dtype, problem, passes)
     with tf.control_dependencies([checked]):
-        return tf.cast(found, dtype)
+        return tf.identity(tf.cast(found, dtype))  # A cast may be no op at all.
 
 
 def _transposed(blocks):
