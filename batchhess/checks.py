@@ -33,6 +33,12 @@ _UNDERFLOW = {
 DIFFERENCE = {"float16": 0.3, "bfloat16": 0.5, "float32": 3e-2, "float64": 1e-5}
 _SPREAD = {"float16": 0.1, "bfloat16": 0.2, "float32": 1e-2, "float64": 5e-7}
 
+# How many roundings of x a model may take: of sums and products with it.
+BLUR = 16
+
+# Gradients of less than this have lost their precision.
+_SUBNORMAL = {"float32": 1e-31, "float64": 1e-292}
+
 # In the first steps, which are large, rounding hides little: where it hides the Hessian
 # all the same, that is small beside the gradient, and is let pass.
 LARGE_STEPS = 6
@@ -45,8 +51,8 @@ Claim = collections.namedtuple("Claim", "here product terms blur")
 # What the steps so far say. central, fourth: [N, K], differences at the last one; bend:
 # [N], by how much those to either side differ. agreed, condemned: [N], whether
 # differences to be trusted have said the same as the Hessian, and whether they said
-# otherwise twice in a row, which `streak` counts. error, doubt: [N], the relative
-# error by the best of them, and what these are good for.
+# otherwise three times in a row, which `streak` counts, and to the last. error, doubt:
+# [N], the relative error by the best of them, and what these are good for.
 Judgement = collections.namedtuple(
     "Judgement", "central fourth bend agreed condemned streak error doubt"
 )
@@ -163,9 +169,9 @@ def assert_differences(
         tf.cast(known * rows, tf.float64),
         tf.reduce_sum(terms, axis=2),
         largest(tf.reduce_sum(tf.abs(terms), axis=2)),
-        2
+        BLUR
         * EPSILON[dtype.name]
-        * largest(tf.cast(known * values, tf.float64))
+        * largest(tf.cast(values, tf.float64))
         / largest(tf.cast(v, tf.float64)),
     )
     defined = largest(rows) < float("inf")
@@ -282,9 +288,8 @@ def judge(xp, largest, dtype_name, claim, last, above, below, step, large):
     fourth, sixth = extrapolate(central, last.central, last.fourth)
     found = largest(fourth)
     steepest = xp.maximum(largest(claim.here), largest(above))
-    steepest = xp.maximum(steepest, largest(below))
+    steepest = xp.maximum(steepest, largest(below)) + _SUBNORMAL.get(dtype_name, 0)
     noise = ROUNDINGS * EPSILON[dtype_name] * steepest / step
-    noise = noise + claim.blur / step * found
     spread = largest(fourth - last.fourth)
     bend = largest(above + below - 2 * claim.here) / step
 
@@ -292,26 +297,35 @@ def judge(xp, largest, dtype_name, claim, last, above, below, step, large):
     excess = largest(claim.product - sixth)
     finite = claim.terms < float("inf")
     trusted = (spread < float("inf")) & (spread <= close * found + noise)
-    precise = noise <= close * scale
-    allowed = xp.where(large, tolerance * scale + noise, tolerance * scale)
-    agrees = trusted & finite & (precise | large) & (excess <= allowed)
+    unsure = noise + claim.blur / step * scale
+    precise, fair = unsure <= close * scale, unsure <= tolerance * scale
+    beside = ROUNDINGS * EPSILON[dtype_name] * largest(claim.here) / step
+    allowed = xp.where(large, tolerance * scale + beside, tolerance * scale)
+    agrees = trusted & finite & (fair | large) & (excess <= allowed)
     one_sided = (excess <= 0.75 * bend) | (bend > 0.75 * last.bend + noise)
-    wrong = precise & ~one_sided & (excess > tolerance * scale + noise)
-    wrong = trusted & (wrong | ~finite)
+    # Where H alone would change the gradient by more than all of it, f varies faster
+    # than the step, or H is wrong: smaller steps will tell.
+    seen = claim.terms * step <= 4 * steepest
+    wrong = precise & seen & ~one_sided & (excess > tolerance * scale + noise)
+    wrong = trusted & (wrong | ~finite & (large | (noise <= close * found)))
 
     streak = xp.where(wrong, last.streak + 1, xp.zeros_like(last.streak))
-    doubt = (spread + noise) / xp.where(scale > 0, scale, xp.ones_like(scale))
+    # To the smallest of the precise steps: what is finer than large steps might lie
+    # between them.
+    often = streak >= 3
+    condemned = xp.where(precise & finite, often, last.condemned | (often & ~finite))
+    doubt = (spread + unsure) / xp.where(scale > 0, scale, xp.ones_like(scale))
     error = xp.maximum(excess - noise, xp.zeros_like(noise))
     error = error / xp.where(scale > 0, scale, xp.ones_like(scale))
     error = xp.where(finite, error, xp.zeros_like(error) + float("inf"))
     # What agrees replaces what did not, and stays.
-    better = ~last.agreed & (agrees | (wrong & (doubt < last.doubt)))
+    better = ~last.agreed & (agrees | (wrong & ((doubt < last.doubt) | ~finite)))
     return Judgement(
         central,
         fourth,
         bend,
         last.agreed | agrees,
-        last.condemned | (streak >= 2),
+        condemned,
         streak,
         xp.where(better, error, last.error),
         xp.where(better, doubt, last.doubt),

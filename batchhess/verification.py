@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from batchhess.checks import DIFFERENCE, LARGE_STEPS, Claim, judge, unjudged
+from batchhess.checks import BLUR, DIFFERENCE, LARGE_STEPS, Claim, judge, unjudged
 from batchhess.compat import Variable, tf
 from batchhess.methods.differences import EPSILON, LEVELS, first_step
 from batchhess.operators import derivatives
@@ -161,7 +161,7 @@ def _judge(gradient_at, value, slope, blocks, direction, batch_axis, dtype):
         here,
         terms.sum(2),
         _largest(np.abs(terms).sum(2)),
-        2 * EPSILON[dtype.name] * _largest(values) / np.maximum(_largest(v), 1e-300),
+        BLUR * EPSILON[dtype.name] * _largest(values) / np.maximum(_largest(v), 1e-300),
     )
     defined = _largest(here) < np.inf
     judged, step = unjudged(np, claim), first_step(dtype)
