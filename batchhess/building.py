@@ -176,10 +176,8 @@ def _second(made, ys, seeds, gradient):
         shape = tf.stack([layout.num_observations] + sizes)
         return tf.zeros(shape, gradient.dtype), None
     found, rows = _answer(made, ys, seeds, gradient)
-    checks, passes = (
-        audit.guards(request.passes.caller, made.checks.guarded),
-        request.passes,
-    )
+    passes = request.passes
+    checks = audit.guards(passes.caller, made.checks.guarded)
     if made.checks.coupling:
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, made.proof))
     if made.checks.differences:
@@ -219,15 +217,29 @@ def _chosen(made, found):
 
 def _differences(made, ys, seeds, gradient, found):
     layout, passes, wanted = made.layout, made.request.passes, made.request.wanted
+    chosen = made.request.coordinates
 
     def along(v):
-        if wanted.along is not None:
+        if wanted.is_product:
+            product = passes.second(gradient, made.x, layout.like_x(v))
+            return layout.rows(product)[:, :, None]
+        if chosen is None:
             return wanted.along(found, v)
-        product = passes.second(gradient, made.x, layout.like_x(v))
-        return layout.rows(product)[:, :, None]
+        first = [chosen.index(k) for k in sorted(set(chosen))]  # None of them twice.
+        some = tf.gather(found, first, axis=found.shape.ndims - 1)
+        hot = tf.one_hot(sorted(set(chosen)), layout.size, dtype=v.dtype)  # [C, K]
+        return wanted.along(tf.tensordot(some, hot, 1), v)  # As if all others were 0.
 
     return assert_differences(
-        passes, ys, gradient, made.x, layout, along, wanted.diagonal
+        passes,
+        ys,
+        gradient,
+        made.x,
+        layout,
+        along,
+        wanted.diagonal,
+        seeds=seeds,
+        coordinates=chosen,
     )
 
 

@@ -1,31 +1,75 @@
 """Checks that run with the graph: are observations coupled, are Hessians right?"""
 
-from batchhess.compat import tf
+import collections
+
+import numpy as np
+
+from batchhess.compat import differentiable_control_flow, tf
 from batchhess.graph.tensors import original
-from batchhess.methods.differences import change_along
+from batchhess.methods.differences import (
+    EPSILON,
+    LEVELS,
+    ROUNDINGS,
+    extrapolate,
+    first_step,
+    largest,
+    like,
+    moved_gradient,
+)
 
 # What two runs of the same arithmetic may differ by, relative to their size.
 _ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}
 
-# Powers of two from 2^-30 to 2^30 scale a seed without rounding; float16 has less room.
-_EXPONENTS = {"float16": 7}
+# Below this, what underflows on the way may be all of an answer.
+_UNDERFLOW = {
+    "float16": 2.0**-16,
+    "bfloat16": 2.0**-100,
+    "float32": 2.0**-100,
+    "float64": 2.0**-990,
+}
 
-# The precision in which a gradient of this dtype is worked out.
-EPSILON = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1.2e-7, "float64": 2.3e-16}
+# What a Hessian may differ by from differences of the gradient, relative to its terms,
+# and what those of two steps may differ by to be trusted.
+DIFFERENCE = {"float16": 0.3, "bfloat16": 0.5, "float32": 3e-2, "float64": 1e-5}
+_SPREAD = {"float16": 0.1, "bfloat16": 0.2, "float32": 1e-2, "float64": 5e-7}
 
-# Of a finite difference: its step, and what it may differ by, relative to its terms.
-_STEP = {"float32": 5e-3, "float64": 9e-5}
-_DIFFERENCE = {"float32": 3e-2, "float64": 1e-5}
+# How many roundings of x a model may take: of sums and products with it.
+BLUR = 16
+
+# Gradients of less than this have lost their precision.
+_SUBNORMAL = {"float32": 1e-31, "float64": 1e-292}
+
+# In the first steps, which are large, rounding hides little: where it hides the Hessian
+# all the same, that is small beside the gradient, and is let pass.
+LARGE_STEPS = 6
+
+# What is judged, of each observation. here: [N, K], the gradient at x; product: [N, K],
+# H v; terms: [N], the largest of the sums of the sizes of its terms, Inf where one is
+# not finite; blur: [N], the share of v that the rounding of x takes at a step of 1.
+Claim = collections.namedtuple("Claim", "here product terms blur")
+
+# What the steps so far say. central, fourth: [N, K], differences at the last one; bend:
+# [N], by how much those to either side differ. agreed, condemned: [N], whether
+# differences to be trusted have said the same as the Hessian, and whether they said
+# otherwise three times in a row, which `streak` counts, and to the last. error, doubt:
+# [N], the relative error by the best of them, and what these are good for.
+Judgement = collections.namedtuple(
+    "Judgement", "central fourth bend agreed condemned streak error doubt"
+)
 
 
 def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     """Builds a check that fails the run where a gradient sees another observation.
 
-    Two reverse passes: one with the same seed u for every observation, one with s[n] u,
-    where s[n] is a random power of two. Scaling by it is exact, so where observations
-    are separable the answers differ by the factor s[n] alone, to the last bit. Where
-    they are coupled, row n differs by sum_m H[n, m] u (s[m] - s[n]): not zero even if
-    the off-diagonal blocks sum to zero, and above rounding even if they are small.
+    Three reverse passes: one with the same seed u for every observation, two with
+    s[n] u, where s[n] is plus or minus a random power of two. Scaling by it is exact,
+    so where observations are separable the answers differ by the factor s[n] alone, to
+    the last bit. Where they are coupled, row n differs by
+    sum_m H[n, m] u (s[m] - s[n]): not zero even if the off-diagonal blocks sum to zero,
+    and above rounding even if they are small.
+
+    s[n] shrinks large answers and enlarges small ones, so it brings no observation
+    nearer to where numbers overflow or underflow.
 
     Args:
       passes: the `Passes` to differentiate with.
@@ -36,21 +80,32 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
       proof: the `State` that says which op is not proven separable.
 
     Returns:
-      an Operation that fails with InvalidArgumentError. In each stretch of 61
-      observations (7 in float16) all pairs are told apart; a pair of two stretches with
-      a chance of 60 in 61, drawn anew in each run.
+      an Operation that fails with InvalidArgumentError. In each stretch of 1021
+      observations (139 in float16) all pairs are told apart; a pair of two stretches
+      but for a chance of 1 in 1021, drawn anew in each run.
     """
     rows = layout.rows(gradient)  # [N, K]
     dtype = rows.dtype
-    u = tf.random_uniform([layout.size], 0.5, 1.5)  # [K]
-    s = _powers_of_two(layout.num_observations, _EXPONENTS.get(dtype.name, 61))
-    u, s = tf.cast(u, dtype), tf.cast(s, dtype)[:, None]
-    alike = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + u))
-    scaled = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + s * u))
+    # What 16 bits answer is compared in 32: TensorFlow 1.15 lacks kernels for less.
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    u = tf.cast(tf.random_uniform([layout.size], 0.5, 1.5), dtype)  # [K]
 
-    largest = tf.reduce_max(tf.abs(alike), axis=1, keepdims=True)
-    # A NaN is no coupling: it stands in the result for all to see.
-    coupled = tf.abs(scaled / s - alike) > _ROUNDING[dtype.name] * largest  # [N, K]
+    def answer(scale):  # [N, 1] -> [N, K]
+        seed = tf.zeros_like(rows) + tf.cast(scale, dtype) * u
+        return tf.cast(layout.rows(passes.second(rows, x, seed)), wide)
+
+    alike = answer(1.0)
+    largest = tf.reduce_max(tf.abs(alike), axis=1, keepdims=True)  # [N, 1]
+    tolerance = _ROUNDING[dtype.name] * largest + _UNDERFLOW[dtype.name]
+    coupled = tf.zeros_like(alike, tf.bool)
+    for powers in _draw_powers(layout.num_observations, dtype.name):
+        powers = tf.cast(powers, wide)[:, None]
+        s = tf.where(largest < 1, powers, 1 / powers)  # [N, 1]
+        scaled = answer(s)
+        apart = tf.abs(scaled / s - alike) > tolerance
+        # A NaN is no coupling: it stands in the result for all to see. Nor does an Inf
+        # tell of one, where the scaled seed has overflowed.
+        coupled |= apart & tf.math.is_finite(scaled)
     count = tf.reduce_sum(tf.cast(tf.reduce_any(coupled, axis=1), tf.int32))
     message = (
         "{}: observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
@@ -69,7 +124,17 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     )
 
 
-def assert_differences(passes, ys, gradient, x, layout, along, one_coordinate):
+def assert_differences(
+    passes,
+    ys,
+    gradient,
+    x,
+    layout,
+    along,
+    one_coordinate,
+    seeds=None,
+    coordinates=None,
+):
     """Builds a check that fails the run where H[n] v[n] is not the gradient's change.
 
     Args:
@@ -82,59 +147,253 @@ def assert_differences(passes, ys, gradient, x, layout, along, one_coordinate):
         H[n] v[n]: a Tensor [N, K, terms].
       one_coordinate: bool, whether v is to be zero but for one coordinate, of which
         alone H[n] v[n] is known.
+      seeds: list of Tensors that weigh `ys` in `gradient`, or None for ones.
+      coordinates: list of int, those whose columns alone are known; None for all.
 
     Returns:
-      an Operation that fails with InvalidArgumentError and names the worst observation.
+      an Operation that fails with InvalidArgumentError and names an observation: the
+      worst of those whose Hessian is wrong, or else one whose gradient is not finite.
 
     Raises:
       ValueError: x has 16 bits only.
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
     dtype = gradient.dtype.base_dtype
-    if dtype.name not in _STEP:
+    if dtype.name not in ("float32", "float64"):
         raise ValueError(
             "{}: check='always' needs float32 or float64, and '{}' is {}.".format(
                 passes.caller, x.name, dtype.name
             )
         )
-    step, rows = _STEP[dtype.name], layout.rows(gradient)
-    v = tf.random_uniform(tf.shape(rows), 0.5, 1.5, dtype)  # [N, K]
-    v *= tf.sign(tf.random_uniform(tf.shape(rows), -1, 1, dtype))
-    known = tf.ones_like(v)
-    if one_coordinate:
-        k = tf.random_uniform([], 0, tf.maximum(layout.size, 1), tf.int32)
-        known *= tf.cast(tf.equal(tf.range(layout.size), k), dtype)
-        v *= known
-    change = known * change_along(step * v, gradient, x, layout, passes) / step
-    terms = along(v)
-    product = tf.reduce_sum(terms, axis=2)
+    values, rows = layout.rows(tf.convert_to_tensor(x)), layout.rows(gradient)
+    v, known = _random_direction(values, layout.size, one_coordinate, coordinates)
+    at = moved_gradient(gradient, x, layout, passes, ys, seeds)
 
-    scale = tf.maximum(tf.reduce_sum(tf.abs(terms), axis=2), tf.abs(change))
-    scale = tf.reduce_max(scale, axis=1)  # [N]
-    noise = 10 * dtype.as_numpy_dtype(EPSILON[dtype.name]) / step
-    noise *= tf.reduce_max(tf.abs(rows))
-    excess = tf.reduce_max(tf.abs(product - change), axis=1) - noise
-    excess -= _DIFFERENCE[dtype.name] * scale
+    def sides(step):  # The gradient a step up and a step down, float64 [N, K].
+        moved = at(values + step * v), at(values - step * v)
+        return [tf.cast(known * side, tf.float64) for side in moved]
+
+    terms = tf.cast(known[:, None] * along(v), tf.float64)
+    claim = Claim(
+        tf.cast(known * rows, tf.float64),
+        tf.reduce_sum(terms, axis=2),
+        largest(tf.reduce_sum(tf.abs(terms), axis=2)),
+        BLUR
+        * EPSILON[dtype.name]
+        * largest(tf.cast(values, tf.float64))
+        / largest(tf.cast(v, tf.float64)),
+    )
+    defined = largest(rows) < float("inf")
+    judgement = _judge_steps(sides, claim, defined, dtype)
+    wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
+    return _assert_right(wrong, judgement.error, defined, passes, ys, x)
+
+
+def _assert_right(wrong, error, defined, passes, ys, x):
+    """Fails where one is `wrong`, [N], naming that of the largest error; then where one
+    is not `defined`."""
     message = (
         "{}: the Hessian of {} with respect to {} is not what differences of the "
         "gradient say: TensorFlow differentiates a part of it wrongly, or observations "
         "are coupled. batchhess.explain may name the op. The worst observation:"
     ).format(passes.caller, ys[0].name, x.name)
-    # A NaN is no error here: it stands in the result for all to see.
-    right = tf.logical_not(tf.reduce_any(excess > 0))
-    # With one more, there is a largest where N = 0 too.
-    worst = tf.argmax(tf.concat([excess, [dtype.as_numpy_dtype("-inf")]], 0))
-    return tf.debugging.Assert(right, [message, worst])
+    nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
+    error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)
+    worst = tf.argmax(error)
+    right = tf.debugging.Assert(
+        tf.logical_not(tf.reduce_any(wrong)),
+        [message, worst, "Its relative error:", tf.gather(error, worst)],
+    )
+    message = (
+        "{}: the gradient of {} with respect to {} is itself not finite, so its "
+        "Hessian cannot be checked; the others are right. Mend the model or its "
+        "input there, or pass check='auto'. How many observations, and the "
+        "first:"
+    ).format(passes.caller, ys[0].name, x.name)
+    undefined = tf.logical_not(defined)
+    first = tf.argmax(tf.concat([tf.cast(undefined, tf.int32), [0]], 0))
+    count = tf.reduce_sum(tf.cast(undefined, tf.int32))
+    with tf.control_dependencies([right]):
+        return tf.debugging.Assert(tf.equal(count, 0), [message, count, first])
 
 
-def _powers_of_two(count, exponents):
-    """2 ** e[n] for n < `count`, e a random walk through `exponents` numbers around 0.
+def _random_direction(values, size, one_coordinate, coordinates=None):
+    """v of the size of x, [N, K], and [K], 1 where H v is known and 0 elsewhere.
 
-    Each stretch of `exponents` observations meets every exponent once.
+    v is zero but for `coordinates`, if these are given.
     """
+    dtype = values.dtype
+    v = tf.random_uniform(tf.shape(values), 0.5, 1, dtype)
+    v *= tf.sign(tf.random_uniform(tf.shape(values), -1, 1, dtype))
+    known = moved = tf.ones([size], dtype)
+    if coordinates is not None:
+        moved = tf.reduce_max(tf.one_hot(coordinates, size, dtype=dtype), 0)
+    if one_coordinate:
+        count = size if coordinates is None else len(coordinates)
+        k = tf.random_uniform([], 0, tf.maximum(count, 1), tf.int32)
+        k = k if coordinates is None else tf.gather(list(coordinates), k)
+        known = moved = tf.cast(tf.equal(tf.range(size), k), dtype)
+    # With all K, f varies about sqrt(K) times as fast as along one.
+    v *= moved / tf.sqrt(tf.reduce_sum(moved))
+    scale = tf.maximum(tf.reduce_max(tf.abs(moved * values), 1, keepdims=True), 1)
+    return v * scale, known
+
+
+def _judge_steps(sides, claim, defined, dtype):
+    """Halves the step until each observation has agreed, and answers the `Judgement`.
+
+    Args:
+      sides: function from a step to the gradients on either side, float64 [N, K].
+      claim: the `Claim`.
+      defined: [N], where there is something to judge.
+      dtype: of x.
+    """
+
+    def level(number, step, last):
+        above, below = sides(step)
+        large = tf.fill(tf.shape(defined), number < LARGE_STEPS)
+        wide = tf.cast(step, tf.float64)
+        new = judge(tf, largest, dtype.name, claim, last, above, below, wide, large)
+        return number + 1, step / 2, like(new, last)
+
+    def going_on(number, _, last):
+        return (number < LEVELS) & tf.reduce_any(defined & ~last.agreed)
+
+    start = unjudged(tf, claim)
+    with differentiable_control_flow():
+        return tf.while_loop(
+            going_on,
+            level,
+            (tf.constant(0), tf.constant(first_step(dtype), dtype), start),
+        )[2]
+
+
+def unjudged(xp, claim):
+    """The `Judgement` before the first step; `xp` as in `judge`."""
+    nowhere = xp.zeros_like(claim.here) + float("nan")
+    zero = xp.zeros_like(claim.terms)
+    endless, no = zero + float("inf"), zero > 0
+    return Judgement(nowhere, nowhere, endless, no, no, zero, zero, endless)
+
+
+def judge(xp, largest, dtype_name, claim, last, above, below, step, large):
+    """What the gradients at one more step, half the last one, say of a Hessian.
+
+    Differences are trusted where those of two steps agree, beyond what rounding makes
+    of them. A Hessian is condemned by those alone that rounding leaves precise enough,
+    and where it is none of what differences to either side say: beside a kink of the
+    gradient TensorFlow takes one of the sides. Each observation is judged by itself.
+
+    Args:
+      xp: `numpy`, or `tf`: what it computes with.
+      largest: function from [N, K] to the largest absolute value of each row, Inf where
+        there is a NaN.
+      dtype_name: str, of x.
+      claim: the `Claim`.
+      last: the `Judgement` so far.
+      above: float64 [N, K], the gradient at x + step * v.
+      below: float64 [N, K], the gradient at x - step * v.
+      step: float64 scalar.
+      large: [N], bools, whether this is one of the first steps.
+
+    Returns:
+      the `Judgement`.
+    """
+    tolerance, close = DIFFERENCE[dtype_name], _SPREAD[dtype_name]
+    central = (above - below) / (2 * step)
+    fourth, sixth = extrapolate(central, last.central, last.fourth)
+    found = largest(fourth)
+    steepest = xp.maximum(largest(claim.here), largest(above))
+    steepest = xp.maximum(steepest, largest(below)) + _SUBNORMAL.get(dtype_name, 0)
+    noise = ROUNDINGS * EPSILON[dtype_name] * steepest / step
+    spread = largest(fourth - last.fourth)
+    bend = largest(above + below - 2 * claim.here) / step
+
+    scale = xp.maximum(claim.terms, largest(sixth))
+    excess = largest(claim.product - sixth)
+    finite = claim.terms < float("inf")
+    trusted = (spread < float("inf")) & (spread <= close * found + noise)
+    unsure = noise + claim.blur / step * scale
+    precise, fair = unsure <= close * scale, unsure <= tolerance * scale
+    beside = ROUNDINGS * EPSILON[dtype_name] * largest(claim.here) / step
+    allowed = xp.where(large, tolerance * scale + beside, tolerance * scale)
+    agrees = trusted & finite & (fair | large) & (excess <= allowed)
+    one_sided = (excess <= 0.75 * bend) | (bend > 0.75 * last.bend + noise)
+    # Where H alone would change the gradient by more than all of it, f varies faster
+    # than the step, or H is wrong: smaller steps will tell.
+    seen = claim.terms * step <= 4 * steepest
+    wrong = precise & seen & ~one_sided & (excess > tolerance * scale + noise)
+    wrong = trusted & (wrong | ~finite & (large | (noise <= close * found)))
+
+    streak = xp.where(wrong, last.streak + 1, xp.zeros_like(last.streak))
+    # To the smallest of the precise steps: what is finer than large steps might lie
+    # between them.
+    often = streak >= 3
+    condemned = xp.where(precise & finite, often, last.condemned | (often & ~finite))
+    doubt = (spread + unsure) / xp.where(scale > 0, scale, xp.ones_like(scale))
+    error = xp.maximum(excess - noise, xp.zeros_like(noise))
+    error = error / xp.where(scale > 0, scale, xp.ones_like(scale))
+    error = xp.where(finite, error, xp.zeros_like(error) + float("inf"))
+    # What agrees replaces what did not, and stays.
+    better = ~last.agreed & (agrees | (wrong & ((doubt < last.doubt) | ~finite)))
+    return Judgement(
+        central,
+        fourth,
+        bend,
+        last.agreed | agrees,
+        condemned,
+        streak,
+        xp.where(better, error, last.error),
+        xp.where(better, doubt, last.doubt),
+    )
+
+
+def _draw_powers(count, dtype_name):
+    """Two draws of plus or minus a power of two for each of `count` observations.
+
+    Args:
+      count: int or scalar int32 Tensor, N.
+      dtype_name: str.
+
+    Returns:
+      list of two float64 Tensors [N]. Together they are another pair for each
+      observation of a stretch.
+    """
+    exponents, stretch = powers_for(dtype_name)
+    stride = tf.random_uniform([], 1, stretch, tf.int32)
+    shifts = tf.random_uniform([count // stretch + 1], 0, stretch, tf.int32)
     n = tf.range(count)
-    stretch = n // exponents
-    stride = tf.random_uniform([], 1, exponents, tf.int32)  # exponents is prime.
-    shifts = tf.random_uniform([count // exponents + 1], 0, exponents, tf.int32)
-    e = (n * stride + tf.gather(shifts, stretch)) % exponents - exponents // 2
-    return tf.pow(tf.constant(2.0, tf.float64), tf.cast(e, tf.float64))
+    labels = label(n, stretch, stride, tf.gather(shifts, n // stretch))
+    table = tf.constant(signed_powers(exponents))
+    return [tf.gather(table, place) for place in places(labels, 2 * exponents)]
+
+
+def powers_for(dtype_name):
+    """How many powers of two scale a seed, and how long a stretch is.
+
+    That is the largest prime below the number of pairs of signed powers.
+    """
+    return (6, 139) if dtype_name == "float16" else (16, 1021)  # It has less room.
+
+
+def label(n, stretch, stride, shift):
+    """What tells observation n from others: `stretch` is prime, so from all of its own.
+
+    Args:
+      n: array or Tensor of integers.
+      stretch: int, how many labels there are.
+      stride: at random from 1 to `stretch` - 1, the same for all n.
+      shift: at random from 0 to `stretch` - 1, the same for all n of a stretch.
+    """
+    return (n % stretch * stride + shift) % stretch
+
+
+def places(labels, base):
+    """`labels` as two digits of `base`."""
+    return [labels % base, labels // base]
+
+
+def signed_powers(exponents):
+    """2 ** e and -2 ** e for e < `exponents`, as float64 array."""
+    powers = 2.0 ** np.arange(exponents)
+    return np.concatenate([powers, -powers])

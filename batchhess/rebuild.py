@@ -16,7 +16,7 @@ from batchhess.ops.sizes import shape_of
 from batchhess.ops.table import declared
 
 
-def rebuild(ys, olds, news):
+def rebuild(ys, olds, news, for_values=False):
     """Builds `ys` again, with `news` in the places of `olds`.
 
     What depends on the value of `olds` is copied, whether a derivative passes it or
@@ -26,6 +26,9 @@ def rebuild(ys, olds, news):
       ys: list of Tensors of one graph, which is the default graph or around it.
       olds: list of Tensors of that graph, none computed from another.
       news: list of Tensors of the default graph, of the shapes and dtypes of `olds`.
+      for_values: bool, whether the copy will not be differentiated. Else what has a
+        custom gradient cannot be copied: it may be a function of what the original
+        reads.
 
     Returns:
       list of Tensors: `ys` as they would be if the model had been written with `news`;
@@ -42,7 +45,7 @@ def rebuild(ys, olds, news):
             return None  # What reads a Variable reads it by another name.
         built[tensor_key(old)] = new
     ops = value_region(ys, olds)
-    if any(not _can_be_copied(op, ys[0].graph) for op in ops):
+    if any(not _can_be_copied(op, ys[0].graph, for_values) for op in ops):
         return None
     inside, wanted = set(ops), [y for y in ys if tensor_key(y) not in built]
     wanted = [y for y in wanted if y.op in inside]
@@ -56,11 +59,11 @@ def rebuild(ys, olds, news):
     return [built.get(tensor_key(y), y) for y in ys]
 
 
-def _can_be_copied(op, graph):
-    is_plain = declared(op).frame is None and not control_flow_context(op)
-    # A custom gradient may be a function of what the original reads.
-    own = not has_custom_gradient(op) or declared(op).calls
-    return op.graph is graph and is_plain and own and not has_effect(op)
+def _can_be_copied(op, graph, for_values):
+    known = declared(op)
+    is_plain = known.frame is None and not control_flow_context(op)
+    has_own = has_custom_gradient(op) and not known.calls and not for_values
+    return op.graph is graph and is_plain and not has_own and not has_effect(op)
 
 
 def copy(ops, replaced, wanted):

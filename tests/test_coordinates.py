@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import wrong_cube
 from oracles import run, sliced_hessians
 
 import batchhess
@@ -100,3 +101,29 @@ def test_coordinates_that_do_not_fit_are_refused(problem, chosen, error, phrase)
     x, y, _, _ = problem
     with pytest.raises(error, match=phrase):
         batchhess.hessians(y, x, coordinates=chosen)
+
+
+@pytest.mark.parametrize("chosen", [[3], [1, 1, 4]])
+def test_chosen_columns_are_held_against_differences(problem, chosen):
+    x, y, feed, expected = problem
+    options = {"coordinates": chosen, "check": "always"}
+    found = run(
+        [
+            batchhess.hessians(y, x, **options)[0],
+            batchhess.hessian_diagonals(y, x, **options)[0],
+        ],
+        feed,
+    )
+    np.testing.assert_allclose(found[0], expected[:, :, chosen], atol=1e-12)
+    np.testing.assert_allclose(found[1], expected[:, chosen, chosen], atol=1e-12)
+
+
+def test_a_wrong_chosen_column_fails_the_run(random):
+    x = tf.placeholder(tf.float64, [None, 2])
+    y = tf.reduce_sum(wrong_cube(x) * tf.constant([0.0, 1.0], tf.float64))
+    feed = {x: random.uniform(1, 2, (3, 2))}
+    right = batchhess.hessians(y, x, coordinates=[0], check="always")[0]
+    wrong = batchhess.hessians(y, x, coordinates=[1], check="always")[0]
+    assert run(right, feed).shape == (3, 2, 1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="differences"):
+        run(wrong, feed)

@@ -118,3 +118,32 @@ def test_what_cannot_be_answered_is_refused(random):
     v = tf.get_variable("v", initializer=np.ones((2, 3)), use_resource=True)
     with pytest.raises(batchhess.SecondDerivativeError, match="moved 'v:0'"):
         batchhess.hessians(tf.reduce_sum(v**3), v, method="differences")
+
+
+@pytest.mark.parametrize("dtype, limit", [(tf.float64, 1e-6), (tf.float32, 1e-3)])
+def test_steps_follow_a_function_that_varies_fast(dtype, limit, random):
+    """Two charges: 1 / r at distances down to 0.002."""
+    x = tf.placeholder(dtype, (None, 3))
+    y = 1 / tf.norm(x, axis=1)
+    value = random.randn(40, 3)
+    value *= (np.logspace(-2.7, 0, 40) / np.linalg.norm(value, axis=1))[:, None]
+    value = value.astype(dtype.as_numpy_dtype)
+    result = run(batchhess.hessians(y, x, method="differences")[0], {x: value})
+    v = value.astype(float)
+    r = np.linalg.norm(v, axis=1)[:, None, None]
+    expected = 3 * v[:, :, None] * v[:, None, :] / r**5 - np.eye(3) / r**3
+    entry = np.abs(expected).max((1, 2))
+    assert (np.abs(result - expected).max((1, 2)) < limit * entry).all()
+
+
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float32])
+def test_a_missed_accuracy_fails_the_run_and_names_the_observation(dtype, random):
+    x = tf.placeholder(dtype, (None, 2))
+    value = random.uniform(1, 2, (5, 2))
+    value[3] = 0
+    y = tf.nn.relu(x) ** 2 + x**3
+    (result,) = batchhess.hessians(y, x, method="differences")
+    with pytest.raises(tf.errors.InvalidArgumentError) as refusal:
+        run(result, {x: value})
+    assert "does not reach its accuracy" in refusal.value.message
+    assert "[3]" in refusal.value.message

@@ -5,6 +5,7 @@ import pytest
 from cases import wrong_cube
 
 import batchhess
+from batchhess import checks
 from batchhess.compat import tf
 
 
@@ -143,6 +144,208 @@ def test_check_always_says_where_it_cannot(random):
     half = tf.placeholder(tf.float16, (None, 3))
     with pytest.raises(ValueError, match="check='always' needs float32 or float64"):
         batchhess.hessians(half**3, half, check="always")
+
+
+def with_one_wrong(x):
+    """x^3, whose second derivative TensorFlow gets wrong in observation 5."""
+    factor = tf.cast(tf.equal(tf.range(tf.shape(x)[0]), 5), x.dtype)[:, None]
+    return tf.reduce_sum(x**3 + factor * wrong_cube(x))
+
+
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float32])
+@pytest.mark.parametrize("other", [np.nan, np.inf, 1e10])
+def test_one_observation_hides_nothing_in_another(dtype, other, random):
+    value = random.uniform(1, 2, (8, 3))
+    value[2] = other
+    found = error_of(with_one_wrong, dtype, value=value)
+    assert found > 0.05 and found.observation == 5
+    x = tf.placeholder(dtype, (None, 3))
+    (checked,) = batchhess.hessians(with_one_wrong(x), x, check="always")
+    with tf.Session() as session:
+        with pytest.raises(tf.errors.InvalidArgumentError) as refusal:
+            session.run(checked, {x: value})
+    assert "not what differences of the gradient say" in refusal.value.message
+    assert "[5]" in refusal.value.message
+
+
+def test_a_gradient_that_is_not_finite_is_told_as_such(random):
+    value = random.uniform(1, 2, (8, 3))
+    value[2] = np.nan
+    build = lambda x: tf.reduce_sum(x**3)  # noqa: E731
+    found = error_of(build, value=value)
+    assert np.isnan(found) and (found.observation, found.undefined) == (2, 1)
+    x = tf.placeholder(tf.float64, (None, 3))
+    (checked,) = batchhess.hessians(build(x), x, check="always")
+    with tf.Session() as session:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="is itself not fin"):
+            session.run(checked, {x: value})
+
+
+def test_a_hessian_of_nan_beside_a_finite_gradient_is_an_error(random):
+    """x^1 at 0: a gradient of 1, and a Hessian of NaN in TensorFlow."""
+    value = random.uniform(1, 2, (4, 2))
+    value[3] = 0
+    power = tf.constant(1.0, tf.float64)
+
+    def build(x):
+        return tf.reduce_sum(tf.pow(x, power * tf.ones_like(x)))
+
+    x = tf.placeholder(tf.float64, (None, 2))
+    with tf.Session() as session:
+        plain = session.run(batchhess.hessians(build(x), x)[0], {x: value})
+    if np.isfinite(plain).all():
+        pytest.skip("this TensorFlow answers numbers")
+    found = error_of(build, shape=(None, 2), value=value)
+    assert np.isinf(found) and found.observation == 3
+
+
+SCALED = {
+    "at 1e4": (lambda z: z**3, 1e4),
+    "at 0.01": (lambda z: tf.sin(z) * z, 0.01),
+    "at 1e-4": (lambda z: tf.exp(-z * z), 1e-4),
+    "at 1e-10": (lambda z: z / (1 + z * z), 1e-10),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SCALED))
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float32])
+def test_steps_follow_the_scale_of_x(name, dtype, random):
+    """Right Hessians pass at every scale, and wrong ones do not."""
+    function, scale = SCALED[name]
+    value = scale * random.uniform(0.5, 1.5, (30, 2))
+
+    def build(x):
+        return tf.reduce_sum(function(x / scale))
+
+    right = error_of(build, dtype, shape=(None, 2), value=value)
+    assert right < {tf.float64: 1e-6, tf.float32: 1e-2}[dtype]
+    wrong = error_of(
+        lambda x: tf.reduce_sum(wrong_cube(x / scale)), dtype, (None, 2), value
+    )
+    assert wrong > 0.05
+
+
+KINKED = {
+    "relu": tf.nn.relu,
+    "abs": lambda x: tf.abs(x) + x * x,
+    "squared relu": lambda x: tf.nn.relu(x) ** 2,
+    "maximum": lambda x: tf.maximum(x, 2 * x) * x,
+}
+
+
+@pytest.mark.parametrize("name", sorted(KINKED))
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float32])
+def test_beside_a_kink_nothing_right_is_called_wrong(name, dtype, random):
+    sizes = 10.0 ** -np.arange(1, 13)
+    value = np.concatenate([sizes, -sizes, [0.0]])[:, None] * np.ones(2)
+    build = KINKED[name]
+    found = error_of(build, dtype, (None, 2), value=value)
+    assert found < {tf.float64: 1e-5, tf.float32: 3e-2}[dtype]
+
+
+@pytest.mark.parametrize("method", ["columns", "differences"])
+def test_each_output_is_checked_by_differences(method, random):
+    x = tf.placeholder(tf.float64, (None, 2))
+    y = tf.stack([tf.reduce_sum(x**3, 1), tf.reduce_prod(x, 1)], 1)
+    (result,) = batchhess.hessians(
+        y,
+        x,
+        per_output=True,
+        method=method,
+        check="always" if method == "columns" else "auto",
+    )
+    value = random.uniform(1, 2, (3, 2))
+    with tf.Session() as session:
+        answer = session.run(result, {x: value})
+    expected = np.zeros((3, 2, 2, 2))
+    expected[:, 0] = 6 * value[:, :, None] * np.eye(2)
+    expected[:, 1] = 1 - np.eye(2)
+    np.testing.assert_allclose(answer, expected, atol=1e-8)
+
+
+def test_an_error_reads_as_a_sentence_and_stays_a_float():
+    found = batchhess.HessianError(0.25, "x:0", 7)
+    told = "relative error 0.25 of 'x:0', largest in observation 7"
+    assert str(found) == told and repr(found) == "<HessianError: {}>".format(told)
+    assert isinstance(found, float) and found == 0.25 and found * 2 == 0.5
+    assert str(batchhess.HessianError(0.0, "", 0)) == "no error beyond rounding"
+    assert "not finite in observation 3" in str(
+        batchhess.HessianError(float("nan"), "x:0", 3)
+    )
+
+
+def escapes(count, dtype_name, small, trials, random):
+    """How often a lone pair of `count` observations has equal seeds, by numpy alone."""
+    exponents, stretch = checks.powers_for(dtype_name)
+    table = checks.signed_powers(exponents)
+    first = random.randint(0, count, trials)
+    pair = np.stack([first, (first + random.randint(1, count, trials)) % count])
+    drawn = random.randint(0, stretch, (2, trials))
+    same = pair[0] // stretch == pair[1] // stretch
+    shifts = np.stack([drawn[0], np.where(same, drawn[0], drawn[1])])
+    labels = checks.label(pair, stretch, random.randint(1, stretch, trials), shifts)
+    digits = checks.places(labels, 2 * exponents)
+    small = np.array(small)[:, None]
+    seeds = [np.where(small, table[d], 1 / table[d]) for d in digits]
+    return np.all([s[0] == s[1] for s in seeds], axis=0).mean()
+
+
+@pytest.mark.parametrize(
+    "small", [(True, True), (True, False), (False, False)], ids=str
+)
+@pytest.mark.parametrize("dtype_name, limit", [("float32", 1e-3), ("float16", 1e-2)])
+def test_a_lone_coupled_pair_seldom_escapes(dtype_name, limit, small, random):
+    assert escapes(200, dtype_name, small, 200000, random) < limit
+    # Of two stretches: 1 in 1021, or 1 in 139.
+    assert escapes(10000, dtype_name, small, 200000, random) < 1.5 * limit
+
+
+def test_no_two_observations_of_a_stretch_have_equal_seeds(random):
+    for dtype_name in ("float16", "float32"):
+        exponents, stretch = checks.powers_for(dtype_name)
+        for stride in random.randint(1, stretch, 20):
+            labels = checks.label(np.arange(stretch), stretch, stride, 5)
+            pairs = zip(*checks.places(labels, 2 * exponents))
+            assert len(set(pairs)) == stretch
+
+
+@pytest.mark.parametrize(
+    "dtype, weak", [(tf.float64, 1e-8), (tf.float32, 1e-4), (tf.float16, 0.3)]
+)
+def test_a_lone_weak_pair_among_200_fails_every_run(dtype, weak, random):
+    x = tf.placeholder(dtype, (None, 2))
+    pair = tf.placeholder(tf.int32, [2])
+    a, b = tf.unstack(tf.gather(x, pair))
+    y = tf.reduce_sum(tf.sin(x) * x) + weak * tf.reduce_sum(a * b)
+    (result,) = batchhess.hessians(y, x)
+    with tf.Session() as session:
+        for _ in range(30):
+            feed = {x: random.randn(200, 2), pair: random.choice(200, 2, replace=False)}
+            with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+                session.run(result, feed)
+
+
+OUTLIERS = {
+    "kernel": (lambda x: tf.exp(-tf.reduce_sum(x**2, 1) / 2), 13 / np.sqrt(2)),
+    "softplus at -70": (tf.nn.softplus, -70),
+    "softplus at -85": (tf.nn.softplus, -85),
+    "exp at 80": (tf.exp, 80),
+    "exp at -86": (tf.exp, -86),
+    "tanh": (tf.tanh, 40),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OUTLIERS))
+def test_separable_but_unproven_outliers_pass(name, random):
+    build, outlier = OUTLIERS[name]
+    x = tf.placeholder(tf.float32, (None, 2))
+    z = tf.matmul(tf.eye(tf.shape(x)[0]), x)  # The proof takes this for a mix.
+    (result,) = batchhess.hessians(build(z), x)
+    value = random.randn(40, 2)
+    value[::7] = outlier
+    with tf.Session() as session:
+        for _ in range(12):
+            assert np.isfinite(session.run(result, {x: value})).all()
 
 
 def explanation(build, shape=(None, 3), **options):
