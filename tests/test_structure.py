@@ -14,8 +14,11 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 # From ground to roof. A module may import from the floors below its own.
 FLOORS = [
     ["compat", "errors", "analysis"],
+    ["feeding", "fingerprint", "journal", "naming"],
+    ["storage"],
+    ["streaming"],
     ["analysis.region", "analysis.sizes", "arguments"],
-    ["analysis.audit", "analysis.observation_axis", "layout", "streaming"],
+    ["analysis.audit", "analysis.observation_axis", "layout"],
     ["analysis.alignment"],
     ["analysis.partition"],
     ["analysis.narrows", "passes", "problem", "rebuild"],
