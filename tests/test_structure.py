@@ -15,8 +15,9 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 FLOORS = [
     ["compat", "errors", "analysis"],
     ["feeding", "fingerprint", "journal", "naming"],
-    ["storage"],
-    ["streaming"],
+    ["storage", "effects", "protos"],
+    ["streaming", "inlining"],
+    ["models"],
     ["analysis.region", "analysis.sizes", "arguments"],
     ["analysis.audit", "analysis.observation_axis", "layout"],
     ["analysis.alignment"],
