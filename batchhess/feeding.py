@@ -83,6 +83,18 @@ class Feed:
             fed[key] = part
         return fed, size, sums
 
+    def refuse_nonfinite(self, fed, first, stop):
+        """Raises if NaN or Inf is fed for observations `first` to `stop`."""
+        for key, axis in self._axes.items():
+            rows = nonfinite_rows(np.moveaxis(fed[key], axis, 0)[: stop - first])
+            if len(rows):
+                raise ValueError(
+                    "evaluate: what is fed for '{}' is NaN or Inf at observations {}. "
+                    "Pass on_nonfinite='keep' to run with it.".format(
+                        _name(key), listed(rows + first)
+                    )
+                )
+
     def sums(self, start, stop):
         """The checksums of the data of observations `start` to `stop`."""
         return [

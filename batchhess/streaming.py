@@ -229,6 +229,8 @@ class _Run:
     def _run(self, start, stop, first=None, rows=None):
         first = start if first is None else first
         fed, size, sums = self._feed.batch(first, stop, start, rows)
+        if self._on_nonfinite == "error" and rows is None:
+            self._feed.refuse_nonfinite(fed, first, stop)
         try:
             answers = self._session.run(self._fetches, fed)
         except tf.errors.OpError as error:

@@ -254,8 +254,15 @@ def test_what_the_dtype_cannot_hold_is_refused(random):
 
 def test_nan_is_told_by_observation(model):
     model.feed["w:0"][[12, 17]] = np.nan
-    with pytest.raises(ValueError, match="'y:0' is NaN or Inf at observations 12"):
-        model.evaluate(fetches=tf.identity(model.y, "y"), on_nonfinite="error")
+    with pytest.raises(ValueError, match="fed for 'w:0' is NaN or Inf at .* 12"):
+        model.evaluate(fetches=model.y, on_nonfinite="error")
+    root = tf.sqrt(model.x[:, 0], "root")
+    negative = np.flatnonzero(model.feed[model.x][:, 0] < 0)[0]
+    model.feed["w:0"][:] = 1
+    words = "'root:0' is NaN or Inf at observations {}".format(negative)
+    with pytest.raises(ValueError, match=words):
+        model.evaluate(fetches=root, on_nonfinite="error")
+    model.feed["w:0"][[12, 17]] = np.nan
     kept = model.evaluate(fetches=model.y)
     assert np.flatnonzero(np.isnan(kept)).tolist() == [12, 17]
 

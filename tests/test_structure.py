@@ -14,7 +14,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 # From ground to roof. A module may import from the floors below its own.
 FLOORS = [
     ["compat", "errors", "analysis"],
-    ["feeding", "fingerprint", "journal", "naming"],
+    ["data", "feeding", "fingerprint", "journal", "naming"],
     ["storage", "effects", "protos"],
     ["streaming", "inlining"],
     ["models"],
@@ -37,7 +37,7 @@ FLOORS = [
     ["building", "explanation"],
     ["joining"],
     ["operators"],
-    ["verification"],
+    ["verification", "exporting"],
     ["", "demo"],
     ["cli"],
     ["__main__"],
