@@ -60,11 +60,13 @@ class Model:
         outputs: two dicts from a key to a Tensor.
       placeholders: list of Tensors that can be fed.
       outputs: list of Tensors of floating dtype that nothing else is made from.
+      variables: list of the Operations that hold variables.
+      stored: the file, as a `Stored`.
     """
 
     def __init__(self, stored, initialize, allow_effects):
         self.path, self.kind = stored.path, stored.kind
-        self._stored, self._initialize = stored, initialize
+        self.stored, self._initialize = stored, initialize
         self._allow_effects, self._session = allow_effects, None
         self.graph = tf.Graph()
         meta = tf.MetaGraphDef()
@@ -94,6 +96,7 @@ class Model:
                 )
             ) from error
         operations = self.graph.get_operations()
+        self.variables = [op for op in operations if op.type in _VARIABLES]
         self.placeholders = [
             op.outputs[0]
             for op in operations
@@ -151,7 +154,7 @@ class Model:
           ValueError: there is none, or two; or it needs ops with effects, and
             `allow_effects` is False.
         """
-        found = self._find(name)
+        found = self.find(name)
         self._refuse_effects([found.op], "'{}'".format(name), {t.op for t in fed})
         return found
 
@@ -174,7 +177,8 @@ class Model:
             found[name] = tuple(sides)
         return found
 
-    def _find(self, name):
+    def find(self, name: str) -> tf.Tensor:
+        """As `tensor`, of what is going to be fed: what it is made from is not run."""
         candidates = []
         full = name if ":" in name else name + ":0"
         try:
@@ -185,7 +189,8 @@ class Model:
         for inputs, outputs in self.signatures.values():
             for known in (inputs, outputs):
                 tensor = known.get(name)
-                if tensor is not None and tensor not in candidates:
+                # By identity: in eager mode TensorFlow 2 compares tensors by value.
+                if tensor is not None and all(tensor is not c for c in candidates):
                     candidates.append(tensor)
         if len(candidates) > 1:
             raise ValueError(
@@ -219,6 +224,13 @@ class Model:
         near = list(dict.fromkeys(short[key] for key in close))[:5]
         return near or [t.name for t in self.placeholders[:3] + self.outputs[:3]]
 
+    def effects(self) -> List[str]:
+        """The ops that its outputs need and that reach beyond it."""
+        ops = [tensor.op for tensor in self.outputs]
+        for _, outputs in self.signatures.values():
+            ops.extend(tensor.op for tensor in outputs.values())
+        return sorted(set(find_effects(self.graph, ops, self._functions)))
+
     def restore(self, session: tf.Session) -> None:
         """Gives the variables their values, in any Session on `graph`.
 
@@ -229,15 +241,16 @@ class Model:
           ValueError: there is no checkpoint, it is damaged or of another model, or
             restoring needs ops with effects, and `allow_effects` is False.
         """
-        prefix = self._stored.checkpoint
-        variables = [o for o in self.graph.get_operations() if o.type in _VARIABLES]
+        with self.graph.as_default():
+            self._restore(session)
+
+    def _restore(self, session):
+        prefix = self.stored.checkpoint
+        variables = self.variables
         if variables and prefix is not None:
             self._restore_variables(session, prefix)
         elif variables and self._initialize:
-            with self.graph.as_default():
-                self._run(
-                    session, [tf.global_variables_initializer()], "its initializers"
-                )
+            self._run(session, [tf.global_variables_initializer()], "its initializers")
         elif variables:
             raise ValueError(
                 "'{}' has {} variables, and no checkpoint is beside it. Pass "
@@ -247,30 +260,22 @@ class Model:
         self._run_initializers(session)
 
     def _restore_variables(self, session, prefix):
-        saver_def = self._stored.meta_graph.saver_def
-        with self.graph.as_default():
-            try:
-                if saver_def.restore_op_name:
-                    restore = self.graph.get_operation_by_name(
-                        saver_def.restore_op_name
-                    )
-                    name = saver_def.filename_tensor_name
-                    filename = self.graph.get_tensor_by_name(name)
-                else:
-                    saver = tf.train.Saver().saver_def
-                    restore = self.graph.get_operation_by_name(saver.restore_op_name)
-                    filename = self.graph.get_tensor_by_name(saver.filename_tensor_name)
-                what = "its saver"
-                self._run(session, [restore], what, {filename: prefix})
-            except (KeyError, TypeError, tf.errors.OpError) as error:
-                raise ValueError(
-                    "'{}' does not restore '{}': {}. It is of another model, or "
-                    "damaged.".format(prefix, self.path, _first_line(error))
-                ) from error
+        saver_def = self.stored.meta_graph.saver_def
+        try:
+            if not saver_def.restore_op_name:
+                saver_def = tf.train.Saver().saver_def
+            restore = self.graph.get_operation_by_name(saver_def.restore_op_name)
+            filename = self.graph.get_tensor_by_name(saver_def.filename_tensor_name)
+            self._run(session, [restore], "its saver", {filename: prefix})
+        except (KeyError, TypeError, tf.errors.OpError) as error:
+            raise ValueError(
+                "'{}' does not restore '{}': {}. It is of another model, or "
+                "damaged.".format(prefix, self.path, _first_line(error))
+            ) from error
 
     def _run_initializers(self, session):
         """Runs what fills tables, and what else a SavedModel runs at its start."""
-        meta = self._stored.meta_graph
+        meta = self.stored.meta_graph
         names = [
             name
             for key in ("saved_model_main_op", "legacy_init_op")
@@ -284,7 +289,7 @@ class Model:
         for asset in protos.assets_of(meta):
             file = os.path.basename(asset.filename)
             tensor = self.graph.get_tensor_by_name(asset.tensor_info.name)
-            feed[tensor] = os.path.join(self._stored.assets or "", file)
+            feed[tensor] = os.path.join(self.stored.assets or "", file)
         ops = []
         for name in names:
             found = self.graph.as_graph_element(self._aliases.get(name, name))

@@ -270,7 +270,7 @@ class _Run:
 
     def _compare(self, first, second, which):
         for fetch, one, other, scale in zip(self._fetches, first, second, self._scales):
-            if not _is_close(one, other, scale):
+            if not is_close(one, other, scale):
                 raise ValueError(
                     "evaluate: '{}' of an observation depends on the others in its "
                     "batch: it is another for {} where they are run with others. "
@@ -284,7 +284,7 @@ class _Run:
         for fetch, written, answer in zip(
             self._fetches, directory.read(start, stop), again
         ):
-            if not _is_close(written, answer):
+            if not is_close(written, answer):
                 raise ValueError(
                     "evaluate: '{}' holds results of another model: '{}' of "
                     "observations {} to {} is not what this one answers.".format(
@@ -322,7 +322,7 @@ def _largest(array):
     return float(sizes.max(initial=0)) if sizes.size else 0.0
 
 
-def _is_close(first, second, scale=0.0):
+def is_close(first, second, scale=0.0):
     """Whether the same but for rounding, which may differ between runs."""
     first, second = _widened(first), _widened(second)
     if (first.shape, first.dtype) != (second.shape, second.dtype):

@@ -14,7 +14,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 # From ground to roof. A module may import from the floors below its own.
 FLOORS = [
     ["compat", "errors", "analysis"],
-    ["data", "feeding", "fingerprint", "journal", "naming"],
+    ["data", "feeding", "fingerprint", "journal", "naming", "progress"],
     ["storage", "effects", "protos"],
     ["streaming", "inlining"],
     ["models"],
@@ -38,7 +38,11 @@ FLOORS = [
     ["joining"],
     ["operators"],
     ["verification", "exporting"],
+    ["answering"],
+    ["beam"],
+    ["pipeline"],
     ["", "demo"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]
