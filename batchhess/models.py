@@ -1,5 +1,6 @@
 """Models from files: MetaGraphs, SavedModels and frozen graphs."""
 
+import contextlib
 import difflib
 import os
 from typing import Any, List, Optional
@@ -43,10 +44,11 @@ def load(
       OSError: the file cannot be read.
       ValueError: it holds no model, is damaged, or this TensorFlow cannot read it.
     """
-    stored = protos.read(os.fspath(path), tags)
-    if checkpoint is not None:
-        stored = stored._replace(checkpoint=_checkpoint(os.fspath(checkpoint)))
-    return Model(stored, initialize, allow_effects)
+    with _named(os.fspath(path)):
+        stored = protos.read(os.fspath(path), tags)
+        if checkpoint is not None:
+            stored = stored._replace(checkpoint=_checkpoint(os.fspath(checkpoint)))
+        return Model(stored, initialize, allow_effects)
 
 
 class Model:
@@ -241,7 +243,7 @@ class Model:
           ValueError: there is no checkpoint, it is damaged or of another model, or
             restoring needs ops with effects, and `allow_effects` is False.
         """
-        with self.graph.as_default():
+        with self.graph.as_default(), _named(self.path):
             self._restore(session)
 
     def _restore(self, session):
@@ -345,6 +347,21 @@ def _is_given(text, behind, given, functions):
         else:
             return False
     return False
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Raises what a damaged file makes TensorFlow or protobuf raise with its name."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        ours = type(error) is ValueError and str(error).startswith("'")
+        if ours:  # They begin with the name.
+            raise
+        words = "'{}' is damaged: {}.".format(path, _first_line(error))
+        raise ValueError(words) from error
 
 
 def _drop_notes(graph_def):

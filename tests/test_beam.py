@@ -78,6 +78,37 @@ def test_failures_are_set_aside(random):
         assert_that(bad.failed_inferences, one_bad, label="bad")
 
 
+class FailsOnce(HessianModelHandler):
+    """Fails where a file is not there yet, and makes it."""
+
+    def __init__(self, path):
+        super().__init__(MODEL, ["f"], ["x"], max_batch_size=7)
+        self._path = path
+
+    def run_inference(self, batch, model, inference_args=None):
+        if not os.path.exists(self._path):
+            open(self._path, "w").close()
+            raise RuntimeError("a machine is lost")
+        return super().run_inference(batch, model, inference_args)
+
+
+def test_a_bundle_that_fails_is_tried_again(tmp_path, random):
+    value = random.randn(50, 3).astype("float32")
+
+    def check(found):
+        assert sorted(key for key, _ in found) == list(range(50))
+        for key, result in found:
+            np.testing.assert_allclose(
+                result.inference["hessians"], truth(value[key]), rtol=1e-5
+            )
+
+    handler = KeyedModelHandler(FailsOnce(str(tmp_path / "failed")))
+    with apache_beam.Pipeline(runner="BundleBasedDirectRunner") as pipeline:
+        elements = pipeline | apache_beam.Create(list(enumerate(value)))
+        assert_that(elements | RunInference(handler), check)
+    assert (tmp_path / "failed").exists()
+
+
 def test_the_command_writes_what_a_local_run_writes(tmp_path, random):
     from batchhess.pipeline import read_shards
 
