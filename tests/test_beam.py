@@ -83,11 +83,11 @@ class FailsOnce(HessianModelHandler):
 
     def __init__(self, path):
         super().__init__(MODEL, ["f"], ["x"], max_batch_size=7)
-        self._path = path
+        self._flag = path
 
     def run_inference(self, batch, model, inference_args=None):
-        if not os.path.exists(self._path):
-            open(self._path, "w").close()
+        if not os.path.exists(self._flag):
+            open(self._flag, "w").close()
             raise RuntimeError("a machine is lost")
         return super().run_inference(batch, model, inference_args)
 
