@@ -14,6 +14,14 @@ import batchhess
 
 _ERROR_LINES, _LINE = 5, 400
 
+# What errors of the library say, and how it is said here.
+_OPTIONS = {
+    "Graph execution error:": "",
+    "resume=True": "--resume",
+    "on_nonfinite='keep'": "--on-nonfinite keep",
+    "evaluate: ": "",
+}
+
 
 def main(arguments=None):
     """Runs the command that `arguments` (those of the process if None) name.
@@ -60,7 +68,8 @@ def _told(error):
         text = error.strerror + (
             ": '{}'".format(error.filename) if error.filename else ""
         )
-    text = text.replace("Graph execution error:", "")
+    for word, option in _OPTIONS.items():
+        text = text.replace(word, option)
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     # TensorFlow tells where the op was built before it tells what went wrong.
     told = [line for line in lines if not re.match(r"\s|Detected at|Node: ", line)]

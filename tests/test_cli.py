@@ -74,7 +74,7 @@ def test_run_writes_what_the_checkpoint_answers(saved, answer, tmp_path, capsys)
     found = np.load(str(tmp_path / "out" / (answer + ".npy")))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert main(arguments) == 1
-    assert "Pass resume=True" in capsys.readouterr().err
+    assert "Pass --resume" in capsys.readouterr().err
     assert main(arguments + ["--resume"]) == 0
 
 

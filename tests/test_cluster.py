@@ -1,6 +1,7 @@
 """TensorFlow's own cluster: the Hessian runs where the model is."""
 
 import collections
+import re
 import socket
 
 import numpy as np
@@ -33,8 +34,9 @@ def tasks_of_run(session, fetch, feed):
     metadata, counts = tf.RunMetadata(), collections.Counter()
     answer = session.run(fetch, feed, options=options, run_metadata=metadata)
     for device in metadata.step_stats.dev_stats:
-        task = tf.DeviceSpec.from_string(device.device).task
-        counts[task] += len(device.node_stats)
+        task = re.search(r"task:(\d+)", device.device)
+        if task:  # Version 1.15 has a line for the host of all.
+            counts[int(task.group(1))] += len(device.node_stats)
     return answer, counts
 
 
