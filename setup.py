@@ -26,7 +26,11 @@ setup(
     package_data={"batchhess": ["data/*.csv"]},
     python_requires=">=3.7",
     install_requires=["tensorflow>=1.15", "numpy"],
+    entry_points={"console_scripts": ["batchhess = batchhess.cli:main"]},
     extras_require={
+        "beam": ["apache-beam", "pyarrow"],
+        "parquet": ["pyarrow"],
+        "progress": ["tqdm"],
         "tests": ["pytest"],
         "bench": ["jax", "torch", "matplotlib"],
         "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib"],

@@ -1,33 +1,40 @@
 """Per-observation Hessians for TensorFlow 1 graphs."""
 
-from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
-from batchhess.explanation import Explanation, explain
-from batchhess.operators import (
-    Derivatives,
-    derivatives,
-    hessian_blocks,
-    hessian_diagonals,
-    hessian_vector_products,
-    hessians,
-    laplacians,
-)
-from batchhess.streaming import evaluate
-from batchhess.verification import HessianError, compute_hessian_error
+import importlib
 
 __version__ = "0.1.0"
-__all__ = [
-    "Derivatives",
-    "Explanation",
-    "HessianError",
-    "SecondDerivativeError",
-    "UndefinedDerivativeError",
-    "compute_hessian_error",
-    "derivatives",
-    "evaluate",
-    "explain",
-    "hessian_blocks",
-    "hessian_diagonals",
-    "hessian_vector_products",
-    "hessians",
-    "laplacians",
-]
+
+# Where each public name is. They come in when they are first asked for, and TensorFlow
+# with them: `batchhess -h` need not wait for it.
+_HOMES = {
+    "Derivatives": "operators",
+    "Explanation": "explanation",
+    "HessianError": "verification",
+    "Model": "models",
+    "SecondDerivativeError": "errors",
+    "UndefinedDerivativeError": "errors",
+    "compute_hessian_error": "verification",
+    "derivatives": "operators",
+    "evaluate": "streaming",
+    "explain": "explanation",
+    "export": "exporting",
+    "hessian_blocks": "operators",
+    "hessian_diagonals": "operators",
+    "hessian_vector_products": "operators",
+    "hessians": "operators",
+    "laplacians": "operators",
+    "load": "models",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError("module 'batchhess' has no attribute '{}'".format(name))
+    home = importlib.import_module("batchhess." + _HOMES[name])
+    globals()[name] = getattr(home, name)
+    return globals()[name]
+
+
+def __dir__():
+    return sorted(set(globals()) | set(__all__))

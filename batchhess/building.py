@@ -71,7 +71,7 @@ def build(
         arguments.check_coordinates(caller, coordinates, given.xs, batch_axis),
     )
     gradients, answers = [], []
-    with building_in(given.graph):
+    with building_in(given.graph, given.ys):
         with tf.name_scope(name or caller) as scope:
             directions = [None] * len(given.xs)
             if wanted.is_product:
@@ -251,8 +251,30 @@ def _after(checks, tensor):
         return tf.identity(tensor)
 
 
-def building_in(graph):
-    """A context in which ops are built in `graph`."""
+@contextlib.contextmanager
+def building_in(graph, ys=()):
+    """A context in which ops are built in `graph`, on the machine that `ys` are on."""
     # Entered anew, a function's graph would forget its control dependencies.
     inside = graph is tf.get_default_graph()
-    return contextlib.nullcontext() if inside else graph.as_default()
+    with contextlib.nullcontext() if inside else graph.as_default():
+        task = _task_of(ys)
+        # None would forget the caller's device scope.
+        with tf.device(task) if task else contextlib.nullcontext():
+            yield
+
+
+def _task_of(ys):
+    """The job and task of a cluster that all `ys` are on, if the caller names none.
+
+    Else TensorFlow would run what has no device on the machine that the Session is
+    connected to, and not where the model is. Which device of a machine is left open.
+    """
+    devices = {y.device for y in ys}
+    if len(devices) != 1:
+        return None
+    spec = tf.DeviceSpec.from_string(devices.pop())
+    if spec.job is None and spec.task is None:
+        return None
+    if tf.no_op(name="caller").device:  # What the caller has chosen stays.
+        return None
+    return tf.DeviceSpec(spec.job, spec.replica, spec.task)

@@ -1,239 +1,242 @@
-"""The command line: python -m batchhess demo | explain | verify | run."""
+"""The command line: python -m batchhess, or batchhess. TensorFlow comes in late.
+
+Exit codes: 0, all is well; 1, it could not be done; 2, the command is not understood;
+3, `verify` has found Hessians to be wrong; 130, stopped by Ctrl-C.
+"""
 
 import argparse
-import contextlib
+import os
+import re
 import sys
+import warnings
 
-import numpy as np
+import batchhess
 
-from batchhess import demo
-from batchhess.compat import tf
-from batchhess.explanation import explain
-from batchhess.operators import hessian_diagonals, hessians, laplacians
-from batchhess.streaming import evaluate
-from batchhess.verification import compute_hessian_error
+_ERROR_LINES, _LINE = 5, 400
 
-_ANSWERS = {
-    "hessians": hessians,
-    "diagonals": hessian_diagonals,
-    "laplacians": laplacians,
+# What errors of the library say, and how it is said here.
+_OPTIONS = {
+    "Graph execution error:": "",
+    "resume=True": "--resume",
+    "on_nonfinite='keep'": "--on-nonfinite keep",
+    "evaluate: ": "",
 }
-
-_ERRORS = (
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    tf.errors.OpError,
-)
-
-# The relative error that right Hessians stay below.
-_RIGHT = {"float32": 1e-2, "float64": 1e-6}
 
 
 def main(arguments=None):
     """Runs the command that `arguments` (those of the process if None) name.
 
     Returns:
-      int, the exit status: 0 if all is well, 1 if not, 2 if the command is not known.
+      int, the exit code.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, others = parser.parse_known_args(arguments)
+    if others and not getattr(options, "runner", None):
+        parser.error("unrecognized arguments: {}".format(" ".join(others)))
     if options.command is None:
         parser.print_help()
         return 2
+    options.others = others
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        return options.run(options)
-    except _ERRORS as error:
-        print("{}: {}".format(type(error).__name__, error), file=sys.stderr)
+        from batchhess import commands
+
+        status = getattr(commands, options.command)(options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        told = " What is written stays: --resume goes on." if _writes(options) else ""
+        print("stopped." + told, file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # Whoever reads has had enough, such as `head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        print(_told(error), file=sys.stderr)
         return 1
+
+
+def _writes(options):
+    return options.command == "run"
+
+
+def _told(error):
+    """An error in at most five lines that begin with its cause."""
+    text = getattr(error, "message", None) or str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror + (
+            ": '{}'".format(error.filename) if error.filename else ""
+        )
+    for word, option in _OPTIONS.items():
+        text = text.replace(word, option)
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    # TensorFlow tells where the op was built before it tells what went wrong.
+    told = [line for line in lines if not re.match(r"\s|Detected at|Node: ", line)]
+    lines = [line.strip()[:_LINE] for line in told or lines]
+    lines = (lines or [type(error).__name__])[:_ERROR_LINES]
+    return "\n".join(["error: " + lines[0]] + ["  " + line for line in lines[1:]])
 
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="python -m batchhess",
+        prog="batchhess",
         description="Per-observation Hessians for TensorFlow 1 graphs.",
+        epilog="Exit codes: 0 well, 1 could not be done, 2 not understood, 3 verify "
+        "found an error, 130 stopped.",
+    )
+    parser.add_argument(
+        "--version", action="version", version="batchhess " + batchhess.__version__
     )
     commands = parser.add_subparsers(dest="command", metavar="command")
-
-    demo_parser = commands.add_parser(
-        "demo",
-        help="train on Fisher's iris, print Hessians, meet the N squared wall",
+    demo = commands.add_parser(
+        "demo", help="train on Fisher's iris, print Hessians, meet the N squared wall"
     )
-    demo_parser.set_defaults(run=_demo)
-    demo_parser.add_argument(
+    demo.add_argument(
         "--sizes",
-        type=_observations,
+        type=_positive,
         nargs="+",
-        default=demo.SIZES,
         metavar="N",
-        help="the numbers of observations to measure (default: %(default)s)",
+        help="the numbers of observations to measure",
     )
+    model, tensors, data = _model(), _tensors(), _data()
+    commands.add_parser(
+        "inspect", parents=[model], help="list what a model takes, gives and holds"
+    )
+    commands.add_parser(
+        "explain",
+        parents=[model, tensors],
+        help="tell what the graph proves, which method is taken and what it costs",
+    )
+    commands.add_parser(
+        "verify",
+        parents=[model, tensors, data],
+        help="hold the Hessians against differences of the gradient",
+    )
+    exporter = commands.add_parser(
+        "export",
+        parents=[model, tensors],
+        help="write a SavedModel that answers gradients and Hessians too",
+    )
+    _method(exporter)
+    exporter.add_argument("--out", required=True, metavar="DIRECTORY")
+    run = commands.add_parser(
+        "run",
+        parents=[model, tensors, data],
+        help="compute the Hessians of all observations, batch by batch, into files",
+    )
+    _running(run)
+    return parser
 
+
+def _model():
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument(
-        "meta", help="a graph as tf.train.export_meta_graph and Saver.save write it"
+        "model",
+        help="a .meta file, the directory of a SavedModel, or a .pb or .pbtxt file",
     )
     model.add_argument(
-        "--ys", nargs="+", required=True, metavar="NAME", help="tensors, such as f:0"
+        "--checkpoint",
+        metavar="PREFIX",
+        help="of the variables' values (default: what is beside the model)",
     )
-    model.add_argument("--xs", nargs="+", required=True, metavar="NAME")
-    model.add_argument("--batch-axis", type=int, default=0, metavar="AXIS")
+    model.add_argument(
+        "--tags", nargs="+", metavar="TAG", help="which graph of a SavedModel"
+    )
+    model.add_argument(
+        "--initialize",
+        action="store_true",
+        help="fresh variables where the model has no checkpoint",
+    )
+    model.add_argument(
+        "--allow-effects",
+        action="store_true",
+        help="let the model reach files, processes and the network: if you trust it",
+    )
+    return model
 
+
+def _tensors():
+    tensors = argparse.ArgumentParser(add_help=False)
+    for name in ("--ys", "--xs"):
+        tensors.add_argument(
+            name,
+            nargs="+",
+            required=True,
+            metavar="NAME",
+            help="tensors, such as f:0 or f, or keys of a signature",
+        )
+    tensors.add_argument("--batch-axis", type=int, default=0, metavar="AXIS")
+    return tensors
+
+
+def _data():
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument(
         "--feed",
         nargs="+",
         type=_feed,
         default=[],
-        metavar="NAME=FILE",
-        help="an .npy file, or a number, for each placeholder",
+        metavar="NAME=FILE[:COLUMNS]",
+        help="a .npy, .npz, .csv, .tfrecord or .parquet file, or a number, for each "
+        "placeholder",
     )
-    data.add_argument(
-        "--checkpoint",
-        help="the prefix to restore variables from; else they are initialized",
-    )
-    data.add_argument(
+    _method(data)
+    return data
+
+
+def _method(parser):
+    parser.add_argument(
         "--method",
         default="auto",
         help="as in batchhess.hessians (default: %(default)s)",
     )
 
-    explain_parser = commands.add_parser(
-        "explain",
-        parents=[model],
-        help="tell what the graph proves, which method is taken and what it costs",
-    )
-    explain_parser.set_defaults(run=_explain)
 
-    verify_parser = commands.add_parser(
-        "verify",
-        parents=[model, data],
-        help="hold the Hessians against differences of the gradient",
+def _running(run):
+    run.add_argument("--out", required=True, metavar="DIRECTORY")
+    run.add_argument(
+        "--answer",
+        choices=["hessians", "diagonals", "laplacians"],
+        default="hessians",
+        help="what to compute (default: %(default)s)",
     )
-    verify_parser.set_defaults(run=_verify)
-
-    run_parser = commands.add_parser(
-        "run",
-        parents=[model, data],
-        help="compute the Hessians of all observations, batch by batch, into files",
-    )
-    run_parser.set_defaults(run=_run)
-    run_parser.add_argument("--out", required=True, metavar="DIRECTORY")
-    run_parser.add_argument(
-        "--answer", choices=sorted(_ANSWERS), default="hessians", help="what to compute"
-    )
-    run_parser.add_argument(
+    run.add_argument(
         "--batched",
         nargs="+",
         metavar="NAME",
-        help="placeholders with the observations on the batch axis (default: the xs)",
+        help="placeholders with the observations on the batch axis (default: the xs, "
+        "and what is fed with as many rows where the graph leaves their number open)",
     )
-    run_parser.add_argument("--batch-size", type=_observations, default=1024)
-    run_parser.add_argument(
+    run.add_argument("--batch-size", type=_positive, default=1024, metavar="N")
+    run.add_argument(
         "--resume", action="store_true", help="go on with what is in the directory"
     )
-    return parser
-
-
-def _demo(options):
-    demo.run(sizes=options.sizes)
-    return 0
-
-
-def _explain(options):
-    with tf.Graph().as_default():
-        _, ys, xs = _imported(options)
-        for answer in explain(ys, xs, batch_axis=options.batch_axis):
-            print(answer)
-            print()
-    return 0
-
-
-def _verify(options):
-    with _loaded(options) as (session, ys, xs):
-        error = compute_hessian_error(
-            ys,
-            xs,
-            dict(options.feed),
-            session,
-            batch_axis=options.batch_axis,
-            method=options.method,
-        )
-        limit = max(_RIGHT.get(x.dtype.base_dtype.name, 0.2) for x in xs)
-    if error == 0:
-        print("no error beyond rounding")
-    else:
-        print(
-            "largest relative error: {:.2g}, of '{}' at observation {}".format(
-                float(error), error.x, error.observation
-            )
-        )
-    print("right" if error <= limit else "wrong: above {:.0e}".format(limit))
-    return 0 if error <= limit else 1
-
-
-def _run(options):
-    with _loaded(options) as (session, ys, xs):
-        answers = _ANSWERS[options.answer](
-            ys, xs, batch_axis=options.batch_axis, method=options.method
-        )
-        names = options.batched or [x.name for x in xs]
-        evaluate(
-            session,
-            answers,
-            dict(options.feed),
-            dict.fromkeys(names, options.batch_axis),
-            batch_size=options.batch_size,
-            out=options.out,
-            resume=options.resume,
-            progress=lambda done, count: print("{:,} of {:,}".format(done, count)),
-        )
-    print("written to", options.out)
-    return 0
-
-
-def _imported(options):
-    """The Saver of the graph, or None, and its ys and xs."""
-    saver = tf.train.import_meta_graph(options.meta)
-    graph = tf.get_default_graph()
-    ys, xs = (
-        [graph.get_tensor_by_name(name) for name in names]
-        for names in (options.ys, options.xs)
+    run.add_argument(
+        "--on-nonfinite",
+        choices=["error", "keep"],
+        default="error",
+        help="what to do about NaN and Inf in data or results (default: %(default)s)",
     )
-    return saver, ys, xs
-
-
-@contextlib.contextmanager
-def _loaded(options):
-    """A Session on the graph, its variables restored or initialized."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        saver, ys, xs = _imported(options)
-        if options.checkpoint is None:
-            session.run(tf.global_variables_initializer())
-        else:
-            (saver or tf.train.Saver()).restore(session, options.checkpoint)
-        yield session, ys, xs
+    run.add_argument(
+        "--runner",
+        help="run by Apache Beam: DirectRunner, FlinkRunner, SparkRunner or "
+        "DataflowRunner; options that are not listed here go to Beam",
+    )
 
 
 def _feed(text):
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise argparse.ArgumentTypeError("{!r} is not NAME=FILE".format(text))
+    return name, value
+
+
+def _positive(text):
     try:
-        return name, float(value)
+        count = int(text)
     except ValueError:
-        pass
-    try:
-        return name, np.load(value, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError("{}: {}".format(value, error)) from None
-
-
-def _observations(text):
-    count = int(text)
+        raise argparse.ArgumentTypeError("{!r} is no number".format(text)) from None
     if count < 1:
         raise argparse.ArgumentTypeError("N must be at least 1, not {}".format(count))
     return count

@@ -8,6 +8,8 @@ import contextlib
 import os
 
 import tensorflow as _tensorflow
+from google.protobuf import text_format as text_format
+from google.protobuf.message import DecodeError
 
 tf = _tensorflow.compat.v1
 
@@ -19,6 +21,9 @@ static_value = tf.get_static_value
 raw_ops = _tensorflow.raw_ops
 
 VERSION = _tensorflow.__version__
+
+# What parsing a damaged message raises: the C++ parser another than the Python one.
+message_errors = (DecodeError, RuntimeError)
 
 # In 1.15 the second derivative of the sparse cross entropy is "explicitly disabled".
 LACKS_SPARSE_CROSS_ENTROPY = VERSION.startswith("1.")
@@ -274,3 +279,38 @@ def batch_jacobian(output, x):
     from tensorflow.python.ops.parallel_for import gradients
 
     return gradients.batch_jacobian(output, x)
+
+
+def function_body(function):
+    """A FunctionDef as a GraphDef, and a dict from its names of tensors to the graph's.
+
+    Private: in a FunctionDef an output goes by the name that its op has for it, in a
+    GraphDef by its number, and the one public way from one to the other is to run it.
+    """
+    from tensorflow.python.framework import function_def_to_graph
+
+    return function_def_to_graph.function_def_to_graph_def(function)
+
+
+def is_stateful(kind):
+    """Whether ops of this type have state or effects, as TensorFlow has them.
+
+    Private: the registry of ops has no public reader. An unknown op is stateful.
+    """
+    from tensorflow.python.framework import op_def_registry
+
+    if hasattr(op_def_registry, "get"):
+        definition = op_def_registry.get(kind)
+    else:
+        definition = op_def_registry.get_registered_ops().get(kind)
+    return definition is None or definition.is_stateful
+
+
+def saved_model_proto():
+    """An empty SavedModel message.
+
+    Private: it has no public name, while MetaGraphDef, which it is a list of, has one.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    return saved_model_pb2.SavedModel()

@@ -179,16 +179,10 @@ def _block(made):
 
 def _with_checks(made):
     request, method = made.request, METHODS[made.method]
-    if request.check == "never" or made.is_linear:
+    if request.check == "never":
         return made
     twice, unknown = method.differentiates_twice, made.findings.unknown
-    coupling = method.needs_separable and not made.is_proven
-    checks = Checks(
-        coupling=coupling and twice,
-        guarded=made.findings.guarded if twice else [],
-        differences=request.check == "always" or bool(unknown) and twice,
-        unknown=unknown,
-    )
+    coupling = method.needs_separable and not made.is_proven and not made.is_linear
     refused = made.refusal
     if refused is None and request.per_output:
         refused = _outputs_refusal(made)
@@ -198,6 +192,14 @@ def _with_checks(made):
         refused = refusal(request.passes.caller, faults, made.x)
     if refused is None and coupling and not twice:
         refused = _moves_all(made)
+    if made.is_linear:
+        return made._replace(refusal=refused)
+    checks = Checks(
+        coupling=coupling and twice,
+        guarded=made.findings.guarded if twice else [],
+        differences=request.check == "always" or bool(unknown) and twice,
+        unknown=unknown,
+    )
     return made._replace(checks=checks, refusal=refused)
 
 

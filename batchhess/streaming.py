@@ -1,14 +1,17 @@
 """Runs over data larger than memory, batch by batch, that can be resumed."""
 
-import json
 import os
-import re
+import warnings
 from typing import Any, Callable, Optional
 
 import numpy as np
 
-from batchhess.arguments import check_choice
+from batchhess import feeding, fingerprint, naming, storage
 from batchhess.compat import tf
+
+# Each batch is held against the one before by one observation that both have; where
+# that would be a large part of the work, each of so many batches against another run.
+_SMALL = 16
 
 
 def evaluate(
@@ -22,6 +25,7 @@ def evaluate(
     resume: bool = False,
     progress: Optional[Callable[[int, int], None]] = None,
     check: str = "auto",
+    on_nonfinite: str = "keep",
 ) -> Any:
     """Runs `fetches` on one batch of observations after another.
 
@@ -29,6 +33,12 @@ def evaluate(
     `out` and what is fed are on disk. So what is fetched of an observation must not
     depend on the others in its batch: the Hessians of a sum do not, those of a mean do,
     by their number.
+
+    A directory for `out` gets a file NAME.npy of each fetch, once it is whole: NAME is
+    its key in a dict, its field in a namedtuple, or the tensor's own name. Until then
+    it is NAME.npy.partial, of its full size, so that a full disk is told at the start.
+    A file journal.jsonl tells what is written, with checksums of the data, the model
+    and each batch. A stop costs the batch that was being written.
 
     Args:
       session: a tf.Session.
@@ -38,27 +48,36 @@ def evaluate(
         `np.memmap`, or anything with a `shape` that can be sliced.
       batched: list of the keys of `feed_dict` that hold observations on axis 0; or dict
         from such a key to its observation axis.
-      batch_size: int, the observations of a run. Where the graph has a fixed number of
-        them it must be that, and the last batch is filled up.
+      batch_size: int, the observations of a run; one more is run with them, to be held
+        against the batch before. Where the graph has a fixed number of them it must
+        be that, and the last batch is filled up.
       out: where to write; None for new arrays in memory. An array, or a structure like
-        `fetches` of arrays, of the shapes of the results. Or the path of a directory
-        for a .npy file of each fetch, which need not exist.
+        `fetches` of arrays, of the shapes of the results. Or the path of a directory,
+        which need not exist.
       resume: bool, whether to go on where an evaluation into the same directory
-        stopped. The last batch that it wrote is computed again and compared.
+        stopped. What is there is held against its checksums, and what is damaged is
+        computed again, with a warning.
       progress: function that is called with the numbers of observations done, and of
         all, after each batch.
-      check: "auto" runs half of the first batch once more, and fails where the answers
-        differ by more than rounding; "never" does not, for random answers.
+      check: "auto" fails where the answers for an observation are not the same in other
+        company, by more than rounding; "never" does not ask, for random answers.
+      on_nonfinite: "keep" writes NaN and Inf as they are; "error" raises, and names the
+        observations.
 
     Returns:
-      a structure like `fetches` of arrays: those of `out`, memory maps for a directory.
+      a structure like `fetches` of arrays: those of `out`; for a directory, memory maps
+      that can be read.
 
     Raises:
-      TypeError: `fetches` hold what is no Tensor, or `batch_size` is no int.
+      TypeError: `fetches` hold what is no Tensor, `batch_size` is no int, or what is
+        fed cannot be held by the placeholder's dtype.
       ValueError: the batched arrays differ in their number of observations, `batched`
         names what is not fed, a fetch has not the observations on axis 0 or depends on
-        the others in the batch, `out` does not fit; or a directory holds results, and
-        `resume` is False or they are of another evaluation.
+        the others in the batch, `out` does not fit, or there is NaN or Inf; or a
+        directory holds results, and `resume` is False or they are of another
+        evaluation.
+      OSError: a file is in the way, or the disk is full.
+      RuntimeError: another evaluation is writing into the directory.
       tf.errors.OpError: a run has failed; its message tells for which observations.
     """
     flat = tf.nest.flatten(fetches)
@@ -69,226 +88,259 @@ def evaluate(
         raise TypeError("evaluate: batch_size is {!r}, no int.".format(batch_size))
     if batch_size < 1:
         raise ValueError("evaluate: batch_size is {}, not positive.".format(batch_size))
-    check_choice("evaluate", "check", check, ["auto", "never"])
-    feed = _Feed(session.graph, feed_dict, batched, batch_size)
-
-    def answers(start, stop):
-        return _run(session, flat, feed, start, stop)
+    _check_choice("check", check, ["auto", "never"])
+    _check_choice("on_nonfinite", on_nonfinite, ["keep", "error"])
+    feed = feeding.Feed(session.graph, feed_dict, batched, batch_size)
+    run = _Run(session, flat, feed, check == "auto", on_nonfinite)
+    if check == "auto" and feed.is_fixed and batch_size < feed.count:
+        _refuse_means(flat, batch_size)
 
     if isinstance(out, (str, os.PathLike)):
-        names = [fetch.name for fetch in flat]
-        sink = _Directory(os.fspath(out), names, feed.count, batch_size)
-        sink.open(resume, answers)
-    elif resume:
-        raise ValueError("evaluate: resume=True needs a directory for out.")
+        names = naming.output_names(fetches)
+        directory = storage.Directory(
+            os.fspath(out), names, _describe(session, flat, feed)
+        )
+        with directory.opened(resume) as records:
+            todo = _left(directory, records, feed, run)
+            arrays = _compute(directory, todo, feed, run, batch_size, progress)
     else:
-        sink = _Arrays(out, fetches, feed.count)
-    while sink.done < feed.count or sink.arrays is None:
-        start, stop = sink.done, min(sink.done + batch_size, feed.count)
-        found = answers(start, stop)
-        if start == 0 and check == "auto" and not feed.is_fixed and stop < feed.count:
-            _check_alone(flat, found, answers(0, stop // 2), stop // 2)
-        sink.write(found, start, stop)
+        if resume:
+            raise ValueError("evaluate: resume=True needs a directory for out.")
+        sink = storage.Arrays(out, fetches, feed.count)
+        arrays = _compute(sink, [], feed, run, batch_size, progress)
+    return tf.nest.pack_sequence_as(fetches, arrays)
+
+
+def _describe(session, fetches, feed):
+    """What results are of, to be known again."""
+    return {
+        "observations": feed.count,
+        "model": fingerprint.fingerprint(session, fetches),
+        "data": feed.kinds(),
+        "fed": feed.rest_sums(),
+    }
+
+
+def _left(directory, records, feed, run):
+    """What must be computed, of what was written and beyond it.
+
+    Returns:
+      list of (start, stop), and at last (stop, None): where nothing is written yet.
+
+    Raises:
+      ValueError: the data or the answers are others than those that were written.
+    """
+    latest = {record["start"]: record for record in records}
+    done, anew = 0, []
+    while done in latest:
+        record = latest[done]
+        start, stop = done, record["stop"]
+        if feed.sums(start, stop) != record["data"]:
+            raise ValueError(
+                "evaluate: '{}' holds results of other data: observations {} to {} "
+                "are not what they were. Feed what it was begun with, or pass another "
+                "directory.".format(directory.path, start, stop)
+            )
+        if not directory.is_sound(record):
+            anew.append((start, stop))
+        done = stop
+        if stop == start:
+            break
+    if anew:
+        warnings.warn(
+            "evaluate: results in '{}' are damaged, and computed again: observations "
+            "{}.".format(
+                directory.path, ", ".join("{} to {}".format(*span) for span in anew)
+            ),
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    sound = [span for span in latest.items() if (span[0], span[1]["stop"]) not in anew]
+    if sound and run.is_checked:
+        start, stop = sound[-1][0], sound[-1][1]["stop"]
+        run.compare_again(directory, start, stop)
+    return anew + [(done, None)] if latest else []
+
+
+def _compute(sink, todo, feed, run, batch_size, progress):
+    """Computes and writes what is left, and answers the whole arrays."""
+    done = todo.pop()[0] if todo else None
+    spans = list(todo)
+    begin = 0 if done is None else done
+    while spans or begin < feed.count or done is None:
+        if spans:
+            start, stop = spans.pop(0)
+        else:
+            start, stop = begin, min(begin + batch_size, feed.count)
+        before = sink.row(start - 1) if start and run.carries else None
+        found = run.answers(start, stop, before)
+        if done is None:
+            sink.begin(found)
+            done = 0
+        sink.write(found, start, stop, run.sums)
+        begin = max(begin, stop)
         if progress is not None:
-            progress(stop, feed.count)
-    return tf.nest.pack_sequence_as(fetches, sink.arrays)
+            progress(begin, feed.count)
+    return sink.finish()
 
 
-class _Feed:
-    """What is fed, batch by batch.
-
-    Attributes:
-      count: int, the observations of all.
-      is_fixed: bool, whether the graph is of a fixed number of them.
-    """
-
-    def __init__(self, graph, feed_dict, batched, batch_size):
-        axes = batched if isinstance(batched, dict) else dict.fromkeys(batched, 0)
-        known = {_name(key): key for key in feed_dict}
-        missing = [_name(key) for key in axes if _name(key) not in known]
-        if missing or not axes:
-            raise ValueError(
-                "evaluate: batched names {}, and feed_dict holds {}.".format(
-                    missing or "nothing", sorted(known)
-                )
-            )
-        self._axes = {known[_name(key)]: axis for key, axis in axes.items()}
-        self._values, counts, fixed = feed_dict, {}, set()
-        for key, axis in self._axes.items():
-            counts[_name(key)] = np.shape(feed_dict[key])[axis]
-            shape = graph.get_tensor_by_name(_name(key)).shape
-            fixed.add(shape.as_list()[axis] if shape.ndims else None)
-        self.count = next(iter(counts.values()))
-        if set(counts.values()) != {self.count}:
-            raise ValueError(
-                "evaluate: batched arrays differ in their number of observations: "
-                "{}.".format(counts)
-            )
-        fixed.discard(None)
-        if fixed and fixed != {batch_size}:
-            raise ValueError(
-                "evaluate: the graph is of {} observations, and batch_size is {}: they "
-                "must be equal.".format(sorted(fixed), batch_size)
-            )
-        self.is_fixed, self._batch_size = bool(fixed), batch_size
-
-    def batch(self, start, stop):
-        """The feed_dict of observations `start` to `stop`, and how many it holds."""
-        fed, size = dict(self._values), stop - start
-        size = self._batch_size if self.is_fixed else size
-        for key, axis in self._axes.items():
-            before = (slice(None),) * (axis % len(np.shape(fed[key])))
-            part = np.asarray(fed[key][before + (slice(start, stop),)])
-            if size > stop - start > 0:  # Fill up with the last observation.
-                last = np.take(part, [-1] * (size - (stop - start)), axis)
-                part = np.concatenate([part, last], axis)
-            fed[key] = part
-        return fed, size
-
-
-def _run(session, fetches, feed, start, stop):
-    """The answers for observations `start` to `stop`, which are on axis 0 of each."""
-    fed, size = feed.batch(start, stop)
-    try:
-        answers = session.run(fetches, fed)
-    except tf.errors.OpError as error:
-        where = "evaluate: observations {} to {}: ".format(start, stop)
-        raise type(error)(error.node_def, error.op, where + error.message) from error
-    for fetch, answer in zip(fetches, answers):
-        if np.shape(answer)[:1] != (size,):
-            raise ValueError(
-                "evaluate: '{}' has shape {} for {} observations: it needs them on "
-                "axis 0.".format(fetch.name, np.shape(answer), size)
-            )
-    return [answer[: stop - start] for answer in answers]
-
-
-def _check_alone(fetches, found, again, half):
-    """Raises if what was found of the first `half` is not what they answer alone."""
-    for fetch, first, second in zip(fetches, found, again):
-        if half and not _is_close(first[:half], second):
-            raise ValueError(
-                "evaluate: '{}' of an observation depends on the others in its batch: "
-                "it is another where there are {} or {} of them. Take a sum for a mean "
-                "over observations, pass all of them in one batch, or check='never' if "
-                "it is random.".format(fetch.name, len(first), half)
-            )
-
-
-class _Arrays:
-    """Writes into arrays, the caller's or new ones.
+class _Run:
+    """Runs of the Session, each held against the one before.
 
     Attributes:
-      done: int, the observations written.
-      arrays: list of arrays, one for each fetch; None before the first batch is known.
+      carries: bool, whether the last observation of a batch is run with the next one.
+      is_checked: bool.
+      sums: list of int, the checksums of the data of the last batch.
     """
 
-    def __init__(self, out, fetches, count):
-        self._given, self._count = None, count
-        self.done, self.arrays = 0, None
-        if out is not None:
-            tf.nest.assert_same_structure(fetches, out)
-            self._given = tf.nest.flatten(out)
+    def __init__(self, session, fetches, feed, is_checked, on_nonfinite):
+        self._session, self._fetches, self._feed = session, fetches, feed
+        self._on_nonfinite = on_nonfinite
+        self.is_checked, self.sums = is_checked, []
+        self.carries = is_checked and not feed.is_fixed and feed.batch_size >= _SMALL
+        self._scales, self._batches = [0.0] * len(fetches), 0
 
-    def write(self, answers, start, stop):
-        if self.arrays is None:
-            shapes = [(self._count,) + a.shape[1:] for a in answers]
-            self.arrays = self._given or [
-                np.empty(shape, a.dtype) for shape, a in zip(shapes, answers)
-            ]
-            for array, shape, answer in zip(self.arrays, shapes, answers):
-                if (array.shape, array.dtype) != (shape, answer.dtype):
-                    raise ValueError(
-                        "evaluate: out has an array of {} {}, and the answer is {} "
-                        "{}.".format(array.dtype, array.shape, answer.dtype, shape)
-                    )
-        for array, answer in zip(self.arrays, answers):
-            array[start:stop] = answer
-        self.done = stop
-
-
-class _Directory:
-    """Writes a .npy file for each fetch, and notes how far it has come.
-
-    Attributes: as of `_Arrays`.
-    """
-
-    def __init__(self, path, names, count, batch_size):
-        self._path, self._batch_size = path, batch_size
-        self._what = {"fetches": names, "observations": count}
-        self._files = [
-            os.path.join(path, "{}_{}.npy".format(i, re.sub(r"\W+", "_", name)))
-            for i, name in enumerate(names)
-        ]
-        self._note = os.path.join(path, "progress.json")
-        self.done, self.arrays = 0, None
-
-    def open(self, resume, answers):
-        """Makes the directory ready, to go on from what is there if `resume`.
+    def answers(self, start, stop, before):
+        """The answers for observations `start` to `stop`, which are on axis 0 of each.
 
         Args:
-          resume: bool.
-          answers: function from start and stop to the answers between.
+          start: int.
+          stop: int.
+          before: list of the answers for observation `start - 1`, or None.
         """
-        os.makedirs(self._path, exist_ok=True)
-        if not os.path.exists(self._note):
-            return
-        if not resume:
-            raise ValueError(
-                "evaluate: '{}' holds results. Pass resume=True to go on with them, or "
-                "another directory.".format(self._path)
+        first = start - (before is not None)
+        found, self.sums = self._run(start, stop, first)
+        if before is not None:
+            self._compare(
+                before, [a[:1] for a in found], "observation {}".format(start - 1)
             )
-        with open(self._note, encoding="utf-8") as file:
-            note = json.load(file)
-        done = note.pop("done")
-        if note != self._what:
-            raise ValueError(
-                "evaluate: '{}' holds results of {}, not of {}.".format(
-                    self._path, note, self._what
-                )
-            )
-        self.done = done
-        self.arrays = [np.load(file, mmap_mode="r+") for file in self._files]
-        start = max(0, done - self._batch_size)
-        for name, array, again in zip(
-            note["fetches"], self.arrays, answers(start, done)
-        ):
-            if not _is_close(array[start:done], again):
+            found = [a[1:] for a in found]
+        elif self._is_due(stop - start):
+            self._check_in_other_company(found, start, stop)
+        self._batches += 1
+        if self._on_nonfinite == "error":
+            self._refuse_nonfinite(found, start)
+        return found
+
+    def _is_due(self, size):
+        alone = size == self._feed.count  # There is no other company.
+        return self.is_checked and not alone and self._batches % _SMALL == 0
+
+    def _run(self, start, stop, first=None, rows=None):
+        first = start if first is None else first
+        fed, size, sums = self._feed.batch(first, stop, start, rows)
+        if self._on_nonfinite == "error" and rows is None:
+            self._feed.refuse_nonfinite(fed, first, stop)
+        try:
+            answers = self._session.run(self._fetches, fed)
+        except tf.errors.OpError as error:
+            where = "evaluate: observations {} to {}: ".format(start, stop)
+            raise type(error)(
+                error.node_def, error.op, where + error.message
+            ) from error
+        for fetch, answer in zip(self._fetches, answers):
+            if np.shape(answer)[:1] != (size,):
                 raise ValueError(
-                    "evaluate: '{}' holds results of another model or other data: '{}' "
-                    "of observations {} to {} is not what this one answers.".format(
-                        self._path, name, start, done
+                    "evaluate: '{}' has shape {} for {} observations: it needs them on "
+                    "axis 0.".format(fetch.name, np.shape(answer), size)
+                )
+        kept = len(rows) if rows is not None else stop - first
+        return [answer[:kept] for answer in answers], sums
+
+    def _check_in_other_company(self, found, start, stop):
+        """Runs some of a batch again, beside others, or alone."""
+        count, size = self._feed.count, stop - start
+        if self._feed.is_fixed:  # The number cannot change, but who the others are.
+            rows = list(range(start, start + (size + 1) // 2))
+        elif size > 1:
+            rows = list(range(start, start + size // 2))
+        elif count > 1:
+            rows = [start, start - 1 if start else 1]
+        else:
+            return
+        again, _ = self._run(start, stop, rows=rows)
+        kept = 1 if size == 1 else len(rows)
+        for index, answer in enumerate(found):
+            self._scales[index] = max(self._scales[index], _largest(answer[:kept]))
+        self._compare(
+            [a[:kept] for a in found],
+            [a[:kept] for a in again],
+            "observations {} to {}".format(start, start + kept),
+        )
+
+    def _compare(self, first, second, which):
+        for fetch, one, other, scale in zip(self._fetches, first, second, self._scales):
+            if not is_close(one, other, scale):
+                raise ValueError(
+                    "evaluate: '{}' of an observation depends on the others in its "
+                    "batch: it is another for {} where they are run with others. "
+                    "Take a sum for a mean over observations, pass all of them in one "
+                    "batch, or check='never' if it is random.".format(fetch.name, which)
+                )
+
+    def compare_again(self, directory, start, stop):
+        """Raises if what is written for these observations is not what they answer."""
+        again, _ = self._run(start, stop)
+        for fetch, written, answer in zip(
+            self._fetches, directory.read(start, stop), again
+        ):
+            if not is_close(written, answer):
+                raise ValueError(
+                    "evaluate: '{}' holds results of another model: '{}' of "
+                    "observations {} to {} is not what this one answers.".format(
+                        directory.path, fetch.name, start, stop
                     )
                 )
 
-    def write(self, answers, start, stop):
-        if self.arrays is None:
-            self.arrays = [
-                np.lib.format.open_memmap(
-                    file, "w+", a.dtype, (self._what["observations"],) + a.shape[1:]
+    def _refuse_nonfinite(self, found, start):
+        for fetch, answer in zip(self._fetches, found):
+            rows = feeding.nonfinite_rows(answer)
+            if len(rows):
+                raise ValueError(
+                    "evaluate: '{}' is NaN or Inf at observations {}. Pass "
+                    "on_nonfinite='keep' to write them as they are.".format(
+                        fetch.name, feeding.listed(rows + start)
+                    )
                 )
-                for file, a in zip(self._files, answers)
-            ]
-        for array, answer in zip(self.arrays, answers):
-            array[start:stop] = answer
-            array.flush()
-        self.done = stop
-        # In the place of the old note at once: a stop leaves one of the two.
-        with open(self._note + ".new", "w", encoding="utf-8") as file:
-            json.dump(dict(self._what, done=stop), file)
-        os.replace(self._note + ".new", self._note)
 
 
-def _is_close(first, second):
+def _refuse_means(fetches, batch_size):
+    """Raises where a graph of a fixed number of observations takes a mean over them."""
+    mean = naming.find_mean(fetches, batch_size)
+    if mean is not None:
+        raise ValueError(
+            "evaluate: the graph is of {} observations, and '{}' is a mean over them: "
+            "the answers would be of a mean over a batch, not over all. Take a sum, or "
+            "pass check='never' if that is what you want.".format(batch_size, mean)
+        )
+
+
+def _largest(array):
+    if not np.issubdtype(array.dtype, np.number):
+        return 0.0
+    sizes = np.abs(array[np.isfinite(array)].astype(float))
+    return float(sizes.max(initial=0)) if sizes.size else 0.0
+
+
+def is_close(first, second, scale=0.0):
     """Whether the same but for rounding, which may differ between runs."""
+    first, second = _widened(first), _widened(second)
     if (first.shape, first.dtype) != (second.shape, second.dtype):
         return False
-    if not np.issubdtype(first.dtype, np.floating):
+    if not np.issubdtype(first.dtype, np.inexact):
         return np.array_equal(first, second)
     close = np.sqrt(np.finfo(first.dtype).eps)
-    largest = np.abs(second[np.isfinite(second)]).max(initial=0)
+    largest = max(_largest(second), scale)
     return np.allclose(first, second, close, close * largest, equal_nan=True)
 
 
-def _name(key):
-    return getattr(key, "name", key)
+def _widened(array):
+    """`array`, and a bfloat16 as the float32 that it is written as."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(
+            "evaluate: {} is {!r}, not of {}.".format(name, value, choices)
+        )

@@ -1,11 +1,23 @@
-"""explain, verify and run, on a graph from a file."""
+"""inspect, explain, verify, run and export, on models from files."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
+import batchhess
 from batchhess import HessianError
 from batchhess.cli import main
 from batchhess.compat import tf
+from batchhess.progress import Progress
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MODELS = os.path.join(ROOT, "tests", "data", "models", "tf1")
 
 
 @pytest.fixture
@@ -25,6 +37,19 @@ def saved(tmp_path, random):
     return prefix, str(tmp_path / "x.npy"), value
 
 
+def test_inspect_lists_what_a_model_has(saved, capsys):
+    prefix, _, _ = saved
+    assert main(["inspect", prefix + ".meta"]) == 0
+    told = capsys.readouterr().out
+    assert "MetaGraph '" in told and "x:0 float64 [?, 3]" in told
+    assert "f:0 float64 []" in told and "variables: 1; checkpoint: " + prefix in told
+    assert main(["inspect", os.path.join(MODELS, "saved_v2")]) == 0
+    told = capsys.readouterr().out
+    assert "signature serving_default" in told
+    assert "takes x: serving_default_x:0 float32 [?, 3]" in told
+    assert "gives f: StatefulPartitionedCall/Identity:0 float32 [?]" in told
+
+
 def test_explain(saved, capsys):
     prefix, _, _ = saved
     assert main(["explain", prefix + ".meta", "--ys", "f:0", "--xs", "x:0"]) == 0
@@ -35,62 +60,195 @@ def test_explain(saved, capsys):
 @pytest.mark.parametrize("answer", ["hessians", "diagonals", "laplacians"])
 def test_run_writes_what_the_checkpoint_answers(saved, answer, tmp_path, capsys):
     prefix, path, value = saved
-    arguments = ["run", prefix + ".meta", "--ys", "f:0", "--xs", "x:0"]
-    arguments += ["--checkpoint", prefix, "--feed", "x:0=" + path, "--answer", answer]
+    arguments = ["run", prefix + ".meta", "--ys", "f", "--xs", "x"]
+    arguments += ["--feed", "x=" + path, "--answer", answer]
     arguments += ["--out", str(tmp_path / "out"), "--batch-size", "4"]
     assert main(arguments) == 0
-    assert "8 of 11" in capsys.readouterr().out
-    (file,) = (tmp_path / "out").glob("*.npy")
+    assert "11 of 11 (100%)" in capsys.readouterr().err
     diagonal = 6 * value * np.arange(1.0, 4)
     expected = {
         "hessians": diagonal[:, :, None] * np.eye(3),
         "diagonals": diagonal,
         "laplacians": diagonal.sum(1),
     }[answer]
-    np.testing.assert_allclose(np.load(str(file)), expected, rtol=1e-12)
+    found = np.load(str(tmp_path / "out" / (answer + ".npy")))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert main(arguments) == 1
-    assert "Pass resume=True" in capsys.readouterr().err
+    assert "Pass --resume" in capsys.readouterr().err
     assert main(arguments + ["--resume"]) == 0
 
 
-def test_without_a_checkpoint_variables_are_initialized(saved, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["model.meta", "saved_v1", "saved_v2", "frozen.pb", "frozen.pbtxt", "keras"]
+)
+def test_every_format_runs_and_verifies_by_one_command(name, tmp_path):
+    np.save(str(tmp_path / "x.npy"), np.ones((5, 3), "float32"))
+    ys, xs = {"keras": ("dense_1", "dense_input")}.get(name, ("f", "x"))
+    if name == "saved_v2":
+        xs = "serving_default_x"
+    common = [os.path.join(MODELS, name), "--ys", ys, "--xs", xs]
+    common += ["--feed", "{}={}".format(xs, tmp_path / "x.npy")]
+    assert main(["verify"] + common) == 0
+    assert main(["run"] + common + ["--out", str(tmp_path / "out")]) == 0
+    assert np.load(str(tmp_path / "out" / "hessians.npy")).shape == (5, 3, 3)
+
+
+def test_weights_that_are_missing_are_initialized_if_asked_for(saved, tmp_path, capsys):
     prefix, path, value = saved
-    arguments = ["run", prefix + ".meta", "--ys", "f:0", "--xs", "x:0"]
-    assert (
-        main(arguments + ["--feed", "x:0=" + path, "--out", str(tmp_path / "o")]) == 0
-    )
-    (file,) = (tmp_path / "o").glob("*.npy")
+    shutil.copy(prefix + ".meta", str(tmp_path / "bare.meta"))
+    arguments = ["run", str(tmp_path / "bare.meta"), "--ys", "f:0", "--xs", "x:0"]
+    arguments += ["--feed", "x:0=" + path, "--out", str(tmp_path / "o")]
+    assert main(arguments) == 1
+    assert "--initialize" in capsys.readouterr().err
+    assert main(arguments + ["--initialize"]) == 0
     expected = 12 * value[:, :, None] * np.eye(3)
-    np.testing.assert_allclose(np.load(str(file)), expected, rtol=1e-12)
+    found = np.load(str(tmp_path / "o" / "hessians.npy"))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_what_has_as_many_rows_is_batched_too(tmp_path, random):
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        z = tf.placeholder(tf.float64, [None, 2], name="z")
+        tf.reduce_sum(x**3 * z, name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    value, weight = random.randn(9, 2), random.randn(9, 2)
+    np.savez(str(tmp_path / "d.npz"), x=value, z=weight)
+    arguments = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x"]
+    arguments += ["--feed"]
+    arguments += ["{}={}".format(key, tmp_path / "d.npz") for key in "xz"]
+    assert main(arguments + ["--out", str(tmp_path / "o"), "--batch-size", "4"]) == 0
+    found = np.load(str(tmp_path / "o" / "hessians.npy"))
+    expected = 6 * (value * weight)[:, :, None] * np.eye(2)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_nan_in_data_is_told_or_kept(saved, tmp_path, capsys):
+    prefix, path, value = saved
+    value[7, 1] = np.nan
+    np.save(path, value)
+    arguments = ["run", prefix + ".meta", "--ys", "f", "--xs", "x", "--feed"]
+    arguments += ["x=" + path, "--out", str(tmp_path / "o")]
+    assert main(arguments) == 1
+    assert "fed for 'x:0' is NaN or Inf at observations 7" in capsys.readouterr().err
+    assert main(arguments + ["--on-nonfinite", "keep", "--resume"]) == 0
+    found = np.load(str(tmp_path / "o" / "hessians.npy"))
+    assert np.isnan(found[7]).any() and np.isfinite(np.delete(found, 7, 0)).all()
 
 
 def test_verify_tells_right_from_wrong(saved, capsys):
     prefix, path, _ = saved
     common = ["verify", prefix + ".meta", "--xs", "x:0", "--feed", "x:0=" + path]
-    common += ["--checkpoint", prefix, "--ys"]
-    assert main(common + ["f:0"]) == 0
+    assert main(common + ["--ys", "f:0"]) == 0
     assert "right" in capsys.readouterr().out
-    assert main(common + ["mixed:0"]) == 1
+    assert main(common + ["--ys", "mixed:0"]) == 1
     assert "are coupled" in capsys.readouterr().err
 
 
-def test_errors_are_told_in_a_line(saved, capsys):
-    prefix, path, _ = saved
-    assert main(["explain", prefix + ".meta", "--ys", "g:0", "--xs", "x:0"]) == 1
-    assert "KeyError" in capsys.readouterr().err
-    assert main(["explain", "no such file", "--ys", "f:0", "--xs", "x:0"]) == 1
-    assert "no such file" in capsys.readouterr().err
-    for feed in ("x:0", "x:0=" + path + ".missing"):
-        with pytest.raises(SystemExit):
-            main(["verify", "m", "--ys", "f:0", "--xs", "x:0", "--feed", feed])
-        assert feed.split("=")[-1] in capsys.readouterr().err
+def test_verify_of_nothing_says_so(saved, capsys):
+    prefix, path, value = saved
+    np.save(path, value[:0])
+    arguments = ["verify", prefix + ".meta", "--ys", "f", "--xs", "x"]
+    assert main(arguments + ["--feed", "x=" + path]) == 1
+    assert "nothing was checked" in capsys.readouterr().out
 
 
 def test_verify_fails_where_the_error_is_large(saved, capsys, monkeypatch):
     prefix, path, _ = saved
     found = HessianError(0.5, "x:0", 7)
-    monkeypatch.setattr("batchhess.cli.compute_hessian_error", lambda *a, **o: found)
+    name = "batchhess.commands.compute_hessian_error"
+    monkeypatch.setattr(name, lambda *a, **o: found)
     arguments = ["verify", prefix + ".meta", "--ys", "f:0", "--xs", "x:0"]
-    assert main(arguments + ["--feed", "x:0=" + path]) == 1
+    assert main(arguments + ["--feed", "x:0=" + path]) == 3
     told = capsys.readouterr().out
     assert "0.5, of 'x:0' at observation 7" in told and "wrong: above" in told
+
+
+def test_export(saved, tmp_path, capsys):
+    prefix, _, _ = saved
+    arguments = ["export", prefix + ".meta", "--ys", "f", "--xs", "x"]
+    assert main(arguments + ["--out", str(tmp_path / "m")]) == 0
+    assert main(["inspect", str(tmp_path / "m")]) == 0
+    told = capsys.readouterr().out
+    assert "signature hessians" in told and "gives gradients: " in told
+
+
+def test_errors_begin_with_the_cause_and_are_short(saved, capsys, tmp_path):
+    prefix, path, _ = saved
+    common = ["--ys", "g:0", "--xs", "x:0"]
+    assert main(["explain", prefix + ".meta"] + common) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: '") and "has no tensor 'g:0'" in told
+    assert main(["explain", "no such file"] + common) == 1
+    told = capsys.readouterr().err
+    assert told == "error: No such file or directory: 'no such file'\n"
+    with pytest.raises(SystemExit):
+        main(["verify", "m", "--ys", "f:0", "--xs", "x:0", "--feed", "x:0"])
+    assert "is not NAME=FILE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["inspect", "m", "--unknown"])
+    capsys.readouterr()
+    arguments = ["verify", prefix + ".meta", "--ys", "f", "--xs", "x", "--feed"]
+    assert main(arguments + ["x=" + path + ".gone"]) == 1
+    assert "no file '" in capsys.readouterr().err
+    np.save(path, np.ones((4, 2)))
+    assert main(arguments + ["x=" + path]) == 1
+    assert len(capsys.readouterr().err.splitlines()) <= 5
+
+
+def test_help_and_version_come_without_tensorflow():
+    program = "import sys; from batchhess.cli import main\ntry: main([{!r}])\nfinally: "
+    program += "print('tensorflow' in sys.modules)"
+    for option in ("-h", "--version"):
+        output = subprocess.check_output(
+            [sys.executable, "-c", program.format(option)], cwd=ROOT
+        )
+        assert output.decode().endswith("False\n")
+    assert batchhess.__version__ in output.decode()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+def test_ctrl_c_is_one_line_and_can_be_resumed(saved, tmp_path):
+    prefix, path, value = saved
+    np.save(path, np.tile(value, (2000, 1)))
+    arguments = ["run", prefix + ".meta", "--ys", "f", "--xs", "x", "--feed"]
+    arguments += ["x=" + path, "--out", str(tmp_path / "o"), "--batch-size", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchhess"] + arguments,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+    )
+    while not (tmp_path / "o" / "journal.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[1].decode().splitlines()
+    assert process.returncode == 130
+    assert told[-1] == "stopped. What is written stays: --resume goes on."
+    arguments[-1] = "1000"
+    assert main(arguments + ["--resume"]) == 0
+    found = np.load(str(tmp_path / "o" / "hessians.npy"))
+    assert found.shape == (22000, 3, 3)
+
+
+def test_a_log_gets_a_line_now_and_then():
+    class Log:
+        text = ""
+
+        def isatty(self):
+            return False
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    log, clock = Log(), iter(range(0, 100000))
+    progress = Progress(log, lambda: next(clock))
+    for done in range(1000, 100001, 1000):
+        progress(done, 100000)
+    lines = log.text.splitlines()
+    assert 3 <= len(lines) <= 5
+    assert lines[1] == "31,000 of 100,000 (31%), 1,000/s, 1 min 9 s left"
+    assert lines[-1] == "100,000 of 100,000 (100%), 1,000/s"

@@ -1,8 +1,5 @@
 """evaluate: the answers of one run, batch by batch, and what is left of a stop."""
 
-import json
-import os
-
 import numpy as np
 import pytest
 
@@ -97,9 +94,15 @@ def test_arrays_of_the_callers_own(model):
 def test_a_directory_holds_the_results(model, tmp_path):
     found = model.evaluate(out=tmp_path / "new" / "results")
     files = sorted(p.name for p in (tmp_path / "new" / "results").iterdir())
-    assert files[-1] == "progress.json" and len(files) == 4
+    assert files == [
+        ".lock",
+        "gradients.npy",
+        "hessians.npy",
+        "journal.jsonl",
+        "values.npy",
+    ]
     np.testing.assert_allclose(found.hessians[0], model.hessians, rtol=1e-12)
-    kept = np.load(str(tmp_path / "new" / "results" / files[2]))
+    kept = np.load(str(tmp_path / "new" / "results" / "hessians.npy"))
     np.testing.assert_array_equal(kept, found.hessians[0])
 
 
@@ -130,30 +133,6 @@ def test_what_was_stopped_goes_on(model, tmp_path):
         out=tmp_path, resume=True, progress=lambda *given: pytest.fail("done before")
     )
     np.testing.assert_array_equal(again.hessians[0], found.hessians[0])
-
-
-def test_results_of_another_model_are_not_gone_on_with(model, tmp_path):
-    with pytest.raises(StoppedError):
-        model.evaluate(out=tmp_path, progress=stopping_after(10))
-    other = dict(model.feed, **{"w:0": model.feed["w:0"] + 1e-3})
-    with pytest.raises(ValueError, match="of another model or other data: .* 5 to 10"):
-        model.evaluate(out=tmp_path, resume=True, feed=other)
-    fewer = {k: v[:20] if np.ndim(v) else v for k, v in model.feed.items()}
-    with pytest.raises(ValueError, match="holds results of .*23.*, not of .*20"):
-        model.evaluate(out=tmp_path, resume=True, feed=fewer)
-    with pytest.raises(ValueError, match="holds results of "):
-        model.evaluate(out=tmp_path, resume=True, fetches=[model.fetches.hessians[0]])
-
-
-def test_a_stop_between_the_data_and_the_note_loses_nothing(model, tmp_path):
-    """The note is of the batch before: that one is written again."""
-    with pytest.raises(StoppedError):
-        model.evaluate(out=tmp_path, progress=stopping_after(15))
-    note = json.loads((tmp_path / "progress.json").read_text())
-    (tmp_path / "progress.json").write_text(json.dumps(dict(note, done=10)))
-    found = model.evaluate(out=tmp_path, resume=True)
-    np.testing.assert_allclose(found.hessians[0], model.hessians, rtol=1e-12)
-    assert not os.path.exists(str(tmp_path / "progress.json.new"))
 
 
 def test_memory_maps_are_read_batch_by_batch(model, tmp_path):
@@ -208,10 +187,97 @@ def test_what_is_not_batched_is_fed_whole(model):
 def test_a_mean_over_the_batch_is_refused(model):
     """Its Hessians are divided by the number of observations of each batch."""
     (mean,) = batchhess.hessians(tf.reduce_mean(model.y), model.x)
-    with pytest.raises(ValueError, match="where there are 5 or 2 of them. Take a sum"):
+    with pytest.raises(ValueError, match="where they are run with others. Take a sum"):
         model.evaluate(fetches=mean)
     whole = model.evaluate(fetches=mean, batch_size=23)
     np.testing.assert_allclose(whole, model.hessians / 23, rtol=1e-12)
+
+
+def test_a_mean_is_refused_at_batch_size_1(model):
+    """Alone, an observation is its own mean: N times too large."""
+    (mean,) = batchhess.hessians(tf.reduce_mean(model.y), model.x)
+    with pytest.raises(ValueError, match="it is another for observations 0 to 1"):
+        model.evaluate(fetches=mean, batch_size=1)
+
+
+def test_a_mean_is_refused_in_a_graph_of_a_fixed_number(random):
+    model = Model(random, fixed=5)
+    (mean,) = batchhess.hessians(tf.reduce_mean(model.y), model.x)
+    with pytest.raises(ValueError, match="of 5 observations, and '.*Mean' is a mean"):
+        model.evaluate(fetches=mean)
+    found = model.evaluate(fetches=mean, check="never")
+    np.testing.assert_allclose(found, model.hessians / 5, rtol=1e-12)
+
+
+def test_company_is_refused_in_a_graph_of_a_fixed_number(random):
+    model = Model(random, fixed=5)
+    with pytest.raises(ValueError, match="depends on the others in its batch"):
+        model.evaluate(fetches=model.y - tf.reduce_max(model.y))
+
+
+def test_company_that_only_a_later_batch_shows_is_refused(random):
+    model = Model(random, count=200)
+    model.feed["w:0"][:] = 1
+    model.feed["w:0"][150] = 9
+    coupled = model.y * tf.cond(
+        tf.reduce_max(model.w) > 5,
+        lambda: tf.reduce_mean(model.w),
+        lambda: tf.constant(1.0, tf.float64),
+    )
+    with pytest.raises(ValueError, match="it is another for observation 143"):
+        model.evaluate(fetches=coupled, batch_size=16)
+
+
+def test_what_the_dtype_cannot_hold_is_refused(random):
+    x = tf.placeholder(tf.float32, [None, 2], name="x32")
+    ids = tf.placeholder(tf.int32, [None], name="ids")
+    y = tf.reduce_sum(x, 1) + tf.cast(ids, tf.float32)
+    good = {x: random.randn(9, 2), ids: np.arange(9)}
+    for key, value, error, words in (
+        (ids, np.linspace(0, 1, 9), TypeError, "'ids:0' is int32, and .* is float64"),
+        (ids, np.arange(9) + 2**32, ValueError, "hold 4294967300, .* observation 4"),
+        (x, np.full((9, 2), 1e300), ValueError, "1e[+]300, .* observation 4, column 0"),
+        (x, np.full((9, 2), 2**32 + 1), ValueError, "cannot hold 4294967297"),
+        (x, np.full((9, 2), 1j), TypeError, "what is fed for it is complex128"),
+        (x, np.full((9, 2), "a"), TypeError, "what is fed for it is <U1"),
+    ):
+        value = value.copy()
+        if error is ValueError:
+            value[:4] = 0
+        with tf.Session() as session, pytest.raises(error, match=words):
+            feed = {**good, key: value}
+            batchhess.evaluate(session, y, feed, [x, ids], batch_size=3)
+    with tf.Session() as session:
+        found = batchhess.evaluate(session, y, good, [x, ids], batch_size=3)
+    np.testing.assert_allclose(found, good[x].sum(1) + good[ids], rtol=1e-5)
+
+
+def test_nan_is_told_by_observation(model):
+    model.feed["w:0"][[12, 17]] = np.nan
+    with pytest.raises(ValueError, match="fed for 'w:0' is NaN or Inf at .* 12"):
+        model.evaluate(fetches=model.y, on_nonfinite="error")
+    root = tf.sqrt(model.x[:, 0], "root")
+    negative = np.flatnonzero(model.feed[model.x][:, 0] < 0)[0]
+    model.feed["w:0"][:] = 1
+    words = "'root:0' is NaN or Inf at observations {}".format(negative)
+    with pytest.raises(ValueError, match=words):
+        model.evaluate(fetches=root, on_nonfinite="error")
+    model.feed["w:0"][[12, 17]] = np.nan
+    kept = model.evaluate(fetches=model.y)
+    assert np.flatnonzero(np.isnan(kept)).tolist() == [12, 17]
+
+
+def test_outputs_have_the_names_that_their_caller_gave(model, tmp_path):
+    y, (hessian,) = model.y, model.fetches.hessians
+    for fetches, names in (
+        ({"H": hessian, "deep": {"a b": y}}, ["H.npy", "deep_a_b.npy"]),
+        (hessian, ["derivatives.npy"]),
+        ([tf.identity(y, "scope/f")], ["scope_f.npy"]),
+        ({"H": y, "h": y}, ["H_0.npy", "h_1.npy"]),
+    ):
+        out = tmp_path / names[0]
+        model.evaluate(fetches=fetches, out=out)
+        assert sorted(path.name for path in out.glob("*.npy")) == names
 
 
 def test_random_answers_may_pass(model):

@@ -14,6 +14,10 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
     ["compat", "errors"],
+    ["data", "feeding", "fingerprint", "journal", "naming", "progress"],
+    ["storage", "effects", "protos"],
+    ["streaming", "inlining"],
+    ["models"],
     ["graph", "graph.tensors"],
     ["ops.table", "ops.states", "graph.layout"],
     ["ops.inputs", "ops.sizes"],
@@ -48,9 +52,13 @@ LAYERS = [
     ["planning"],
     ["building"],
     ["explanation", "joining"],
-    ["operators", "streaming"],
-    ["verification"],
+    ["operators"],
+    ["verification", "exporting"],
+    ["answering"],
+    ["beam"],
+    ["pipeline"],
     ["", "demo"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]

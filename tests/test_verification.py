@@ -360,7 +360,7 @@ def test_explain_a_separable_model():
     assert answer.passes == "1"
     assert answer.memory > 1000 * 9 * 4
     assert "proven separate" in str(answer)
-    assert "symmetric, in blocks of " in str(answer)
+    assert "symmetric, on all observations at once" in str(answer)
 
 
 def test_explain_what_symmetric_cannot_follow():

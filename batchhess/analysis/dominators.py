@@ -14,10 +14,10 @@ Narrow = collections.namedtuple("Narrow", "tensor after")
 
 
 def places(tensor, parts):
-    """The elements that an observation has in `tensor`."""
+    """The elements that an observation has in `tensor`; None if that is not known."""
     shape = shape_of(tensor)
     del shape[parts.state(tensor).axis]
-    return product_of(shape)
+    return None if None in shape else product_of(shape)
 
 
 def narrows(start, ops, parts, is_nonlinear, is_read_by):
@@ -63,6 +63,8 @@ def _worthwhile(start, ops, tree, parts, is_nonlinear):
     pairs, size = [], places(start, parts)
     for tensor in [t for op in ops for t in op.outputs if parts.is_batched(t)]:
         few = places(tensor, parts)
+        if few is None:
+            continue  # It is not read.
         saved = (size**2 - few**2) * met[tensor_key(tensor)]
         saved -= size * few * (size + few)  # To take it back to x.
         if 0 < few < size and saved > 0:

@@ -1,0 +1,211 @@
+"""What the commands of the command line do."""
+
+import numpy as np
+
+from batchhess import data, protos
+from batchhess import demo as iris
+from batchhess.answering import build_answers
+from batchhess.compat import tf
+from batchhess.explanation import explain as explain_hessians
+from batchhess.exporting import export as export_model
+from batchhess.models import load
+from batchhess.progress import Progress
+from batchhess.streaming import evaluate
+from batchhess.verification import compute_hessian_error
+
+# The relative error that right Hessians stay below.
+_RIGHT = {"float32": 1e-2, "float64": 1e-6}
+
+
+def demo(options):
+    iris.run(sizes=options.sizes or iris.SIZES)
+    return 0
+
+
+def inspect(options):
+    with _loaded(options) as model:
+        for line in describe(model):
+            print(line)
+    return 0
+
+
+def explain(options):
+    with _loaded(options) as model, model.graph.as_default():
+        ys, xs = _tensors(model, options)
+        for answer in explain_hessians(ys, xs, batch_axis=options.batch_axis):
+            print(answer)
+            print()
+    return 0
+
+
+def verify(options):
+    with _loaded(options) as model, model.graph.as_default():
+        ys, xs, feed = _fed(model, options)
+        rows = [np.shape(feed[x])[options.batch_axis] for x in xs if x in feed]
+        if rows and min(rows) == 0:
+            print("nothing was checked: no observations are fed")
+            return 1
+        error = compute_hessian_error(
+            ys,
+            xs,
+            feed,
+            model.session,
+            batch_axis=options.batch_axis,
+            method=options.method,
+        )
+        limit = max(_RIGHT.get(x.dtype.base_dtype.name, 0.2) for x in xs)
+    right = error <= limit
+    if error == 0:
+        print("no error beyond rounding")
+    else:
+        print(
+            "largest relative error: {:.2g}, of '{}' at observation {}".format(
+                float(error), error.x, error.observation
+            )
+        )
+    print("right" if right else "wrong: above {:.0e}".format(limit))
+    return 0 if right else 3
+
+
+def export(options):
+    with _loaded(options) as model, model.graph.as_default():
+        ys, xs = _tensors(model, options)
+        export_model(
+            model.session,
+            options.out,
+            ys,
+            xs,
+            signatures=model.signatures,
+            batch_axis=options.batch_axis,
+            method=options.method,
+        )
+    print("written to", options.out)
+    return 0
+
+
+def run(options):
+    with _loaded(options) as model, model.graph.as_default():
+        ys, xs, feed = _fed(model, options)
+        if options.runner:
+            batched = {t.name for t in _batched(model, options, xs, feed)}
+            return _run_by_beam(model, options, batched)
+        answers = build_answers(
+            options.answer,
+            ys,
+            xs,
+            batch_axis=options.batch_axis,
+            method=options.method,
+        )
+        progress = Progress()
+        try:
+            evaluate(
+                model.session,
+                answers,
+                feed,
+                dict.fromkeys(_batched(model, options, xs, feed), options.batch_axis),
+                batch_size=options.batch_size,
+                out=options.out,
+                resume=options.resume,
+                progress=progress,
+                on_nonfinite=options.on_nonfinite,
+            )
+        finally:
+            progress.close()
+    print("written to", options.out)
+    return 0
+
+
+def _run_by_beam(model, options, batched):
+    from batchhess import pipeline
+
+    files, rest = {}, {}
+    for name, text in options.feed:
+        tensor = model.find(name)
+        dtype = np.dtype(tensor.dtype.base_dtype.as_numpy_dtype)
+        if tensor.name in batched:
+            files[tensor.name] = (text, dtype)
+        else:
+            rest[tensor.name] = np.asarray(data.read(text, tensor.name, dtype))
+    pipeline.run(options, files, rest)
+    print("written to", options.out)
+    return 0
+
+
+def _loaded(options):
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    return load(
+        options.model,
+        checkpoint=options.checkpoint,
+        tags=options.tags,
+        initialize=options.initialize,
+        allow_effects=options.allow_effects,
+    )
+
+
+def _tensors(model, options, fed=()):
+    xs = [model.find(name) for name in options.xs]
+    return [model.tensor(name, fed=list(fed) + xs) for name in options.ys], xs
+
+
+def _fed(model, options):
+    """The ys, the xs and what is fed, read from the files."""
+    feed = {}
+    for name, text in options.feed:
+        tensor = model.find(name)
+        dtype = np.dtype(tensor.dtype.base_dtype.as_numpy_dtype)
+        feed[tensor] = data.read(text, tensor.name, dtype)
+    ys, xs = _tensors(model, options, list(feed))
+    for x in xs:
+        if x not in feed:
+            raise ValueError(
+                "nothing is fed for '{}'. Pass --feed {}=FILE.".format(x.name, x.name)
+            )
+    return ys, xs, feed
+
+
+def _batched(model, options, xs, feed):
+    """What holds observations: the xs, and what has as many of them."""
+    axis = options.batch_axis
+    if options.batched:
+        return [model.find(name) for name in options.batched]
+    count = np.shape(feed[xs[0]])[axis]
+    found = list(xs)
+    for tensor, value in feed.items():
+        shape = tensor.shape.as_list() if tensor.shape.ndims else []
+        is_open = len(shape) > axis and shape[axis] is None
+        if tensor not in found and is_open and np.shape(value)[axis] == count:
+            found.append(tensor)
+    return found
+
+
+def describe(model):
+    """A model in lines."""
+    words, _ = protos.told_by(model.stored)
+    yield "{} '{}', {}".format(model.kind, model.path, words)
+    yield "placeholders"
+    for tensor in model.placeholders:
+        yield "  " + _described(tensor)
+    yield "outputs"
+    for tensor in model.outputs:
+        yield "  " + _described(tensor)
+    for name, (inputs, outputs) in model.signatures.items():
+        yield "signature {}".format(name)
+        for word, tensors in (("takes", inputs), ("gives", outputs)):
+            for key, tensor in tensors.items():
+                yield "  {} {}: {}".format(word, key, _described(tensor))
+    if model.stored.others:
+        yield "other tags: {}".format(model.stored.others)
+    yield "variables: {}; checkpoint: {}".format(
+        len(model.variables), model.stored.checkpoint or "none"
+    )
+    effects = model.effects()
+    if effects:
+        yield "ops that reach files, processes or the network: " + ", ".join(effects)
+
+
+def _described(tensor):
+    shape = "of unknown rank"
+    if tensor.shape.ndims is not None:
+        sizes = ["?" if n is None else str(n) for n in tensor.shape.as_list()]
+        shape = "[{}]".format(", ".join(sizes))
+    return "{} {} {}".format(tensor.name, tensor.dtype.base_dtype.name, shape)

@@ -1,0 +1,152 @@
+"""A SavedModel that answers gradients and Hessians beside what the model answers."""
+
+import os
+import re
+from typing import Any, Dict, Optional, Tuple
+
+from batchhess.compat import raw_ops, tf
+from batchhess.operators import derivatives
+
+
+def export(
+    session: tf.Session,
+    directory: Any,
+    ys: Any,
+    xs: Any,
+    *,
+    signatures: Optional[Dict[str, Tuple[dict, dict]]] = None,
+    batch_axis: int = 0,
+    method: str = "auto",
+    check: str = "auto",
+) -> str:
+    """Writes a SavedModel with a signature for gradients and Hessians.
+
+    It is served as it is: batchhess is not needed to load or to run it, in TensorFlow
+    1 or 2. The signature "hessians" takes every placeholder that `ys` need, by name,
+    and answers "values", and "gradients" and "hessians", which are followed by "_" and
+    the x's name if there are several.
+
+    Args:
+      session: a tf.Session on the graph of `ys`, its variables initialized.
+      directory: str or path, which must not exist, or be empty.
+      ys: as in `derivatives`.
+      xs: as in `derivatives`, of placeholders.
+      signatures: dict from a name to inputs and outputs, two dicts from a key to a
+        Tensor: what the model answers itself. "serving_default", from the placeholders
+        to `ys`, if None.
+      batch_axis: as in `derivatives`.
+      method: as in `derivatives`.
+      check: as in `derivatives`.
+
+    Returns:
+      str, the directory.
+
+    Raises:
+      TypeError: an x is no placeholder, or as `derivatives`.
+      ValueError: the directory is not empty, a signature is called "hessians", or as
+        `derivatives`.
+      NotImplementedError: the graph reads assets of a SavedModel.
+    """
+    directory = os.fspath(directory)
+    if os.path.isdir(directory) and os.listdir(directory):
+        raise ValueError("export: '{}' is not empty.".format(directory))
+    flat_ys, flat_xs = tf.nest.flatten(ys), tf.nest.flatten(xs)
+    graph = session.graph
+    for x in flat_xs:
+        if not isinstance(x, tf.Tensor) or not x.op.type.startswith("Placeholder"):
+            raise TypeError(
+                "export: {!r} is no placeholder, so a server cannot feed it.".format(x)
+            )
+    if graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS):
+        raise NotImplementedError(
+            "export: the graph reads assets, which would not be copied."
+        )
+    needed = _placeholders(flat_ys, flat_xs)
+    signatures = dict(signatures or {})
+    inputs = dict(zip(_keys(needed, signatures), needed))
+    if not signatures:
+        outputs = dict(zip(_keys(flat_ys, {}), flat_ys))
+        signatures["serving_default"] = (inputs, outputs)
+    if "hessians" in signatures:
+        raise ValueError("export: the model has a signature 'hessians' of its own.")
+    with graph.as_default():
+        built = derivatives(
+            flat_ys, flat_xs, batch_axis=batch_axis, method=method, check=check
+        )
+        signatures["hessians"] = (inputs, _answers(built, flat_xs))
+        _save(session, directory, signatures)
+    return directory
+
+
+def _placeholders(ys, xs):
+    """The placeholders that `ys` need, the xs first."""
+    found, seen, stack = list(xs), set(), [y.op for y in ys]
+    while stack:
+        op = stack.pop()
+        if op in seen:
+            continue
+        seen.add(op)
+        stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+        if op.type == "Placeholder" and all(op.outputs[0] is not x for x in found):
+            found.append(op.outputs[0])
+    return found
+
+
+def _keys(tensors, signatures):
+    """A key of a signature for each tensor: the one that it has, or its name."""
+    known = {}
+    for inputs, _ in signatures.values():
+        for key, tensor in inputs.items():
+            known.setdefault(tensor.name, key)
+    keys = [
+        known.get(t.name) or re.sub(r"\W+", "_", re.sub(":0$", "", t.name))
+        for t in tensors
+    ]
+    return [
+        "{}_{}".format(key, i) if keys.count(key) > 1 else key
+        for i, key in enumerate(keys)
+    ]
+
+
+def _answers(built, xs):
+    found = {"values": tf.add_n(built.values) if len(built.values) > 1 else None}
+    found["values"] = built.values[0] if found["values"] is None else found["values"]
+    for key, gradient, hessian in zip(_keys(xs, {}), built.gradients, built.hessians):
+        end = "_" + key if len(xs) > 1 else ""
+        found["gradients" + end], found["hessians" + end] = gradient, hessian
+    return found
+
+
+def _save(session, directory, signatures):
+    tables = tf.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
+    builder = tf.saved_model.Builder(directory)
+    variables = _variables(session.graph)
+    builder.add_meta_graph_and_variables(
+        session,
+        [tf.saved_model.tag_constants.SERVING],
+        {
+            name: tf.saved_model.predict_signature_def(inputs, outputs)
+            for name, (inputs, outputs) in signatures.items()
+        },
+        main_op=tf.group(*tables) if tables else None,
+        strip_default_attrs=True,
+        saver=tf.train.Saver(variables, sharded=True) if variables else None,
+    )
+    builder.save()
+
+
+def _variables(graph):
+    """What to save, by name: variables, and handles that are in no collection."""
+    found = {_name(variable): variable for variable in tf.global_variables()}
+    for op in graph.get_operations():
+        if op.type == "VarHandleOp" and op.name not in found:
+            # A SavedModel of version 2 has them. A Saver takes what reads them, too.
+            found[op.name] = raw_ops.ReadVariableOp(
+                resource=op.outputs[0], dtype=op.get_attr("dtype")
+            )
+    return found
+
+
+def _name(variable):
+    handle = getattr(variable, "handle", None)
+    return variable.op.name if handle is None else handle.op.name

@@ -1,0 +1,231 @@
+"""What is fed, batch by batch, in the dtypes that the graph asks for."""
+
+import zlib
+
+import numpy as np
+
+from batchhess.compat import tf
+
+
+class Feed:
+    """What is fed, batch by batch.
+
+    Attributes:
+      count: int, the observations of all.
+      batch_size: int, the observations of a run.
+      is_fixed: bool, whether the graph is of a fixed number of them.
+    """
+
+    def __init__(self, graph, feed_dict, batched, batch_size):
+        axes = batched if isinstance(batched, dict) else dict.fromkeys(batched, 0)
+        known = {_name(key): key for key in feed_dict}
+        missing = [_name(key) for key in axes if _name(key) not in known]
+        if missing or not axes:
+            raise ValueError(
+                "evaluate: batched names {}, and feed_dict holds {}.".format(
+                    missing or "nothing", sorted(known)
+                )
+            )
+        self._axes, self._tensors = {}, {}
+        counts, fixed = {}, set()
+        for name, axis in sorted((_name(key), axis) for key, axis in axes.items()):
+            key = known[name]
+            shape = np.shape(feed_dict[key])
+            if not -len(shape) <= axis < len(shape):
+                raise ValueError(
+                    "evaluate: what is fed for '{}' has shape {}, and no axis {} of "
+                    "observations.".format(name, shape, axis)
+                )
+            self._axes[key] = axis % len(shape)
+            tensor = graph.get_tensor_by_name(name)
+            self._tensors[key] = tensor
+            counts[name] = shape[axis]
+            fixed.add(tensor.shape.as_list()[axis] if tensor.shape.ndims else None)
+        self._values = dict(feed_dict)
+        for key in self._axes:  # Lists cannot be sliced by axis.
+            if not hasattr(feed_dict[key], "shape"):
+                self._values[key] = np.asarray(feed_dict[key])
+        self.count = next(iter(counts.values()))
+        if set(counts.values()) != {self.count}:
+            raise ValueError(
+                "evaluate: batched arrays differ in their number of observations: "
+                "{}.".format(counts)
+            )
+        fixed.discard(None)
+        if fixed and fixed != {batch_size}:
+            raise ValueError(
+                "evaluate: the graph is of {} observations, and batch_size is {}: they "
+                "must be equal.".format(sorted(fixed), batch_size)
+            )
+        self.is_fixed, self.batch_size = bool(fixed), batch_size
+
+    def batch(self, first, stop, start, rows=None):
+        """What to feed for observations `first` to `stop`, or for `rows` of them.
+
+        Returns:
+          the feed_dict, how many observations it holds, and the checksums of those
+          from `start` on.
+        """
+        fed, sums = dict(self._values), []
+        count = len(rows) if rows is not None else stop - first
+        size = self.batch_size if self.is_fixed else count
+        for key, axis in self._axes.items():
+            if rows is not None:  # Few, and beside each other.
+                low = min(rows)
+                part = self._part(key, axis, low, max(rows) + 1)
+                part = np.take(part, [row - low for row in rows], axis)
+            else:
+                part = self._part(key, axis, first, stop)
+                sums.append(_checksum(part, axis, start - first))
+            if size > count > 0:  # Fill up with the last observation.
+                last = np.take(part, [-1] * (size - count), axis)
+                part = np.concatenate([part, last], axis)
+            fed[key] = part
+        return fed, size, sums
+
+    def refuse_nonfinite(self, fed, first, stop):
+        """Raises if NaN or Inf is fed for observations `first` to `stop`."""
+        for key, axis in self._axes.items():
+            rows = nonfinite_rows(np.moveaxis(fed[key], axis, 0)[: stop - first])
+            if len(rows):
+                raise ValueError(
+                    "evaluate: what is fed for '{}' is NaN or Inf at observations {}. "
+                    "Pass on_nonfinite='keep' to run with it.".format(
+                        _name(key), listed(rows + first)
+                    )
+                )
+
+    def sums(self, start, stop):
+        """The checksums of the data of observations `start` to `stop`."""
+        return [
+            _checksum(self._part(key, axis, start, stop), axis, 0)
+            for key, axis in self._axes.items()
+        ]
+
+    def _part(self, key, axis, start, stop):
+        before = (slice(None),) * axis
+        part = np.asarray(self._values[key][before + (slice(start, stop),)])
+        return cast(part, self._tensors[key], start)
+
+    def kinds(self):
+        """What is batched: for each, its name, dtype, axis and shape of the rest."""
+        found = []
+        for key, axis in self._axes.items():
+            shape = list(np.shape(self._values[key]))
+            rest = [int(length) for length in shape[:axis] + shape[axis + 1 :]]
+            found.append([_name(key), self._tensors[key].dtype.name, axis, rest])
+        return found
+
+    def rest_sums(self):
+        """The checksums of what is fed whole, by name."""
+        found = {}
+        for key, value in self._values.items():
+            if key not in self._axes:
+                array = np.asarray(value)
+                if array.dtype.kind == "O":
+                    data = repr(array.tolist()).encode()
+                else:
+                    data = np.ascontiguousarray(array).tobytes()
+                kind = "{} {} ".format(array.dtype, array.shape).encode()
+                found[_name(key)] = zlib.crc32(kind + data)
+        return found
+
+
+def cast(part, tensor, start=0):
+    """`part` in the dtype of `tensor`, if that can hold it.
+
+    Floats are rounded to narrower floats. All else that would be another number there
+    is refused: a fraction or a large number as an integer, a large number as Inf, an
+    integer as its neighbour, a complex number as its real part.
+
+    Args:
+      part: array.
+      tensor: Tensor that it is fed to.
+      start: int, the observation of its first row, for the message.
+
+    Raises:
+      TypeError: it cannot hold numbers of this kind.
+      ValueError: it cannot hold one of these numbers.
+    """
+    base = tensor.dtype.base_dtype
+    wanted = np.dtype(base.as_numpy_dtype)
+    if part.dtype == wanted or wanted.kind == "O":
+        return part
+    kind = part.dtype.kind
+    numeric = kind in "biufc" or part.dtype.name == "bfloat16"
+    allowed = {"b": "b", "i": "biu", "u": "biu", "f": "biuf", "c": "biufc"}.get(
+        "f" if base.is_floating else wanted.kind, ""
+    )
+    if not numeric or (kind not in allowed and part.dtype.name != "bfloat16"):
+        raise TypeError(
+            "'{}' is {}, and what is fed for it is {}: it cannot hold that.".format(
+                tensor.name, base.name, part.dtype
+            )
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = part.astype(wanted)
+        if kind in "iu":
+            lost = found.astype(object) != part if found.size < 64 else None
+            if lost is None:
+                lost = _changed(found, part)
+        else:
+            lost = np.isinf(found.astype(np.complex128 if kind == "c" else float))
+            lost &= ~np.isinf(part)
+    if np.any(lost):
+        where = tuple(int(i) for i in np.argwhere(lost)[0])
+        raise ValueError(
+            "'{}' is {}, and cannot hold {!r}, which is fed for it at {}.".format(
+                tensor.name,
+                base.name,
+                part[where].item(),
+                "observation {}{}".format(
+                    where[0] + start,
+                    ", column {}".format(", ".join(map(str, where[1:])))
+                    if where[1:]
+                    else "",
+                ),
+            )
+        )
+    return found
+
+
+def _changed(found, part):
+    """Where integers `part` have become others in `found`."""
+    if found.dtype.kind == "f":  # Back again, where that cannot overflow.
+        limit = float(np.iinfo(part.dtype).max)
+        inside = found.astype(float) < limit
+        back = np.where(inside, found, 0).astype(part.dtype)
+        return (back != part) | ~inside
+    return (found.astype(part.dtype) != part) | ((found < 0) != (part < 0))
+
+
+def nonfinite_rows(array):
+    """The indices on axis 0 where `array` holds NaN or Inf."""
+    if array.dtype.kind not in "fc" and array.dtype.name != "bfloat16":
+        return np.zeros(0, int)
+    if array.dtype.kind == "f" and np.isfinite(array.sum()):
+        return np.zeros(0, int)  # One pass, and no other array.
+    bad = ~np.isfinite(array.astype(np.float32) if array.dtype.kind == "V" else array)
+    return np.flatnonzero(bad.reshape(len(array), -1).any(axis=1))
+
+
+def listed(rows, limit=10):
+    """The first of the numbers `rows`, in words."""
+    text = ", ".join(str(int(row)) for row in rows[:limit])
+    more = len(rows) - limit
+    return text + (" and {} more".format(more) if more > 0 else "")
+
+
+def _checksum(part, axis, skip):
+    """The checksum of all but the first `skip` observations on an axis."""
+    if skip:
+        part = part[(slice(None),) * axis + (slice(skip, None),)]
+    if not part.size:
+        return 0
+    if part.dtype.kind == "O":
+        return zlib.crc32(repr(part.tolist()).encode())
+    return zlib.crc32(np.ascontiguousarray(part))
+
+
+def _name(key):
+    return key.name if isinstance(key, tf.Tensor) else getattr(key, "name", key)

@@ -1,0 +1,145 @@
+"""What a model is, in a few digits: its ops, and the values of its variables."""
+
+import hashlib
+
+from batchhess.compat import raw_ops, tf
+
+_VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
+_NAMED = _VARIABLES + ("Placeholder", "PlaceholderWithDefault", "HashTableV2")
+
+# They change no number: where a tool has left notes, and where a program was built.
+_NO_PART = ("_class", "_output_shapes", "_gradient_op_type", "_XlaScope")
+
+
+def fingerprint(session, fetches):
+    """A digest of all that `fetches` are computed by, but for what is fed.
+
+    The names of ops and functions do not count, so that a program that builds the same
+    model twice finds the same digest. Variables without a value do not count either.
+
+    Args:
+      session: a tf.Session.
+      fetches: list of Tensors.
+
+    Returns:
+      str, hexadecimal.
+    """
+    ops = _ancestors([fetch.op for fetch in fetches])
+    functions = {f.signature.name: f for f in _library(session.graph)}
+    digest = hashlib.sha256()
+    number = {op: str(index) for index, op in enumerate(ops)}
+    for op in ops:
+        _digest_op(digest, op, number, functions)
+    digest.update(" ".join(_place(number, f) for f in fetches).encode())
+    for name, value in _values(session, ops):
+        digest.update("{} {} {}".format(name, value.dtype, value.shape).encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _ancestors(ops):
+    """All ops that `ops` need, in an order that their names have no part in."""
+    order, seen, stack = [], set(), list(reversed(ops))
+    while stack:
+        op = stack.pop()
+        if op not in seen:
+            seen.add(op)
+            order.append(op)
+            stack.extend(reversed(op.control_inputs))
+            stack.extend(t.op for t in reversed(list(op.inputs)))
+    return order
+
+
+def _place(number, tensor):
+    return "{}:{}".format(number[tensor.op], tensor.value_index)
+
+
+def _digest_op(digest, op, number, functions):
+    parts = [op.type, op.name if op.type in _NAMED else ""]
+    parts += [_place(number, t) for t in op.inputs]
+    parts += sorted(number[before] for before in op.control_inputs)
+    digest.update("\n{}\n".format(" ".join(parts)).encode())
+    _digest_attributes(digest, op.node_def.attr, functions, ())
+
+
+def _digest_attributes(digest, attributes, functions, around):
+    for key in sorted(attributes):
+        value = attributes[key]
+        if key in _NO_PART:
+            continue
+        digest.update(key.encode())
+        names = [value.func.name] if value.HasField("func") else []
+        names += [f.name for f in value.list.func]
+        if not names:
+            digest.update(value.SerializeToString(deterministic=True))
+        for name in names:
+            # A function that calls itself is told by how far up it is.
+            if name in around:
+                digest.update(str(around.index(name)).encode())
+            else:
+                _digest_function(digest, name, functions, around + (name,))
+
+
+def _digest_function(digest, name, functions, around):
+    function = functions.get(name)
+    if function is None:
+        digest.update(name.encode())
+        return
+    number = {a.name: str(i) for i, a in enumerate(function.signature.input_arg)}
+    for node in function.node_def:
+        number[node.name] = str(len(number))
+
+    def placed(text):
+        name, colon, rest = text.lstrip("^").partition(":")
+        return number.get(name, name) + colon + rest
+
+    for node in function.node_def:
+        kind = node.op
+        if kind in functions:
+            _digest_function(digest, kind, functions, around + (kind,))
+            kind = ""
+        parts = [kind] + [placed(text) for text in node.input if text[0] != "^"]
+        parts += sorted(placed(text) for text in node.input if text[0] == "^")
+        digest.update("\n{}\n".format(" ".join(parts)).encode())
+        _digest_attributes(digest, node.attr, functions, around)
+    for output in function.signature.output_arg:
+        digest.update(placed(function.ret[output.name]).encode())
+
+
+def _library(graph):
+    return graph.as_graph_def().library.function
+
+
+def _values(session, ops):
+    """The values of the variables among `ops`, each with its name."""
+    found = {}
+    for op in ops:
+        if op.type in _VARIABLES:
+            reader = _reader(op)
+            if reader is not None:
+                found[op.name] = reader
+    values = {}
+    try:
+        values = session.run(found)
+    except tf.errors.FailedPreconditionError:  # One has no value: one at a time.
+        for name, reader in found.items():
+            try:
+                values[name] = session.run(reader)
+            except tf.errors.FailedPreconditionError:
+                pass
+    return sorted(values.items())
+
+
+def _reader(op):
+    """A tensor of the value of a variable, and of nothing else, or None."""
+    if op.type != "VarHandleOp":
+        return op.outputs[0]
+    for consumer in op.outputs[0].consumers():
+        if consumer.type == "ReadVariableOp" and not consumer.control_inputs:
+            return consumer.outputs[0]
+    if op.graph.finalized:
+        return None
+    with op.graph.as_default(), tf.control_dependencies(None):
+        return raw_ops.ReadVariableOp(
+            resource=op.outputs[0], dtype=op.get_attr("dtype")
+        )

@@ -1,0 +1,406 @@
+"""Models from files: MetaGraphs, SavedModels and frozen graphs."""
+
+import contextlib
+import difflib
+import os
+from typing import Any, List, Optional
+
+from batchhess import protos
+from batchhess.compat import tf
+from batchhess.effects import find_effects
+from batchhess.inlining import inline
+
+_VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
+
+
+def load(
+    path: Any,
+    *,
+    checkpoint: Optional[Any] = None,
+    tags: Optional[List[str]] = None,
+    initialize: bool = False,
+    allow_effects: bool = False,
+) -> "Model":
+    """Loads a model that TensorFlow 1 or 2 has saved, into a graph of its own.
+
+    Takes a MetaGraph (`.meta`), a SavedModel of either version (its directory), and a
+    frozen graph (`.pb`, `.pbtxt`), binary or text. Calls of functions are replaced by
+    what the functions do, so that the model can be differentiated twice. Nothing of
+    it runs before its `session` is asked for.
+
+    Args:
+      path: str or path.
+      checkpoint: the prefix of a checkpoint to restore variables from, or a directory
+        of such; None for the one beside a MetaGraph, or in a SavedModel.
+      tags: list of str, which graph of a SavedModel; None for "serve", or its only one.
+      initialize: bool, whether variables get fresh values where no checkpoint is there.
+      allow_effects: bool, whether the model may read and write files, start processes
+        and use the network. Pass True only for a model of someone whom you trust.
+
+    Returns:
+      a `Model`.
+
+    Raises:
+      OSError: the file cannot be read.
+      ValueError: it holds no model, is damaged, or this TensorFlow cannot read it.
+    """
+    with _named(os.fspath(path)):
+        stored = protos.read(os.fspath(path), tags)
+        if checkpoint is not None:
+            stored = stored._replace(checkpoint=_checkpoint(os.fspath(checkpoint)))
+        return Model(stored, initialize, allow_effects)
+
+
+class Model:
+    """A model from a file. A context manager, which closes its Session at the end.
+
+    Attributes:
+      path: str, where it is from.
+      kind: str, the format in words.
+      graph: tf.Graph.
+      signatures: dict from the name of a signature of a SavedModel to its inputs and
+        outputs: two dicts from a key to a Tensor.
+      placeholders: list of Tensors that can be fed.
+      outputs: list of Tensors of floating dtype that nothing else is made from.
+      variables: list of the Operations that hold variables.
+      stored: the file, as a `Stored`.
+    """
+
+    def __init__(self, stored, initialize, allow_effects):
+        self.path, self.kind = stored.path, stored.kind
+        self.stored, self._initialize = stored, initialize
+        self._allow_effects, self._session = allow_effects, None
+        self.graph = tf.Graph()
+        meta = tf.MetaGraphDef()
+        meta.CopyFrom(stored.meta_graph)
+        functions = meta.graph_def.library.function
+        self._functions = {f.signature.name: f for f in functions}
+        # What only messages raise is the file's fault, whatever TensorFlow calls it.
+        try:
+            _drop_notes(meta.graph_def)
+            inlined, self._aliases = inline(meta.graph_def)
+            meta.graph_def.CopyFrom(inlined)
+            with self.graph.as_default():
+                self._saver = tf.train.import_meta_graph(meta)
+        except Exception as error:
+            raise ValueError(
+                "'{}' cannot be read: {}. It was {}: if it is whole, take "
+                "TensorFlow {} or newer.".format(
+                    self.path, _first_line(error), *protos.told_by(stored)
+                )
+            ) from error
+        try:
+            self.signatures = self._read_signatures(meta)
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(
+                "'{}' is damaged: a signature names what is not there: {}.".format(
+                    self.path, _first_line(error)
+                )
+            ) from error
+        operations = self.graph.get_operations()
+        self.variables = [op for op in operations if op.type in _VARIABLES]
+        self.placeholders = [
+            op.outputs[0]
+            for op in operations
+            if op.type in ("Placeholder", "PlaceholderWithDefault")
+            and op.outputs[0].dtype.base_dtype not in (tf.resource, tf.variant)
+        ]
+        self.outputs = [
+            t
+            for op in operations
+            for t in op.outputs
+            if t.dtype.base_dtype.is_floating
+            and not t.consumers()
+            and op.type not in _VARIABLES + ("Const", "Placeholder", "RestoreV2")
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        """Closes the Session, if there is one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    @property
+    def session(self):
+        """A tf.Session on the graph, its variables restored: made when asked for."""
+        if self._session is None:
+            session = tf.Session(
+                graph=self.graph, config=tf.ConfigProto(allow_soft_placement=True)
+            )
+            try:
+                self.restore(session)
+            except BaseException:
+                session.close()
+                raise
+            self._session = session
+        return self._session
+
+    def tensor(self, name: str, fed: Any = ()) -> tf.Tensor:
+        """The Tensor of a name: "f:0", "f" for that, or a key of a signature.
+
+        Args:
+          name: str.
+          fed: list of Tensors that are going to be fed: what only they are made from
+            is not run.
+
+        Returns:
+          a Tensor of `graph`.
+
+        Raises:
+          ValueError: there is none, or two; or it needs ops with effects, and
+            `allow_effects` is False.
+        """
+        found = self.find(name)
+        self._refuse_effects([found.op], "'{}'".format(name), {t.op for t in fed})
+        return found
+
+    def _read_signatures(self, meta):
+        found = {}
+        for name, signature in sorted(meta.signature_def.items()):
+            if name.startswith("__saved_model"):
+                continue
+            sides = []
+            for infos in (signature.inputs, signature.outputs):
+                tensors = {key: info.name for key, info in infos.items() if info.name}
+                sides.append(
+                    {
+                        key: self.graph.get_tensor_by_name(
+                            self._aliases.get(full, full)
+                        )
+                        for key, full in sorted(tensors.items())
+                    }
+                )
+            found[name] = tuple(sides)
+        return found
+
+    def find(self, name: str) -> tf.Tensor:
+        """As `tensor`, of what is going to be fed: what it is made from is not run."""
+        candidates = []
+        full = name if ":" in name else name + ":0"
+        try:
+            tensor = self.graph.get_tensor_by_name(self._aliases.get(full, full))
+            candidates.append(tensor)
+        except (KeyError, ValueError):
+            pass
+        for inputs, outputs in self.signatures.values():
+            for known in (inputs, outputs):
+                tensor = known.get(name)
+                # By identity: in eager mode TensorFlow 2 compares tensors by value.
+                if tensor is not None and all(tensor is not c for c in candidates):
+                    candidates.append(tensor)
+        if len(candidates) > 1:
+            raise ValueError(
+                "'{}' has several tensors called '{}': {}. Pass one of these "
+                "names.".format(
+                    self.path,
+                    name,
+                    ", ".join("'{}'".format(t.name) for t in candidates),
+                )
+            )
+        if not candidates:
+            raise ValueError(
+                "'{}' has no tensor '{}'. The nearest names are: {}.".format(
+                    self.path, name, ", ".join(self._nearest(name)) or "none"
+                )
+            )
+        return candidates[0]
+
+    def _nearest(self, name):
+        known = {t.name for op in self.graph.get_operations() for t in op.outputs}
+        for inputs, outputs in self.signatures.values():
+            known.update(inputs, outputs)
+        short = {}
+        for one in sorted(known, key=len):
+            base = one.partition(":")[0]
+            for key in (one, base, base.rpartition("/")[2]):
+                short.setdefault(key.lower(), one)
+        wanted = name.lower()
+        close = difflib.get_close_matches(wanted, short, 8, 0.6)
+        close += difflib.get_close_matches(wanted.partition(":")[0], short, 4, 0.6)
+        near = list(dict.fromkeys(short[key] for key in close))[:5]
+        return near or [t.name for t in self.placeholders[:3] + self.outputs[:3]]
+
+    def effects(self) -> List[str]:
+        """The ops that its outputs need and that reach beyond it."""
+        ops = [tensor.op for tensor in self.outputs]
+        for _, outputs in self.signatures.values():
+            ops.extend(tensor.op for tensor in outputs.values())
+        return sorted(set(find_effects(self.graph, ops, self._functions)))
+
+    def restore(self, session: tf.Session) -> None:
+        """Gives the variables their values, in any Session on `graph`.
+
+        Args:
+          session: a tf.Session, of this process or of a cluster.
+
+        Raises:
+          ValueError: there is no checkpoint, it is damaged or of another model, or
+            restoring needs ops with effects, and `allow_effects` is False.
+        """
+        with self.graph.as_default(), _named(self.path):
+            self._restore(session)
+
+    def _restore(self, session):
+        prefix = self.stored.checkpoint
+        variables = self.variables
+        if variables and prefix is not None:
+            self._restore_variables(session, prefix)
+        elif variables and self._initialize:
+            self._run(session, [tf.global_variables_initializer()], "its initializers")
+        elif variables:
+            raise ValueError(
+                "'{}' has {} variables, and no checkpoint is beside it. Pass "
+                "checkpoint=PREFIX (--checkpoint), or initialize=True (--initialize) "
+                "for fresh values.".format(self.path, len(variables))
+            )
+        self._run_initializers(session)
+
+    def _restore_variables(self, session, prefix):
+        saver_def = self.stored.meta_graph.saver_def
+        try:
+            if not saver_def.restore_op_name:
+                saver_def = tf.train.Saver().saver_def
+            restore = self.graph.get_operation_by_name(saver_def.restore_op_name)
+            filename = self.graph.get_tensor_by_name(saver_def.filename_tensor_name)
+            self._run(session, [restore], "its saver", {filename: prefix})
+        except (KeyError, TypeError, tf.errors.OpError) as error:
+            raise ValueError(
+                "'{}' does not restore '{}': {}. It is of another model, or "
+                "damaged.".format(prefix, self.path, _first_line(error))
+            ) from error
+
+    def _run_initializers(self, session):
+        """Runs what fills tables, and what else a SavedModel runs at its start."""
+        meta = self.stored.meta_graph
+        names = [
+            name
+            for key in ("saved_model_main_op", "legacy_init_op")
+            if key in meta.collection_def
+            for name in meta.collection_def[key].node_list.value
+        ]
+        start = meta.signature_def.get("__saved_model_init_op")
+        if start is not None:
+            names += [info.name for info in start.outputs.values()]
+        feed = {}
+        for asset in protos.assets_of(meta):
+            file = os.path.basename(asset.filename)
+            tensor = self.graph.get_tensor_by_name(asset.tensor_info.name)
+            feed[tensor] = os.path.join(self.stored.assets or "", file)
+        ops = []
+        for name in names:
+            found = self.graph.as_graph_element(self._aliases.get(name, name))
+            ops.append(found if isinstance(found, tf.Operation) else found.op)
+        if not names:
+            ops = self.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
+        try:
+            if ops:
+                self._run(session, ops, "its initializers", feed)
+        except tf.errors.OpError as error:
+            raise ValueError(
+                "'{}' cannot be started: {}.".format(self.path, _first_line(error))
+            ) from error
+
+    def _run(self, session, ops, what, feed=None):
+        """Runs ops that may read the files that are fed to them, and no others."""
+        feed = feed or {}
+        given = {tensor.op.name for tensor in feed}
+
+        def allowed(node, behind):
+            if node.op not in ("Restore", "RestoreV2", "RestoreSlice") and (
+                not node.op.startswith("InitializeTableFromTextFile")
+            ):
+                return False
+            at = 1 if node.op.startswith("Initialize") else 0
+            return _is_given(node.input[at], behind, given, self._functions)
+
+        self._refuse_effects(ops, what, (), allowed)
+        session.run([op.name for op in ops], feed)
+
+    def _refuse_effects(self, ops, what, stops=(), allowed=None):
+        if self._allow_effects:
+            return
+        found = find_effects(self.graph, ops, self._functions, stops, allowed)
+        if found:
+            raise ValueError(
+                "'{}': {} needs ops that reach files, processes or the network: {}. "
+                "Pass allow_effects=True (--allow-effects) if you trust its "
+                "author.".format(self.path, what, ", ".join(sorted(set(found))[:5]))
+            )
+
+
+def _is_given(text, behind, given, functions):
+    """Whether a name of a file is one that is fed, and not one that the model makes."""
+    for _ in range(100):
+        node = behind(text)
+        if node is None:  # An argument of the saver's function.
+            return True
+        if node.name in given:
+            return True
+        if node.op in ("Identity", "PlaceholderWithDefault", "ShardedFilename"):
+            text = node.input[0]
+        else:
+            return False
+    return False
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Raises what a damaged file makes TensorFlow or protobuf raise with its name."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        ours = type(error) is ValueError and str(error).startswith("'")
+        if ours:  # They begin with the name.
+            raise
+        words = "'{}' is damaged: {}.".format(path, _first_line(error))
+        raise ValueError(words) from error
+
+
+def _drop_notes(graph_def):
+    """Takes away what newer TensorFlow only notes or hints, and older does not know."""
+    bodies = [graph_def.node]
+    bodies += [function.node_def for function in graph_def.library.function]
+    for nodes in bodies:
+        hints = {"^" + n.name for n in nodes if n.op == "DisableCopyOnRead"}
+        kept = [node for node in nodes if "^" + node.name not in hints]
+        for node in kept:
+            node.attr.pop("debug_name", None)
+            inputs = [text for text in node.input if text not in hints]
+            if len(inputs) < len(node.input):
+                del node.input[:]
+                node.input.extend(inputs)
+        if hints:
+            copies = [type(node).FromString(node.SerializeToString()) for node in kept]
+            del nodes[:]
+            nodes.extend(copies)
+
+
+def _checkpoint(path):
+    """The prefix of a checkpoint that `path` is, or the last one in that directory."""
+    if os.path.isdir(path):
+        latest = tf.train.latest_checkpoint(path)
+        if latest is None:
+            raise ValueError("'{}' is a directory without a checkpoint.".format(path))
+        return latest
+    for end in (".index", ".meta"):
+        if path.endswith(end):
+            path = path[: -len(end)]
+    if not (os.path.exists(path + ".index") or os.path.exists(path)):
+        raise FileNotFoundError(
+            "no checkpoint '{}': there is no '{}.index'.".format(path, path)
+        )
+    return path
+
+
+def _first_line(error):
+    text = getattr(error, "message", None) or str(error) or type(error).__name__
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")

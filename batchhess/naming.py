@@ -1,0 +1,91 @@
+"""Names of outputs as their caller knows them, and means that a fetch is of."""
+
+import re
+
+import numpy as np
+
+from batchhess.compat import static_value, tf
+
+
+def output_names(fetches):
+    """A name for a file of each fetch, in the order of `tf.nest.flatten`.
+
+    The key in a dict, the field of a namedtuple, the tensor's own name elsewhere. The
+    fields of a list of one need no number.
+    """
+    paths = list(_paths(fetches, ()))
+    flat = tf.nest.flatten(fetches)
+    assert len(paths) == len(flat)
+    names = [
+        _as_file("_".join(path) if path else fetch.name)
+        for path, fetch in zip(paths, flat)
+    ]
+    folded = [name.lower() for name in names]  # Some file systems know one case only.
+    return [
+        "{}_{}".format(name, index) if folded.count(low) > 1 else name
+        for index, (name, low) in enumerate(zip(names, folded))
+    ]
+
+
+def _paths(structure, path):
+    if isinstance(structure, dict):
+        for key in sorted(structure):
+            for found in _paths(structure[key], path + (str(key),)):
+                yield found
+    elif hasattr(structure, "_fields"):
+        for field in structure._fields:
+            for found in _paths(getattr(structure, field), path + (field,)):
+                yield found
+    elif isinstance(structure, (list, tuple)):
+        for index, item in enumerate(structure):
+            numbered = path and len(structure) > 1
+            for found in _paths(item, path + (str(index),) if numbered else path):
+                yield found
+    else:
+        yield path
+
+
+def _as_file(name):
+    name = re.sub(r":0$", "", name)
+    return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "output"
+
+
+def find_mean(fetches, count):
+    """The name of a mean over an axis 0 of `count` that `fetches` are made of, or None.
+
+    The gradient of a mean holds its number of terms as a constant, and may not hold
+    the mean itself: it is known by the name of its gradient's scope.
+    """
+    graph = fetches[0].graph
+    seen, stack = set(), [fetch.op for fetch in fetches]
+    while stack:
+        op = stack.pop()
+        if op in seen:
+            continue
+        seen.add(op)
+        stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+        for candidate in [op] + _differentiated(graph, op.name):
+            if candidate.type == "Mean" and _is_over(candidate, count):
+                return candidate.name
+    return None
+
+
+def _differentiated(graph, name):
+    """The op whose gradient the op called `name` may be a part of."""
+    parts, found = name.split("/"), []
+    for end, part in enumerate(parts):
+        if part.endswith("_grad"):
+            for begin in range(end + 1):
+                candidate = "/".join(parts[begin:end] + [part[: -len("_grad")]])
+                try:
+                    found.append(graph.get_operation_by_name(candidate))
+                except KeyError:
+                    pass
+    return found
+
+
+def _is_over(mean, count):
+    shape, axes = mean.inputs[0].shape, static_value(mean.inputs[1])
+    if not shape.ndims or shape.as_list()[0] != count or axes is None:
+        return False
+    return any(axis in (0, -shape.ndims) for axis in np.ravel(axes))

@@ -1,0 +1,141 @@
+"""`run --runner`: the Hessians of files by Apache Beam, into shards of Parquet.
+
+A row of a shard is an observation: its number, and each answer in one list, the last
+axis fastest. The shapes are in the metadata of the schema. Which worker has computed
+what, in which order and how often, makes no difference.
+"""
+
+import json
+import os
+
+import numpy as np
+
+from batchhess import data
+from batchhess.beam import HessianModelHandler
+
+try:
+    import apache_beam
+    import pyarrow
+    from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+    from apache_beam.options.pipeline_options import PipelineOptions
+except ImportError:
+    raise ImportError(
+        "--runner needs Apache Beam: pip install 'batchhess[beam]'."
+    ) from None
+
+# Observations that one worker reads at a time.
+_SPAN = 4096
+
+
+def run(options, files, rest):
+    """Runs a pipeline to its end.
+
+    Args:
+      options: those of the command line.
+      files: dict from the names of placeholders of observations to their file, as
+        `data.read` takes it, and dtype.
+      rest: dict from the names of other placeholders to arrays.
+    """
+    if options.batch_axis != 0:
+        raise ValueError("--runner needs the observations on axis 0.")
+    if os.path.isdir(options.out) and os.listdir(options.out):
+        raise ValueError("'{}' is not empty.".format(options.out))
+    handler = HessianModelHandler(
+        os.path.abspath(options.model),
+        options.ys,
+        options.xs,
+        answer=options.answer,
+        feed=rest,
+        checkpoint=options.checkpoint,
+        tags=options.tags,
+        initialize=options.initialize,
+        allow_effects=options.allow_effects,
+        method=options.method,
+        on_nonfinite=options.on_nonfinite,
+        max_batch_size=options.batch_size,
+    )
+    count, first = _first(files)
+    schema = _schema(handler, first)
+    spans = [(start, min(start + _SPAN, count)) for start in range(0, count, _SPAN)]
+    beam_options = PipelineOptions(options.others, runner=options.runner)
+    with apache_beam.Pipeline(options=beam_options) as pipeline:
+        _ = (
+            pipeline
+            | "Spans" >> apache_beam.Create(spans)
+            | "Spread" >> apache_beam.Reshuffle()
+            | "Read" >> apache_beam.ParDo(_Read(files))
+            | "Hessians" >> RunInference(KeyedModelHandler(handler))
+            | "Flatten" >> apache_beam.Map(_row)
+            | "Write"
+            >> apache_beam.io.WriteToParquet(
+                os.path.join(options.out, options.answer),
+                schema,
+                file_name_suffix=".parquet",
+            )
+        )
+
+
+def _first(files):
+    """The number of observations, and the first of them."""
+    arrays = {n: data.read(text, n, dtype) for n, (text, dtype) in files.items()}
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError("files differ in their number of rows: {}.".format(counts))
+    count = next(iter(counts.values()))
+    if not count:
+        raise ValueError("the files hold no observations.")
+    return count, {name: np.array(array[0]) for name, array in arrays.items()}
+
+
+def _schema(handler, first):
+    """The columns of the answers, as the first observation has them."""
+    loaded = handler.load_model()
+    (result,) = handler.run_inference([first], loaded)
+    loaded.model.close()
+    fields, shapes = [pyarrow.field("observation", pyarrow.int64())], {}
+    for name, value in result.inference.items():
+        kind = pyarrow.from_numpy_dtype(np.asarray(value).dtype)
+        fields.append(pyarrow.field(name, pyarrow.list_(kind)))
+        shapes[name] = list(np.shape(value))
+    return pyarrow.schema(fields, metadata={"shapes": json.dumps(shapes)})
+
+
+def _row(pair):
+    key, result = pair
+    row = {name: np.ravel(v).tolist() for name, v in result.inference.items()}
+    return dict(row, observation=key)
+
+
+class _Read(apache_beam.DoFn):
+    """From a span of observations to each of them, with its number as its key."""
+
+    def __init__(self, files):
+        self._files, self._arrays = files, None
+
+    def setup(self):
+        self._arrays = {
+            name: data.read(text, name, dtype)
+            for name, (text, dtype) in self._files.items()
+        }
+
+    def process(self, span):
+        start, stop = span
+        parts = {n: np.array(array[start:stop]) for n, array in self._arrays.items()}
+        for row in range(start, stop):
+            yield row, {name: part[row - start] for name, part in parts.items()}
+
+
+def read_shards(directory, name):
+    """An array [N, ...] of an answer, from all the shards in a directory.
+
+    Args:
+      directory: str.
+      name: str, such as "hessians".
+    """
+    from pyarrow import parquet
+
+    table = parquet.read_table(directory)
+    shape = json.loads(table.schema.metadata[b"shapes"].decode())[name]
+    order = np.argsort(table["observation"].to_numpy())
+    flat = table[name].combine_chunks().flatten().to_numpy()
+    return flat.reshape([len(order)] + shape)[order]

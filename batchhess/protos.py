@@ -1,0 +1,141 @@
+"""A stored model as one MetaGraphDef, whatever its format."""
+
+import collections
+import os
+import re
+
+from batchhess.compat import VERSION, message_errors, saved_model_proto, text_format, tf
+
+Stored = collections.namedtuple(
+    "Stored", ["kind", "path", "meta_graph", "checkpoint", "assets", "others"]
+)
+
+_META, _SAVED, _FROZEN = "MetaGraph", "SavedModel", "frozen graph"
+
+
+def read(path, tags=None):
+    """Reads a model.
+
+    Args:
+      path: str: a .meta file, the directory of a SavedModel, or a .pb or .pbtxt file of
+        a graph; binary or text.
+      tags: list of str, which of the graphs of a SavedModel; None for "serve", or the
+        only one.
+
+    Returns:
+      a `Stored`: the kind in words, the path, a MetaGraphDef, the prefix of the
+      checkpoint beside it or None, the directory of its assets or None, and the tags
+      of its other graphs.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is none of these, or damaged.
+    """
+    path = os.path.normpath(path)
+    if os.path.basename(path) in ("saved_model.pb", "saved_model.pbtxt"):
+        path = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        return _saved_model(path, tags)
+    with open(path, "rb") as file:
+        data = file.read()
+    if not data:
+        raise ValueError("'{}' is empty.".format(path))
+    if data[:8] == b"\x89HDF\r\n\x1a\n" or data[:2] == b"PK":
+        raise ValueError(
+            "'{}' is a model of Keras alone. Load it with Keras, and save it as a "
+            "SavedModel: model.export(directory), or tf.saved_model.save.".format(path)
+        )
+    kinds = [(_META, tf.MetaGraphDef), (_FROZEN, tf.GraphDef)]
+    if not path.endswith(".meta"):
+        kinds.reverse()
+    for kind, message in kinds:
+        proto = _parsed(message(), data)
+        if kind == _FROZEN and proto is not None:
+            proto = tf.MetaGraphDef(graph_def=proto)
+        if proto is not None and _is_graph(proto.graph_def):
+            prefix = path[: -len(".meta")] if path.endswith(".meta") else None
+            return Stored(kind, path, proto, _existing(prefix), None, [])
+    raise ValueError(
+        "'{}' is no MetaGraph and no graph, binary or text, or it is damaged. A "
+        "SavedModel is a directory.".format(path)
+    )
+
+
+def _saved_model(path, tags):
+    for name in ("saved_model.pb", "saved_model.pbtxt"):
+        file_name = os.path.join(path, name)
+        if os.path.exists(file_name):
+            break
+    else:
+        raise ValueError(
+            "'{}' is a directory without a saved_model.pb: it holds {}. Pass the .meta "
+            "or .pb file.".format(path, ", ".join(sorted(os.listdir(path))[:8]) or "-")
+        )
+    with open(file_name, "rb") as file:
+        proto = _parsed(saved_model_proto(), file.read())
+    graphs = [] if proto is None else list(proto.meta_graphs)
+    if not graphs or not all(_is_graph(g.graph_def) for g in graphs):
+        raise ValueError("'{}' is damaged: it is no SavedModel.".format(file_name))
+    known = [sorted(graph.meta_info_def.tags) for graph in graphs]
+    wanted = sorted(tags) if tags else ["serve"]
+    if not tags and wanted not in known and len(known) == 1:
+        wanted = known[0]
+    if wanted not in known:
+        raise ValueError(
+            "'{}' has graphs of the tags {}, and none of {}.".format(
+                path, known, wanted
+            )
+        )
+    return Stored(
+        _SAVED,
+        path,
+        graphs[known.index(wanted)],
+        _existing(os.path.join(path, "variables", "variables")),
+        os.path.join(path, "assets"),
+        [other for other in known if other != wanted],
+    )
+
+
+def _parsed(message, data):
+    """`message` with what `data` say, binary or text, or None."""
+    try:
+        message.ParseFromString(data)
+        return message
+    except message_errors:
+        message.Clear()
+    try:
+        text_format.Parse(data.decode("utf-8"), message)
+        return message
+    except (UnicodeDecodeError, text_format.ParseError, RecursionError, ValueError):
+        return None
+
+
+def _is_graph(graph_def):
+    """Whether this may be a graph, and not another message that looks like one."""
+    return bool(graph_def.node) and all(n.name and n.op for n in graph_def.node)
+
+
+def _existing(prefix):
+    """`prefix` if there is a checkpoint of it."""
+    if prefix and (os.path.exists(prefix + ".index") or os.path.isfile(prefix)):
+        return prefix
+    return None
+
+
+def assets_of(meta_graph):
+    """The AssetFileDefs of a MetaGraphDef, which are in one of two places."""
+    found = list(meta_graph.asset_file_def)
+    if not found and "saved_model_assets" in meta_graph.collection_def:
+        kind = type(tf.MetaGraphDef().asset_file_def.add())
+        values = meta_graph.collection_def["saved_model_assets"].any_list.value
+        found = [kind.FromString(value.value) for value in values]
+    return found
+
+
+def told_by(stored):
+    """Which TensorFlow has written a model and which reads it, in words; the newer."""
+    writer = stored.meta_graph.meta_info_def.tensorflow_version
+    words = "written by TensorFlow {}, and this is {}".format(writer or "?", VERSION)
+    numbers = [re.findall(r"\d+", version)[:2] for version in (writer, VERSION)]
+    newer = [int(n) for n in numbers[0]] > [int(n) for n in numbers[1]]
+    return words, writer if newer else VERSION

@@ -1,0 +1,128 @@
+"""Apache Beam: the numbers of a local run, whichever worker computes them."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("apache_beam")
+
+import apache_beam
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from apache_beam.testing.util import assert_that
+
+from batchhess.beam import HessianModelHandler
+from batchhess.cli import main
+from batchhess.compat import tf
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MODEL = os.path.join(ROOT, "tests", "data", "models", "tf1", "saved_v1")
+
+
+def truth(x):
+    """The Hessian of sum(w x**3), w = 1, 2, 3, of one observation."""
+    return 6 * np.diag(np.arange(1.0, 4) * x)
+
+
+def test_run_inference_answers_by_key(random):
+    value = random.randn(50, 3).astype("float32")
+
+    def check(found):
+        assert sorted(key for key, _ in found) == list(range(50))
+        for key, result in found:
+            np.testing.assert_allclose(
+                result.inference["hessians"], truth(value[key]), rtol=1e-5
+            )
+
+    handler = HessianModelHandler(MODEL, ["f"], ["x"], max_batch_size=7)
+    with apache_beam.Pipeline() as pipeline:
+        found = (
+            pipeline
+            | apache_beam.Create(list(enumerate(value)))
+            | RunInference(KeyedModelHandler(handler))
+        )
+        assert_that(found, check)
+
+
+def test_what_depends_on_the_batch_is_refused(tmp_path):
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 3], name="x")
+        tf.reduce_mean(x**3, name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    handler = HessianModelHandler(str(tmp_path / "m.meta"), ["f"], ["x"])
+    loaded = handler.load_model()
+    for size in (1, 4):
+        with pytest.raises(ValueError, match="depends on the others in its batch"):
+            list(handler.run_inference([np.ones(3, "float32")] * size, loaded))
+
+
+def test_failures_are_set_aside(random):
+    value = [np.ones(3, "float32"), np.full(3, np.nan, "float32")]
+
+    def one_good(found):
+        assert [key for key, _ in found] == [0]
+
+    def one_bad(found):
+        assert len(found) == 1
+
+    handler = HessianModelHandler(MODEL, ["f"], ["x"], max_batch_size=1)
+    with apache_beam.Pipeline() as pipeline:
+        good, bad = (
+            pipeline
+            | apache_beam.Create(list(enumerate(value)))
+            | RunInference(KeyedModelHandler(handler)).with_exception_handling()
+        )
+        assert_that(good, one_good, label="good")
+        assert_that(bad.failed_inferences, one_bad, label="bad")
+
+
+class FailsOnce(HessianModelHandler):
+    """Fails where a file is not there yet, and makes it."""
+
+    def __init__(self, path):
+        super().__init__(MODEL, ["f"], ["x"], max_batch_size=7)
+        self._flag = path
+
+    def run_inference(self, batch, model, inference_args=None):
+        if not os.path.exists(self._flag):
+            open(self._flag, "w").close()
+            raise RuntimeError("a machine is lost")
+        return super().run_inference(batch, model, inference_args)
+
+
+def test_a_bundle_that_fails_is_tried_again(tmp_path, random):
+    value = random.randn(50, 3).astype("float32")
+
+    def check(found):
+        assert sorted(key for key, _ in found) == list(range(50))
+        for key, result in found:
+            np.testing.assert_allclose(
+                result.inference["hessians"], truth(value[key]), rtol=1e-5
+            )
+
+    handler = KeyedModelHandler(FailsOnce(str(tmp_path / "failed")))
+    with apache_beam.Pipeline(runner="BundleBasedDirectRunner") as pipeline:
+        elements = pipeline | apache_beam.Create(list(enumerate(value)))
+        assert_that(elements | RunInference(handler), check)
+    assert (tmp_path / "failed").exists()
+
+
+def test_the_command_writes_what_a_local_run_writes(tmp_path, random):
+    from batchhess.pipeline import read_shards
+
+    value = random.randn(9000, 3).astype("float32")
+    np.save(str(tmp_path / "x.npy"), value)
+    common = [MODEL, "--ys", "f", "--xs", "x", "--feed"]
+    common += ["x={}".format(tmp_path / "x.npy")]
+    assert main(["run"] + common + ["--out", str(tmp_path / "local")]) == 0
+    command = [sys.executable, "-m", "batchhess", "run"] + common
+    command += ["--out", str(tmp_path / "beam"), "--runner", "DirectRunner"]
+    command += ["--direct_num_workers", "2"]
+    command += ["--direct_running_mode", "multi_threading"]
+    subprocess.check_call(command, cwd=ROOT)
+    local = np.load(str(tmp_path / "local" / "hessians.npy"))
+    found = read_shards(str(tmp_path / "beam"), "hessians")
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, local, rtol=1e-6)

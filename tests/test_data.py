@@ -1,0 +1,131 @@
+"""Data files: each format gives the same numbers, or tells what is wrong with it."""
+
+import numpy as np
+import pytest
+
+from batchhess.compat import tf
+from batchhess.data import read
+
+
+@pytest.fixture
+def x(random):
+    return random.randn(5000, 3).astype("float32").astype(float)
+
+
+def test_numbers_and_npy(tmp_path, x):
+    assert read("2.5", "w:0") == 2.5
+    assert isinstance(read("3", "n:0", np.dtype("int32")), int)
+    np.save(str(tmp_path / "x.npy"), x)
+    found = read(str(tmp_path / "x.npy"), "x:0")
+    assert isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, x)
+
+
+def test_npz_by_key_by_name_or_the_only_one(tmp_path, x):
+    path = str(tmp_path / "data.npz")
+    np.savez(path, x=x, other=x + 1)
+    np.testing.assert_array_equal(read(path, "x:0"), x)
+    np.testing.assert_array_equal(read(path + ":other", "x:0"), x + 1)
+    with pytest.raises(ValueError, match="no key 'z'; it has x, other. Pass FILE:KEY"):
+        read(path, "z:0")
+
+
+def test_csv_with_and_without_a_header(tmp_path, x):
+    bare, named = tmp_path / "bare.csv", tmp_path / "named.csv"
+    lines = "\n".join(",".join(map(repr, row)) for row in x.tolist())
+    bare.write_text("" + lines + "\n")
+    named.write_text("a,b,x\n" + lines)
+    np.testing.assert_array_equal(read(str(bare), "x:0"), x)
+    np.testing.assert_array_equal(read(str(named), "y:0"), x)
+    np.testing.assert_array_equal(read(str(named), "x:0"), x[:, 2])
+    np.testing.assert_array_equal(read(str(named) + ":b,a", "y:0"), x[:, [1, 0]])
+    with pytest.raises(ValueError, match="no column 'c'; it has a, b, x"):
+        read(str(named) + ":c", "y:0")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("a,b\n1,2\n3,x\n", "'x' in row 1, column 'b', which is no float64"),
+        ("a,b\n1,2\n3,\n", "'' in row 1, column 'b'"),
+        ("a,b\n1,2\n3\n", "has 1 columns for 2 in row 1"),
+        ("", "is empty"),
+    ],
+)
+def test_csv_that_is_wrong_is_told_by_row_and_column(tmp_path, text, words):
+    (tmp_path / "d.csv").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read(str(tmp_path / "d.csv"), "x:0")
+
+
+def test_csv_for_integers_holds_no_fractions(tmp_path):
+    (tmp_path / "d.csv").write_text("9007199254740993\n2\n")
+    path = str(tmp_path / "d.csv")
+    found = read(path, "x:0", np.dtype("int64"))
+    assert found.tolist() == [9007199254740993, 2]
+    (tmp_path / "d.csv").write_text("1\n2.5\n")
+    with pytest.raises(ValueError, match="'2.5' in row 1, column '0', which is no int"):
+        read(path, "x:0", np.dtype("int32"))
+
+
+def write_examples(path, x, name="x"):
+    with tf.python_io.TFRecordWriter(str(path)) as writer:
+        for row in x:
+            example = tf.train.Example()
+            example.features.feature[name].float_list.value.extend(row)
+            writer.write(example.SerializeToString())
+
+
+def test_tfrecord(tmp_path, x):
+    path = tmp_path / "d.tfrecord"
+    write_examples(path, x)
+    np.testing.assert_array_equal(read(str(path), "x:0"), x)
+    np.testing.assert_array_equal(read(str(path), "other:0"), x)
+    with pytest.raises(ValueError, match="no feature 'y'; it has x"):
+        read(str(path) + ":y", "x:0")
+    write_examples(path, [[1.0, 2.0], [3.0]])
+    with pytest.raises(ValueError, match=r"no \[2\] numbers as feature 'x'"):
+        read(str(path), "x:0")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="d.tfrecord' is damaged"):
+        read(str(path), "x:0")
+
+
+def test_parquet(tmp_path, x):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = str(tmp_path / "d.parquet")
+    table = pyarrow.table({"a": x[:, 0], "b": x[:, 1], "x": list(x)})
+    parquet.write_table(table, path)
+    np.testing.assert_array_equal(read(path + ":b,a", "y:0"), x[:, [1, 0]])
+    np.testing.assert_array_equal(read(path, "x:0"), x)
+    parquet.write_table(pyarrow.table({"a": [1.0, None]}), path)
+    with pytest.raises(ValueError, match="no value in column 'a', in rows 0 to 2"):
+        read(path, "y:0")
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    (tmp_path / "d.parquet").write_bytes(b"")
+    with pytest.raises(ImportError, match=r"pip install 'batchhess\[parquet\]'"):
+        read(str(tmp_path / "d.parquet"), "x:0")
+
+
+def test_pickled_arrays_are_refused_without_advice_to_load_them(tmp_path):
+    np.save(str(tmp_path / "o.npy"), np.array([{}, None]), allow_pickle=True)
+    np.savez(str(tmp_path / "o.npz"), np.array([{}, None]))
+    for name in ("o.npy", "o.npz"):
+        with pytest.raises(ValueError) as refusal:
+            read(str(tmp_path / name), "x:0")
+        assert "allow_pickle" not in str(refusal.value)
+        assert "Python objects" in str(refusal.value)
+
+
+def test_damaged_and_unknown_files_are_named(tmp_path, random):
+    for name in ("d.npy", "d.npz", "d.tfrecord", "d.txt"):
+        (tmp_path / name).write_bytes(bytes(bytearray(random.randint(0, 256, 50))))
+        with pytest.raises(ValueError, match=name):
+            read(str(tmp_path / name), "x:0")
+    with pytest.raises(FileNotFoundError, match="no file 'gone.npy' to feed for 'x:0'"):
+        read("gone.npy", "x:0")

@@ -1,0 +1,247 @@
+"""Models from files, of both TensorFlows, and files that hold none."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import batchhess
+from batchhess.compat import VERSION, tf
+from batchhess.models import load
+
+DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "models")
+WRITERS = ["tf1", "tf2"]
+FORMATS = ["model.meta", "text.meta", "saved_v1", "frozen.pb", "frozen.pbtxt"]
+FORMATS += ["saved_v2", "keras"]
+X = np.array([[1.0, -2.0, 0.5], [0.3, 2.0, -1.0]], "float32")
+
+
+def weighted_cubes():
+    """The Hessians of sum(w x**3), w = 1, 2, 3."""
+    return 6 * np.arange(1.0, 4) * X[:, :, None] * np.eye(3)
+
+
+def keras_values(writer):
+    return np.load(os.path.join(DATA, writer, "keras_values.npy"))
+
+
+def names(format_):
+    """The names of x and f, as a user would give them."""
+    return ("x", "f") if format_ != "keras" else (None, None)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_format_of_both_versions(writer, format_):
+    path = os.path.join(DATA, writer, format_)
+    checkpoint = os.path.join(DATA, writer, "model") if format_ == "text.meta" else None
+    with load(path, checkpoint=checkpoint) as model:
+        if format_ == "keras":
+            inputs, outputs = model.signatures["serving_default"]
+            (x,), (f,) = inputs.values(), outputs.values()
+        else:
+            x = model.tensor("x" if format_ != "saved_v2" else "serving_default_x:0")
+            f = model.tensor("f", fed=[x])
+        with model.graph.as_default():
+            built = batchhess.derivatives(f, x)
+        value, hessian = model.session.run([f, built.hessians[0]], {x: X})
+    if format_ == "keras":
+        np.testing.assert_allclose(value, keras_values(writer), rtol=1e-5)
+        assert np.abs(hessian).max() > 1e-3
+    else:
+        np.testing.assert_allclose(value, (np.arange(1, 4) * X**3).sum(1), rtol=1e-5)
+        np.testing.assert_allclose(hessian, weighted_cubes(), rtol=1e-5)
+
+
+def path_of(name):
+    return os.path.join(DATA, "tf1", name)
+
+
+def test_names_that_are_nearly_right_are_told():
+    with load(path_of("model.meta")) as model:
+        assert model.tensor("f") is model.tensor("f:0")
+        with pytest.raises(ValueError, match="no tensor 'X:1'. The nearest .* x:0"):
+            model.tensor("X:1")
+        with pytest.raises(ValueError, match="nearest names are: .*placeholder|x:0"):
+            model.tensor("nothing like it")
+
+
+def test_a_key_that_two_tensors_go_by_is_refused(tmp_path):
+    with tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None], name="x")
+        other = tf.placeholder(tf.float32, [None], name="other")
+        tf.saved_model.simple_save(
+            session, str(tmp_path / "m"), {"x": other}, {"f": x + other}
+        )
+    with load(tmp_path / "m") as model:
+        with pytest.raises(ValueError, match="several .* called 'x': 'x:0', 'other:0'"):
+            model.tensor("x")
+
+
+def test_weights_are_initialized_only_if_asked_for(tmp_path):
+    shutil.copy(path_of("model.meta"), str(tmp_path))
+    with load(tmp_path / "model.meta") as model:
+        with pytest.raises(ValueError, match="no checkpoint is beside it. Pass checkp"):
+            assert model.session
+    with load(tmp_path / "model.meta", initialize=True) as model:
+        (w,) = model.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+        np.testing.assert_allclose(model.session.run(w), [5.0, 5.0, 5.0])
+
+
+def test_what_is_no_model_is_refused_by_name(tmp_path):
+    for name, data, words in (
+        ("a.meta", b"", "a.meta' is empty"),
+        ("b.pb", b"\x00\x01\x02", "b.pb' is no MetaGraph and no graph"),
+        ("c.pbtxt", b"node { name: 3", "c.pbtxt' is no MetaGraph and no graph"),
+        ("d.h5", b"\x89HDF\r\n\x1a\n", "d.h5' is a model of Keras alone"),
+        ("e.pbtxt", b'node { name: "a" op: "NoSuchOp" }', "e.pbtxt' cannot be read"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=words):
+            load(tmp_path / name)
+    with pytest.raises(ValueError, match="without a saved_model.pb: it holds a.meta"):
+        load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "missing.pb")
+    (tmp_path / "saved_model.pb").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="saved_model.pb' is damaged"):
+        load(tmp_path)
+
+
+def test_a_newer_writer_is_told(tmp_path):
+    meta = tf.MetaGraphDef()
+    meta.graph_def.node.add(name="a", op="OpOfTomorrow")
+    meta.meta_info_def.tensorflow_version = "9.9.0"
+    path = tmp_path / "new.meta"
+    path.write_bytes(meta.SerializeToString())
+    words = "written by TensorFlow 9.9.0, and this is {}.*take TensorFlow 9.9.0 or"
+    with pytest.raises(ValueError, match=words.format(VERSION)):
+        load(path)
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path):
+    for name in ("model.meta", "model.index", "model.data-00000-of-00001"):
+        shutil.copy(path_of(name), str(tmp_path))
+    with open(str(tmp_path / "model.index"), "r+b") as file:
+        file.write(bytes(50))
+    with load(tmp_path / "model.meta") as model:
+        with pytest.raises(ValueError, match="does not restore '.*model.meta'"):
+            assert model.session
+
+
+def saved(tmp_path, build):
+    """A MetaGraph of what `build` makes of x."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None], name="x")
+        tf.identity(build(x), name="f")
+        path = str(tmp_path / "model.meta")
+        tf.train.export_meta_graph(path, graph=graph)
+    return path
+
+
+@pytest.mark.parametrize("op", ["read", "write", "py_func"])
+def test_models_with_effects_are_refused_before_they_run(tmp_path, op):
+    victim = tmp_path / "victim"
+
+    def build(x):
+        if op == "read":
+            return x + tf.strings.to_number(tf.read_file(str(victim)))
+        if op == "write":
+            with tf.control_dependencies([tf.write_file(str(victim), "harm")]):
+                return x + 1
+        return tf.py_func(lambda value: value, [x], tf.float32)
+
+    path = saved(tmp_path, build)
+    with load(path) as model:
+        with pytest.raises(ValueError, match=r"reach files, .*\((Read|Write|Py)"):
+            model.tensor("f")
+    with load(path, allow_effects=True) as model:
+        model.tensor("f")
+    assert not victim.exists()
+
+
+def test_effects_inside_functions_and_loops_are_found(tmp_path, control_flow):
+    def body(i):
+        with tf.control_dependencies([tf.write_file(str(tmp_path / "victim"), "a")]):
+            return i + 1
+
+    path = saved(tmp_path, lambda x: x + tf.while_loop(lambda i: i < 3.0, body, [0.0]))
+    with load(path) as model:
+        with pytest.raises(ValueError, match="WriteFile"):
+            model.tensor("f")
+
+
+def test_an_initializer_with_an_effect_is_refused(tmp_path):
+    with tf.Graph().as_default() as graph:
+        text = tf.read_file(str(tmp_path / "victim"))
+        tf.get_variable("w", initializer=lambda: tf.strings.to_number(text), dtype=None)
+        path = str(tmp_path / "model.meta")
+        tf.train.export_meta_graph(path, graph=graph)
+    with load(path, initialize=True) as model:
+        with pytest.raises(ValueError, match=r"its initializers needs? ops .*ReadFile"):
+            assert model.session
+
+
+def test_what_is_fed_is_not_run(tmp_path):
+    def build(x):
+        read = tf.identity(tf.strings.length(tf.read_file("nothing")), name="read")
+        return x * tf.cast(read, tf.float32)
+
+    with load(saved(tmp_path, build)) as model:
+        with model.graph.as_default():
+            read = model.graph.get_tensor_by_name("read:0")
+            f = model.tensor("f", fed=[read])
+        assert f.name == "f:0"
+
+
+def test_tables_are_filled_from_the_assets(tmp_path):
+    (tmp_path / "words.txt").write_text("a\nb\nc\n")
+    with tf.Graph().as_default(), tf.Session() as session:
+        asset = tf.constant(str(tmp_path / "words.txt"))
+        tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS, asset)
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                asset,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            -1,
+        )
+        x = tf.placeholder(tf.float32, [None], name="x")
+        index = table.lookup(tf.constant("c"))
+        f = tf.multiply(x**2, tf.cast(index, tf.float32), name="f")
+        session.run(tf.tables_initializer())
+        builder = tf.saved_model.Builder(str(tmp_path / "m"))
+        signature = tf.saved_model.predict_signature_def({"x": x}, {"f": f})
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": signature},
+            assets_collection=tf.get_collection(tf.GraphKeys.ASSET_FILEPATHS),
+            main_op=tf.tables_initializer(),
+        )
+        builder.save()
+    os.remove(str(tmp_path / "words.txt"))
+    with load(tmp_path / "m") as model:
+        x, f = model.tensor("x"), model.tensor("f")
+        np.testing.assert_allclose(model.session.run(f, {x: [3.0]}), [18.0])
+
+
+def test_a_model_of_random_bytes_never_raises_another_error(tmp_path, random):
+    """A damaged file is an error that names it."""
+    for name in ("model.meta", "text.meta", "frozen.pb", "frozen.pbtxt"):
+        with open(path_of(name), "rb") as file:
+            whole = bytearray(file.read())
+        for _ in range(10):
+            spoiled = bytearray(whole)
+            for at in random.randint(0, len(whole), 3):
+                spoiled[at] = random.randint(256)
+            path = tmp_path / name
+            path.write_bytes(bytes(spoiled[: random.randint(1, len(whole))]))
+            try:
+                load(path).close()
+            except ValueError as error:
+                assert str(path) in str(error)
