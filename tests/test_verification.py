@@ -7,6 +7,7 @@ from cases import wrong_cube
 import batchhess
 from batchhess import checks
 from batchhess.compat import tf
+from batchhess.verification import _judge
 
 
 def error_of(build, dtype=tf.float64, shape=(None, 3), value=None, **options):
@@ -225,6 +226,52 @@ def test_steps_follow_the_scale_of_x(name, dtype, random):
     assert wrong > 0.05
 
 
+# First and second derivatives of functions that vary over 1.
+TABLE = {
+    "sin": (np.cos, lambda z: -np.sin(z)),
+    "exp": (np.exp, np.exp),
+    "cube": (lambda z: 3 * z**2, lambda z: 6 * z),
+    "square": (lambda z: 2 * z, lambda z: 2 + 0 * z),
+    "gauss": (
+        lambda z: -z * np.exp(-z * z / 2),
+        lambda z: (z * z - 1) * np.exp(-z * z / 2),
+    ),
+    "cauchy": (
+        lambda z: 2 * z / (1 + z * z),
+        lambda z: 2 * (1 - z * z) / (1 + z * z) ** 2,
+    ),
+    "log": (lambda z: 1 / z, lambda z: -1 / z**2),
+    "1 / z": (lambda z: -1 / z**2, lambda z: 2 / z**3),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1e4, 1, 0.01, 1e-4, 1e-10])
+def test_alarms_over_a_table_of_functions_are_right(dtype, scale, random):
+    """Of f(x / scale), with numpy alone: no false alarm, and few misses."""
+    alarms, missed, agreed, count = 0, 0, 0, 0
+    for first, second in TABLE.values():
+        x = (scale * random.randn(200, 3)).astype(dtype)
+
+        def slope(y, first=first):
+            return (first(y / dtype(scale)) / dtype(scale)).astype(dtype)
+
+        blocks = (second(x / float(scale)) / scale**2)[:, :, None] * np.eye(3)
+        for gain in (1, 1.2):
+            v = random.uniform(0.5, 1, x.shape) * random.choice([-1, 1], x.shape)
+            judged, _ = _judge(
+                slope, x, slope(x), gain * blocks, v, 0, tf.as_dtype(dtype)
+            )
+            alarm = judged.condemned & ~judged.agreed
+            if gain == 1:
+                alarms, agreed = alarms + alarm.sum(), agreed + judged.agreed.sum()
+            else:
+                missed, count = missed + (~alarm).sum(), count + len(alarm)
+    assert alarms == 0
+    assert agreed > 0.99 * count
+    assert missed < 0.1 * count
+
+
 KINKED = {
     "relu": tf.nn.relu,
     "abs": lambda x: tf.abs(x) + x * x,
@@ -323,6 +370,16 @@ def test_a_lone_weak_pair_among_200_fails_every_run(dtype, weak, random):
             feed = {x: random.randn(200, 2), pair: random.choice(200, 2, replace=False)}
             with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
                 session.run(result, feed)
+
+
+def test_a_pair_whose_numbers_are_near_overflow_fails_every_run(random):
+    x = tf.placeholder(tf.float32, (None, 2))
+    y = 1e35 * (tf.reduce_sum(tf.sin(x) * x) + tf.reduce_sum(x[0] * x[1]))
+    (result,) = batchhess.hessians(y, x)
+    with tf.Session() as session:
+        for _ in range(40):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+                session.run(result, {x: random.randn(20, 2)})
 
 
 OUTLIERS = {
