@@ -7,6 +7,7 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.checks import assert_differences, assert_uncoupled
 from batchhess.compat import do_not_convert, tf
+from batchhess.copies import assert_same
 from batchhess.graph.layout import Chosen, dimensions
 from batchhess.graph.tensors import product_of
 from batchhess.methods import METHODS
@@ -103,7 +104,16 @@ def execute(made):
         raise made.refusal
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
     gradient, answer = build_answer(made)
-    return gradient, _after(_same_observations(made), answer)
+    return gradient, _after(_same_observations(made) + _same_values(made), answer)
+
+
+def _same_values(made):
+    """The check that the model as rebuilt has the values of the original."""
+    used = made.ys if made.parts is None else made.parts[0]
+    if made.request.check == "never" or made.is_linear:
+        return []
+    same = assert_same(made.request.passes.caller, made.given, used, made.x)
+    return [] if same is None else [same]
 
 
 def _same_observations(made):
@@ -203,7 +213,8 @@ def _answer(made, ys, seeds, gradient):
         found = whole_batch(method.build, problem, parts, passes)
         return _chosen(made, found), None
     problem = at_frontier(problem, parts, passes)
-    answers = in_blocks(method.build, problem, passes, made.block, together)
+    check = request.check != "never"
+    answers = in_blocks(method.build, problem, passes, made.block, together, check)
     return _chosen(made, answers[0]), answers[1] if together else None
 
 

@@ -35,6 +35,16 @@ def assert_same(caller, originals, copies, x):
     return tf.group(*checks) if checks else None
 
 
+def all_same(originals, copies):
+    """Whether each of `copies` equals its original, as for `assert_same`: a bool []."""
+    return tf.reduce_all([_is_same(a, b) for a, b in zip(originals, copies)])
+
+
+def not_the_same(caller, problem):
+    """The message where a `Problem`, built again block by block, is not `all_same`."""
+    return _message(caller, problem.partition.frontier[0], problem.x)
+
+
 def _is_same(a, b):
     """Whether two Tensors are equal to rounding, and in shape: a bool Tensor []."""
     if a.dtype.base_dtype.is_complex:
@@ -76,11 +86,11 @@ def _largest(tensor, depth=4):
 
 def _message(caller, tensor, x):
     return (
-        "{}: TensorFlow cannot differentiate a part of the model twice, so that part "
-        "was built again, and in this run the rebuilt model has not the values of the "
-        "original at {} ({}). Either an inner tensor of the model was fed: feed {} "
-        "and what the model reads from outside only, or build the model on a "
-        "placeholder and differentiate by that. Or a variable was assigned in the same "
-        "run: run the training step in a Session.run of its own. Or something is drawn "
-        "at random in both: draw it outside of the loop or function, and feed it."
+        "{}: a part of the model was built again, to be differentiated twice or on a "
+        "block of observations, and in this run it has not the values of the original "
+        "at {} ({}). Either an inner tensor of the model was fed: feed {} and what the "
+        "model reads from outside only, pass method=columns, or differentiate by the "
+        "tensor that is fed. Or a variable was assigned in the same run: run the "
+        "training step in a Session.run of its own. Or something is drawn at random in "
+        "both: draw it outside of the loop or function, and feed it."
     ).format(caller, original(tensor.op).name, tensor.op.type, x.name)

@@ -9,6 +9,7 @@ from batchhess.compat import (
     tf,
     write_row,
 )
+from batchhess.copies import all_same, not_the_same
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import product_of, tensor_key
 from batchhess.ops.sizes import shape_of
@@ -123,7 +124,7 @@ def block_size(x, layout, parts):
     return max(1, CACHE // each, min(_FEW, 2 * CACHE // each))
 
 
-def in_blocks(method, problem, passes, size_of_block, with_gradient=False):
+def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check=True):
     """Builds the model again on a block of x, and lets `method` work there.
 
     The last block is filled up with the last observation, whose rows are dropped.
@@ -135,6 +136,8 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False):
       size_of_block: int, the observations of a block.
       with_gradient: bool, whether to answer the gradient of each block too, which is
         computed anyway.
+      check: bool, whether to fail the run where the model built again has not the
+        values of the original.
 
     Returns:
       a list of the method's answer for all N, and a Tensor [N, K] if `with_gradient`.
@@ -152,22 +155,28 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False):
     shapes = [[size] if problem.diagonal else [size, size]]
     shapes += [[size]] if with_gradient else []
 
-    def one_block(b, *answers):
+    def one_block(b, same, *answers):
         build = _on_block(method, problem, passes, b * block, block, with_gradient)
         parts = _compiled(build, passes.caller) if passes.jit_compile else build()
-        return [b + 1] + [write_row(a, b, part) for a, part in zip(answers, parts)]
+        same = tf.logical_and(same, parts[-1]) if check else same
+        rows = [write_row(a, b, part) for a, part in zip(answers, parts)]
+        return [b + 1, same] + rows
 
     with differentiable_control_flow():
-        answers = tf.while_loop(
+        _, same, *answers = tf.while_loop(
             lambda b, *_: b * block < count,
             one_block,
-            [tf.constant(0)]
+            [tf.constant(0), tf.constant(True)]
             + [
                 empty_rows(blocks, block * product_of(shape), dtype) for shape in shapes
             ],
             parallel_iterations=passes.parallel_iterations or _AT_A_TIME,
             swap_memory=passes.swap_memory,
-        )[1:]
+        )
+    if check:
+        alike = tf.debugging.Assert(same, [not_the_same(passes.caller, problem)])
+        with tf.control_dependencies([alike]):
+            answers = [tf.identity(rows) for rows in answers]
     return [
         tf.reshape(rows, tf.stack([blocks * block] + shape))[:count]
         for rows, shape in zip(answers, shapes)
@@ -250,6 +259,11 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         for seed, state in zip(problem.seeds, map(parts.state, parts.frontier))
     ]
 
+    originals = [
+        take(t, parts.state(t).axis, broadcast=False) if parts.is_batched(t) else t
+        for t in parts.frontier
+    ]
+
     def build():
         x, weights = tf.identity(block), [here(seed) for seed in seeds]
         onto = {place: x if t is block else t for place, t in replaced.items()}
@@ -265,8 +279,9 @@ def _on_block(method, problem, passes, start, count, with_gradient):
             partition=here_parts,
             adjoints=adjoints,
         )
-        answer = method(part, passes)
-        return [answer, layout.rows(gradient)] if with_gradient else [answer]
+        answers = [method(part, passes)]
+        answers += [layout.rows(gradient)] if with_gradient else []
+        return answers + [all_same([here(t) for t in originals], ys)]
 
     return build
 
