@@ -20,6 +20,8 @@ raw_ops = _tensorflow.raw_ops
 
 VERSION = _tensorflow.__version__
 
+IS_V1 = VERSION.startswith("1.")
+
 # In 1.15 the second derivative of the sparse cross entropy is "explicitly disabled".
 LACKS_SPARSE_CROSS_ENTROPY = VERSION.startswith("1.")
 

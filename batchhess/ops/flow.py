@@ -30,7 +30,7 @@ def _each_same(op, states, walk):
 
 
 op(
-    "Identity EnsureShape CheckNumerics CheckNumericsV2 PreventGradient Snapshot",
+    "Identity EnsureShape CheckNumerics CheckNumericsV2",
     _same,
     PARAMETER,
     YES,
@@ -40,7 +40,10 @@ op(
 )
 # May be fed: what is built anew would not see it. So its readers stay as they are.
 op("PlaceholderWithDefault", _same, twice=SOUND)
-op("Print PrintV2 ReadVariableOp Switch RefSwitch", _same, twice=SOUND)
+op("Print ReadVariableOp Switch", _same, twice=SOUND)
+op("RefSwitch", _same)
+# TensorFlow does not differentiate these, and says so.
+op("PreventGradient Snapshot", _same, PARAMETER, YES, PASSED)
 op("Enter Exit NextIteration RefEnter RefExit RefNextIteration", twice=SOUND)
 op("IdentityN", _each_same, twice=SOUND)
 op("StopGradient", stops=True, twice=SOUND, elements=of_input)

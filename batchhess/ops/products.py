@@ -1,5 +1,6 @@
 """Products of tensors, and systems of linear equations."""
 
+from batchhess.compat import IS_V1
 from batchhess.ops.inputs import from_right
 from batchhess.ops.states import (
     BATCHED,
@@ -14,7 +15,15 @@ from batchhess.ops.states import (
     need_batched,
     rank_of,
 )
-from batchhess.ops.table import IN_EACH, LETTERS, MATRICES, MULTIPLIED, SOUND, op
+from batchhess.ops.table import (
+    IN_EACH,
+    LETTERS,
+    MATRICES,
+    MULTIPLIED,
+    SOUND,
+    UNKNOWN,
+    op,
+)
 
 
 def _matmul(op, states, walk):
@@ -144,5 +153,12 @@ op(
     product=MATRICES,
     twice=SOUND,
 )
-op("Einsum", _einsum, _other_term, IN_EACH, product=LETTERS, twice=SOUND)
+op(
+    "Einsum",
+    _einsum,
+    _other_term,
+    IN_EACH,
+    product=LETTERS,
+    twice=UNKNOWN if IS_V1 else SOUND,  # 1.15 has no gradient of it.
+)
 op("MatrixSolve MatrixTriangularSolve", _solve, _other_side, 1, twice=SOUND)

@@ -1,6 +1,6 @@
 """Ops that make one element of many, or of all before it."""
 
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, tf
 from batchhess.ops.inputs import KNOWN, NEVER, PARAMETER, each
 from batchhess.ops.shapes import axis_input
 from batchhess.ops.sizes import ints_of, of_product
@@ -15,7 +15,7 @@ from batchhess.ops.states import (
     need_each,
     rank_of,
 )
-from batchhess.ops.table import SOUND, TOTALLED, YES, Guard, Rewrite, op
+from batchhess.ops.table import SOUND, TOTALLED, UNKNOWN, YES, Guard, Rewrite, op
 
 
 def _sum(op, states, walk):
@@ -130,7 +130,8 @@ _AXES = each(NEVER, KNOWN)
 op("Sum", _sum, _AXES, YES, TOTALLED, twice=SOUND)
 op("Mean", _sum, _AXES, YES, twice=SOUND)
 op("Max Min", _reduction, _AXES, twice=SOUND)
-op("EuclideanNorm", _reduction, _AXES)
+# 1.15 has no gradient of it.
+op("EuclideanNorm", _reduction, _AXES, twice=UNKNOWN if IS_V1 else SOUND)
 op(
     "Prod",
     _reduction,
@@ -142,7 +143,7 @@ op(
 )
 op("L2Loss", _l2_loss, NEVER, twice=SOUND)
 op("Cumsum", _cumulative_sum, _AXES, YES, twice=SOUND)
-op("CumulativeLogsumexp", _cumulative, _AXES)
+op("CumulativeLogsumexp", _cumulative, _AXES, twice=SOUND)
 op(
     "Cumprod",
     _cumulative,

@@ -176,5 +176,11 @@ op(
 op("GatherV2", _gather, _gather_indices, YES, twice=SOUND, elements=of_gather)
 op("Gather ResourceGather", twice=SOUND)
 op("GatherNd", _gather_nd, NEVER, YES, twice=SOUND)
-op("SegmentSum UnsortedSegmentSum", _segments, each(NEVER, PARAMETER), YES)
-op("ScatterNd TensorScatterAdd", _scatter, NEVER, YES)
+op(
+    "SegmentSum UnsortedSegmentSum",
+    _segments,
+    each(NEVER, PARAMETER),
+    YES,
+    twice=SOUND,
+)
+op("ScatterNd TensorScatterAdd", _scatter, NEVER, YES, twice=SOUND)
