@@ -26,8 +26,9 @@ NOT_IN_PROGRAMS = ["ReadVariableOp"]
 
 WEIGHTS = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
 
-# Of the programs `names`: x [N, 16 P], and for each program y, [N] or a scalar, and the
-# arrays of points [N, 16], the first `smooth` of which are no kinks.
+# Of the programs `names`: x [N, 16 P], and for each program y, [N] or a scalar, y of
+# `alike`, and the
+# points, [N, 16 P], the first `smooth` of which are no kinks.
 Group = collections.namedtuple("Group", "names x ys points smooth")
 
 
