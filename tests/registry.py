@@ -14,9 +14,9 @@ UNIT, POSITIVE, REAL, ABOVE_ONE = (-0.9, 0.9), (0.3, 2.0), (-2.0, 2.0), (1.2, 3.
 # there, once everywhere, where the second derivative has a value. kinks: the same where
 # it is a convention, TensorFlow's own. step: the distance of the differences.
 # tolerance: relative to the largest element. blocks: whether method='symmetric' takes
-# it.
+# it. alike: the same, where TensorFlow's first derivative of `build` is wrong.
 Program = collections.namedtuple(
-    "Program", "build domain special kinks step tolerance blocks"
+    "Program", "build domain special kinks step tolerance blocks alike"
 )
 
 OPS = {}
@@ -33,6 +33,7 @@ def program(
     blocks=True,
     needs=None,
     since="1.15",
+    alike=None,
 ):
     """Enters a program, if this TensorFlow has the op that it `needs`."""
     assert name not in OPS, name
@@ -40,7 +41,9 @@ def program(
         return
     if since == "2" and IS_V1:
         return
-    OPS[name] = Program(build, domain, special, kinks, step, tolerance, blocks)
+    OPS[name] = Program(
+        build, domain, special, kinks, step, tolerance, blocks, alike or build
+    )
 
 
 def constant(*shape):
@@ -148,7 +151,7 @@ program("relu", lambda x: tf.nn.relu(x) ** 3, REAL, kinks=[0.0])
 program("relu6", lambda x: tf.nn.relu6(3 * x) ** 3, REAL, [9.0], kinks=[0.0, 2.0])
 program("leaky_relu", lambda x: tf.nn.leaky_relu(x) ** 3, REAL, kinks=[0.0])
 program("leaky_relu_0", lambda x: tf.nn.leaky_relu(x, 0.0) ** 3, REAL, kinks=[0.0])
-program("softsign", tf.nn.softsign, REAL, [30.0, -30.0], kinks=[0.0])
+program("softsign", tf.nn.softsign, REAL, [30.0, -30.0])
 program("pow", lambda x: tf.pow(x, x), POSITIVE, [1.0])
 program("pow_of_two", lambda x: tf.pow(double(2), x), REAL, [0.0])
 program("squared", lambda x: x**2.0, REAL, [0.0, -1.0])
@@ -224,7 +227,13 @@ program("xlogy", lambda x: tf.math.xlogy(*pair(x)), POSITIVE, [1.0])
 program("xlogy_at_0", lambda x: tf.math.xlogy(x, x + 1), POSITIVE, [0.0])
 program("xlogy_of_constant", lambda x: tf.math.xlogy(double(2), x), POSITIVE)
 program("xdivy", lambda x: tf.math.xdivy(*pair(x)), POSITIVE, [-1.0])
-program("xdivy_at_0", lambda x: tf.math.xdivy(x, x + 1), POSITIVE, [0.0])
+program(
+    "xdivy_at_0",
+    lambda x: tf.math.xdivy(x, x + 1),
+    POSITIVE,
+    [0.0],
+    alike=lambda x: x / (x + 1),
+)
 program(
     "xlog1py",
     lambda x: tf.math.xlog1py(x, x[:, :1]),
@@ -307,16 +316,27 @@ program("l2_loss", lambda x: tf.nn.l2_loss(x**2))
 program("cumsum", lambda x: tf.cumsum(x, 1) ** 2)
 program("cumsum_back", lambda x: tf.cumsum(x, -1, exclusive=True, reverse=True) ** 3)
 program("cumprod", lambda x: tf.math.cumprod(x, 1), ABOVE_ONE)
-program("cumprod_at_0", lambda x: tf.math.cumprod(matrix(x), -1), REAL, [0.0])
-for exclusive, reverse in [(0, 1), (1, 0), (1, 1)]:
-    program(
-        "cumprod_exclusive_{}_reverse_{}".format(exclusive, reverse),
-        lambda x, e=bool(exclusive), r=bool(reverse): tf.math.cumprod(
-            matrix(x), 1, e, r
-        ),
-        REAL,
-        [0.0],
-    )
+
+
+def written_out(x, exclusive, reverse):
+    """Cumulative products of matrices along axis 1."""
+    rows = tf.unstack(matrix(x), axis=1)[:: -1 if reverse else 1]
+    products = [tf.ones_like(rows[0])]
+    for row in rows:
+        products.append(products[-1] * row)
+    products = products[:-1] if exclusive else products[1:]
+    return tf.stack(products[:: -1 if reverse else 1], axis=1)
+
+
+for exclusive in (False, True):
+    for reverse in (False, True):
+        program(
+            "cumprod_exclusive_{}_reverse_{}".format(exclusive, reverse),
+            lambda x, e=exclusive, r=reverse: tf.math.cumprod(matrix(x), 1, e, r),
+            REAL,
+            [0.0],
+            alike=lambda x, e=exclusive, r=reverse: written_out(x, e, r),
+        )
 program(
     "cumulative_logsumexp",
     lambda x: tf.math.cumulative_logsumexp(x, 1),
@@ -415,11 +435,15 @@ program(
     ),
     blocks=False,
 )
-program(
-    "gather_nd_twice",
-    lambda x: tf.reduce_sum(tf.gather_nd(x, [[0, 1], [0, 1], [0, 2]]) ** 3),
-    blocks=False,
-)
+
+
+def gathered(x):
+    """Three elements of each observation, one of them twice."""
+    n = tf.tile(tf.range(tf.shape(x)[0])[:, None], [1, 3])
+    return tf.gather_nd(x, tf.stack([n, tf.zeros_like(n) + [1, 1, 3]], -1))
+
+
+program("gather_nd_twice", lambda x: tf.reduce_sum(gathered(x) ** 3), blocks=False)
 program(
     "scatter_nd",
     lambda x: tf.reduce_sum(
@@ -457,15 +481,28 @@ program("matrix_square_root", lambda x: tf.linalg.sqrtm(positive_definite(x)), U
 program("matrix_exponential", lambda x: tf.linalg.expm(matrix(x)), UNIT, blocks=False)
 program("qr", lambda x: tf.linalg.qr(general(x))[1], UNIT)
 program("qr_q", lambda x: tf.linalg.qr(general(x))[0], UNIT)
-program("svd", lambda x: tf.linalg.svd(general(x), compute_uv=False), UNIT)
+program(
+    "svd", lambda x: tf.linalg.svd(general(x), compute_uv=False), UNIT, blocks=False
+)
 program(
     "svd_vectors",
     lambda x: tf.stack([tf.square(t) for t in tf.linalg.svd(general(x))[1:]], 1),
     UNIT,
+    blocks=False,
 )
-program("eigh", lambda x: tf.linalg.eigh(symmetric_matrix(x))[0], UNIT)
-program("eigh_vectors", lambda x: tf.linalg.eigh(symmetric_matrix(x))[1] ** 2, UNIT)
-program("eigvalsh_of_lower", lambda x: tf.linalg.eigvalsh(symmetric_matrix(x)), UNIT)
+program("eigh", lambda x: tf.linalg.eigh(symmetric_matrix(x))[0], UNIT, blocks=False)
+program(
+    "eigh_vectors",
+    lambda x: tf.linalg.eigh(symmetric_matrix(x))[1] ** 2,
+    UNIT,
+    blocks=False,
+)
+program(
+    "eigvalsh_of_lower",
+    lambda x: tf.linalg.eigvalsh(symmetric_matrix(x)),
+    UNIT,
+    blocks=False,
+)
 program("band_part", lambda x: tf.linalg.band_part(matrix(x), 1, 0) ** 3)
 program("matrix_inverse", lambda x: tf.linalg.inv(general(x)), UNIT)
 program("adjoint_inverse", lambda x: tf.linalg.inv(general(x), adjoint=True), UNIT)
