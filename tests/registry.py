@@ -475,6 +475,101 @@ program(
     ),
 )
 
+program(
+    "segment_mean",
+    lambda x: (
+        tf.transpose(tf.math.segment_mean(tf.transpose(x), [0] * 5 + [1] * 5 + [3] * 6))
+        ** 3
+    ),
+)
+program(
+    "tensor_scatter_sub",
+    lambda x: tf.reduce_sum(
+        tf.tensor_scatter_nd_sub(
+            tf.transpose(x) ** 3, [[1], [1], [0]], tf.transpose(x)[:3] ** 2
+        )
+    ),
+)
+program(
+    "tensor_scatter_update",
+    lambda x: tf.reduce_sum(
+        tf.tensor_scatter_nd_update(
+            tf.transpose(x) ** 3, [[1], [0]], tf.transpose(x)[:2] ** 2
+        )
+        * constant(16, 1)
+    ),
+    blocks=False,
+)
+
+
+# Complex numbers between x and f.
+def as_complex(x):
+    return tf.complex(x[:, :8], x[:, 8:])
+
+
+def power_of(z):
+    return tf.square(tf.math.real(z)) * tf.math.imag(z) + tf.math.real(z)
+
+
+program(
+    "complex",
+    lambda x: tf.math.real(as_complex(x) * tf.math.conj(as_complex(x)) ** 2),
+    blocks=False,
+)
+program("complex_abs", lambda x: tf.abs(as_complex(x)), POSITIVE, blocks=False)
+for number, shape in (("", [-1, 8]), ("2D", [-1, 2, 4]), ("3D", [-1, 2, 2, 2])):
+    suffix = number.lower()
+    for direction in ("fft", "ifft"):
+        program(
+            direction + suffix,
+            lambda x, f=direction + suffix, s=shape: power_of(
+                getattr(tf.signal, f)(tf.reshape(as_complex(x), s))
+            ),
+            blocks=False,
+        )
+
+
+def single(x):
+    return tf.cast(x, tf.float32)
+
+
+# Of real numbers, in float32: 1.15 has no other.
+for name, shape, build in (
+    ("rfft", [-1, 16], lambda x: power_of(tf.signal.rfft(x))),
+    ("rfft2d", [-1, 4, 4], lambda x: power_of(tf.signal.rfft2d(x))),
+    ("irfft", [-1, 8], lambda x: tf.signal.irfft(tf.complex(x, x**2)) ** 3),
+    ("irfft2d", [-1, 4, 4], lambda x: tf.signal.irfft2d(tf.complex(x, x**2)) ** 3),
+):
+    program(
+        name,
+        lambda x, b=build, s=shape: tf.cast(b(tf.reshape(single(x), s)), tf.float64),
+        UNIT,
+        step=0.1,
+        tolerance=1e-3,
+        blocks=False,
+    )
+
+
+# A sparse factor.
+def sparse():
+    return tf.SparseTensor([[0, 1], [1, 3], [1, 15]], double([1.0, 2.0, 3.0]), [3, 16])
+
+
+program(
+    "sparse_times_dense",
+    lambda x: (
+        tf.transpose(tf.sparse.sparse_dense_matmul(sparse(), x, adjoint_b=True)) ** 3
+    ),
+    blocks=False,
+)
+program(
+    "sparse_times_columns",
+    lambda x: (
+        tf.transpose(tf.sparse.sparse_dense_matmul(sparse(), tf.transpose(x))) ** 3
+    ),
+    blocks=False,
+)
+
 # Matrices.
 program("cholesky", lambda x: tf.cholesky(positive_definite(x)), UNIT)
 program("matrix_square_root", lambda x: tf.linalg.sqrtm(positive_definite(x)), UNIT)

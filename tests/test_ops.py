@@ -15,7 +15,7 @@ from registry import OPS
 import batchhess
 from batchhess.analysis.proof import prove, walk_from
 from batchhess.analysis.region import region
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, raw_ops, tf
 from batchhess.ops.states import UNPROVEN
 from batchhess.ops.table import SOUND, all_declared
 
@@ -225,3 +225,60 @@ def test_labels_out_of_range_are_never_silent():
         assert "label value" in error.message
     else:
         assert np.isnan(result[0]).all() and np.isfinite(result[1]).all()
+
+
+def band_of_second_version(x):
+    return raw_ops.MatrixDiagV2(
+        diagonal=tf.reshape(x, [-1, 4, 4])[:, :2],
+        k=[0, 1],
+        num_rows=4,
+        num_cols=4,
+        padding_value=tf.constant(0.5, tf.float64),
+    )
+
+
+def element_of_list_twice(x):
+    return raw_ops.TensorListGather(
+        input_handle=raw_ops.TensorListFromTensor(
+            tensor=tf.transpose(x), element_shape=[-1]
+        ),
+        indices=[1, 1, 3],
+        element_shape=[-1],
+        element_dtype=tf.float64,
+    )
+
+
+WRONG = {
+    "element of a list twice": element_of_list_twice,
+    "order of polygamma": lambda x: tf.math.polygamma(x, x + 1),
+    "first argument of zeta": lambda x: tf.math.zeta(x + 2, x + 1),
+    "shape of betainc": lambda x: tf.math.betainc(x + 1, x + 2, x / 9),
+    "overlapping windows in 3-D": lambda x: tf.cast(
+        tf.nn.max_pool3d(
+            tf.reshape(tf.cast(x, tf.float32), [-1, 2, 4, 2, 1]), 2, 1, "VALID"
+        ),
+        tf.float64,
+    ),
+}
+if not IS_V1:  # There it cannot be differentiated once.
+    WRONG["band of the second version"] = band_of_second_version
+
+
+@pytest.mark.parametrize("name", sorted(WRONG))
+def test_what_tensorflow_differentiates_wrongly_is_refused(name):
+    x = tf.placeholder(tf.float64, (None, K))
+    with pytest.raises(batchhess.SecondDerivativeError, match="wrong in TensorFlow"):
+        batchhess.hessians(tf.reduce_sum(WRONG[name](x) ** 2), x)
+
+
+def test_equal_eigenvalues_are_never_silent():
+    """TensorFlow 2.x takes 1 / 0 for 0 there, and loses the terms between the two."""
+    x = tf.placeholder(tf.float64, (None, 2, 2))
+    y = tf.reduce_sum(tf.linalg.eigvalsh(x + tf.linalg.matrix_transpose(x)) ** 2, 1)
+    (result,) = batchhess.hessians(y, x)
+    try:
+        result = run(result, {x: np.eye(2)[None]})
+    except tf.errors.InvalidArgumentError as error:
+        assert "is not what differences of the gradient say" in error.message
+    else:
+        assert not np.isfinite(result).all()

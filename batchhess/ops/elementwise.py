@@ -137,13 +137,17 @@ op(
 )
 
 op(
-    "BesselI0e BesselI1e Erfinv FloorMod Igamma Igammac Ndtri",
+    "BesselI0e BesselI1e Erfinv Igamma Igammac Ndtri",
     elementwise,
     BROADCAST,
     **_EACH,
 )
+op("FloorMod", elementwise, BROADCAST, **_EACH, elements=of_arithmetic)
 # TensorFlow has no second derivative of these, or none that a test has seen.
 op("Mod SoftsignGrad TruncateDiv", elementwise, BROADCAST, elementwise=True)
+
+# No tangent is complex: these are not applied to blocks.
+op("Complex ComplexAbs Conj Imag Real", elementwise, twice=SOUND)
 
 _SIZES = {"elements": of_arithmetic}
 

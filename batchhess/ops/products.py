@@ -22,6 +22,7 @@ from batchhess.ops.table import (
     MULTIPLIED,
     SOUND,
     UNKNOWN,
+    YES,
     op,
 )
 
@@ -144,6 +145,17 @@ def _other_side(op, place, states, walk):
     return from_right(op.inputs[place], places, may_be_one=False)
 
 
+def _sparse(op, states, walk):
+    """A sparse matrix that does not depend on x, times a dense one."""
+    if any(s.kind != FREE for s in states[:3]):
+        raise NotProvenError("has a sparse factor that depends on x")
+    columns = 0 if op.get_attr("adjoint_b") else 1
+    if states[3].kind != BATCHED or states[3].axis != columns:
+        return SUMMED
+    return batched(1, states[3].origin)
+
+
+op("SparseTensorDenseMatMul", _sparse, linear=YES, twice=SOUND)
 op("MatMul", _matmul, _other_factor, IN_EACH, MULTIPLIED, twice=SOUND)
 op(
     "BatchMatMul BatchMatMulV2 BatchMatMulV3",

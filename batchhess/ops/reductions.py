@@ -73,6 +73,15 @@ def _top_k(op, states, walk):
     return along_axis(op, states[0], rank_of(op.inputs[0]) - 1)
 
 
+def _fourier(op, states, walk):
+    """Along the last axes, as many as the name tells."""
+    axes = int(op.type[-2]) if op.type.endswith("D") else 1
+    rank = rank_of(op.inputs[0])
+    for axis in range(rank - axes, rank):
+        along_axis(op, states[0], axis)
+    return states[0]
+
+
 # Products, which TensorFlow differentiates wrongly, or not at all, at zeros.
 
 # More factors are left to TensorFlow, and guarded against zeros.
@@ -153,3 +162,8 @@ op(
     guard=Guard("Write the products of the factors one by one."),
 )
 op("TopKV2", _top_k, each(NEVER, PARAMETER), twice=SOUND)
+op(
+    "FFT FFT2D FFT3D IFFT IFFT2D IFFT3D IRFFT IRFFT2D RFFT RFFT2D",
+    _fourier,
+    twice=SOUND,
+)
