@@ -184,7 +184,7 @@ program(
         )
         ** 3
     ),
-    REAL,
+    (-3.0, 3.0),
     [5.0, -5.0],
     kinks=[1.0, -1.0],
     since="2",
@@ -239,6 +239,7 @@ program(
     lambda x: tf.math.xlog1py(x, x[:, :1]),
     POSITIVE,
     [0.0],
+    alike=lambda x: x * tf.math.log1p(x[:, :1]),
     needs="Xlog1py",
 )
 program(
@@ -478,7 +479,7 @@ program(
 program(
     "segment_mean",
     lambda x: (
-        tf.transpose(tf.math.segment_mean(tf.transpose(x), [0] * 5 + [1] * 5 + [3] * 6))
+        tf.transpose(tf.math.segment_mean(tf.transpose(x), [0] * 5 + [1] * 5 + [2] * 6))
         ** 3
     ),
 )
@@ -537,7 +538,7 @@ def single(x):
 for name, shape, build in (
     ("rfft", [-1, 16], lambda x: power_of(tf.signal.rfft(x))),
     ("rfft2d", [-1, 4, 4], lambda x: power_of(tf.signal.rfft2d(x))),
-    ("irfft", [-1, 8], lambda x: tf.signal.irfft(tf.complex(x, x**2)) ** 3),
+    ("irfft", [-1, 2, 8], lambda x: tf.signal.irfft(tf.complex(x, x**2)) ** 3),
     ("irfft2d", [-1, 4, 4], lambda x: tf.signal.irfft2d(tf.complex(x, x**2)) ** 3),
 ):
     program(
