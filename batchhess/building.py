@@ -6,10 +6,11 @@ import contextlib
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.checks import assert_differences, assert_uncoupled
-from batchhess.compat import do_not_convert, tf
+from batchhess.compat import do_not_convert, tf, where_built
 from batchhess.copies import assert_same
+from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
-from batchhess.graph.tensors import product_of
+from batchhess.graph.tensors import original, product_of
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
 from batchhess.planning import Request, plan
@@ -192,7 +193,7 @@ def _second(made, ys, seeds, gradient):
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, made.proof))
     if made.checks.differences:
         with tf.control_dependencies(checks):  # What they find has a better name.
-            checks = [_differences(made, ys, seeds, gradient, found)]
+            checks = [_verified(made, ys, seeds, gradient, found)]
     return _after(checks, request.wanted.finish(found)), rows
 
 
@@ -224,6 +225,22 @@ def _chosen(made, found):
     if chosen is None or METHODS[made.method].by_columns:
         return found
     return tf.gather(found, chosen, axis=found.shape.ndims - 1)
+
+
+def _verified(made, ys, seeds, gradient, found):
+    """The check against differences, which an op that no test has seen must have."""
+    try:
+        return _differences(made, ys, seeds, gradient, found)
+    except ValueError as error:
+        if made.request.check == "always":
+            raise
+        op = original(made.checks.unknown[0])
+        raise SecondDerivativeError(
+            "{}: no test has seen TensorFlow's second derivative of '{}' ({}){}, and "
+            "the runs cannot verify it: {} Pass check='never' to trust it.".format(
+                made.request.passes.caller, op.name, op.type, where_built(op), error
+            )
+        ) from error
 
 
 def _differences(made, ys, seeds, gradient, found):

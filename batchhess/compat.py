@@ -25,6 +25,8 @@ VERSION = _tensorflow.__version__
 # What parsing a damaged message raises: the C++ parser another than the Python one.
 message_errors = (DecodeError, RuntimeError)
 
+IS_V1 = VERSION.startswith("1.")
+
 # In 1.15 the second derivative of the sparse cross entropy is "explicitly disabled".
 LACKS_SPARSE_CROSS_ENTROPY = VERSION.startswith("1.")
 

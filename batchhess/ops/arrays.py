@@ -1,7 +1,8 @@
 """Lists of tensors, as loops of control flow v2 carry them, and their v1 arrays."""
 
+from batchhess.ops.sizes import ints_of
 from batchhess.ops.states import FREE, NotProvenError, batched, need_batched
-from batchhess.ops.table import SOUND, op
+from batchhess.ops.table import SOUND, Fault, op
 
 
 def _list_of_slices(op, states, walk):
@@ -26,6 +27,18 @@ def _stack_of_items(op, states, walk):
     return batched(need_batched(states[0]).axis + 1, states[0].origin)
 
 
+def _picks_twice(op, depends):
+    indices = ints_of(op.inputs[1])
+    return indices is not None and len(set(indices)) < len(indices)
+
+
+_PICKED_TWICE = Fault(
+    _picks_twice,
+    "keeps one of the gradients of an element that is picked twice",
+    "Read each element once, or use tf.gather of the stacked elements.",
+    spoils_values=True,
+)
+
 op(
     "TensorListFromTensor TensorListScatterV2 TensorListScatter",
     _list_of_slices,
@@ -33,8 +46,11 @@ op(
 )
 op("TensorListSetItem", _set_item, twice=SOUND)
 op("TensorListGetItem", _get_item, twice=SOUND)
-op("TensorListGather TensorListStack", _stack_of_items, twice=SOUND)
+op("TensorListStack", _stack_of_items, twice=SOUND)
+op("TensorListGather", _stack_of_items, twice=SOUND, faults=[_PICKED_TWICE])
 op("TensorListReserve EmptyTensorList TensorListLength TensorListResize", twice=SOUND)
+# What a loop keeps for the gradient that has been taken of it already.
+op("TensorListPushBack TensorListPopBack TensorListElementShape", twice=SOUND)
 op(
     """TensorArrayV3 TensorArrayReadV3 TensorArrayWriteV3 TensorArrayScatterV3
     TensorArrayGatherV3 TensorArraySizeV3 TensorArrayConcatV3 TensorArraySplitV3

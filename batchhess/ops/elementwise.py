@@ -1,6 +1,6 @@
 """Ops whose output at one place depends on the inputs at that place."""
 
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, tf
 from batchhess.ops.inputs import BROADCAST, from_right, may_differ
 from batchhess.ops.sizes import of_arithmetic, of_input
 from batchhess.ops.states import (
@@ -24,6 +24,7 @@ from batchhess.ops.table import (
     SCALED,
     SOUND,
     SUBTRACTED,
+    UNKNOWN,
     YES,
     Fault,
     Guard,
@@ -71,7 +72,7 @@ def _bias(op, states, walk):
 def _bias_input(op, place, states, walk):
     """The bias lies along the last axis, or along axis 1."""
     output = walk.state(op.outputs[0])
-    if op.get_attr("data_format") == b"NCHW":
+    if op.type == "BiasAdd" and op.get_attr("data_format") == b"NCHW":
         along = 1
     else:
         along = rank_of(op.outputs[0]) - 1
@@ -111,12 +112,20 @@ def _selected(op, place, states, walk):
 _EACH = {"elementwise": True, "twice": SOUND}
 
 op(
-    """Abs Acos Acosh Asin Asinh Atan Atan2 Atanh ClipByValue Cos Cosh Digamma Div Elu
+    """Abs Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div Elu
     Erf Erfc Exp Expm1 Inv LeakyRelu Lgamma Log Log1p Maximum Minimum Pow Reciprocal
     Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus Sqrt Square Tan Tanh""",
     elementwise,
     BROADCAST,
     **_EACH,
+)
+
+op(
+    "ClipByValue",
+    elementwise,
+    BROADCAST,
+    elementwise=True,
+    twice=UNKNOWN if IS_V1 else SOUND,  # 1.15 has no gradient of it.
 )
 
 # Gradients of such ops, in terms of f that are gradients themselves.
@@ -129,27 +138,31 @@ op(
 )
 
 op(
-    """BesselI0e BesselI1e Erfinv FloorMod Igamma Igammac Mod Ndtri Polygamma
-    SoftsignGrad TruncateDiv""",
+    "BesselI0e BesselI1e Erfinv Igamma Igammac Ndtri",
     elementwise,
     BROADCAST,
-    elementwise=True,
+    **_EACH,
 )
+op("FloorMod", elementwise, BROADCAST, **_EACH, elements=of_arithmetic)
+# TensorFlow has no second derivative of these, or none that a test has seen.
+op("Mod SoftsignGrad TruncateDiv", elementwise, BROADCAST, elementwise=True)
+
+# No tangent is complex: these are not applied to blocks.
+op("Complex ComplexAbs Conj Imag Real", elementwise, twice=SOUND)
 
 _SIZES = {"elements": of_arithmetic}
 
 op("Add AddV2", additive, BROADCAST, YES, ADDED, **_EACH, **_SIZES)
 op("Sub", additive, BROADCAST, YES, SUBTRACTED, **_EACH, **_SIZES)
 op("AddN", additive, _all_alike, YES, ADDED, **_EACH)
-op("BiasAdd", _bias, _bias_input, YES, ADDED, **_EACH)
-op("BiasAddV1", _bias, _bias_input, YES, ADDED, elementwise=True)
+op("BiasAdd BiasAddV1", _bias, _bias_input, YES, ADDED, **_EACH)
 # Linear but for the branch that does not depend on x.
 op("Select", additive, _selected, AFFINE, **_EACH)
 op("SelectV2", additive, BROADCAST, AFFINE, **_EACH)
-op("Merge RefMerge", _merge, twice=SOUND, frame=MERGE)
+op("Merge", _merge, twice=SOUND, frame=MERGE)
+op("RefMerge", _merge, frame=MERGE)
 op("Mul", _scaled, BROADCAST, IN_EACH, SCALED, **_EACH, **_SIZES)
-op("RealDiv DivNoNan", _divided, BROADCAST, 0, SCALED, **_EACH)
-op("MulNoNan", _divided, BROADCAST, 0, SCALED, elementwise=True)
+op("RealDiv DivNoNan MulNoNan", _divided, BROADCAST, 0, SCALED, **_EACH)
 op("Neg", _scaled, BROADCAST, YES, SCALED, **_EACH)
 op("Cast", _scaled, BROADCAST, YES, **_EACH, elements=of_input)
 
@@ -260,7 +273,7 @@ op(
     "Betainc",
     elementwise,
     BROADCAST,
-    elementwise=True,
+    **_EACH,
     faults=[
         Fault(
             _shape_parameters_depend,
@@ -270,10 +283,10 @@ op(
     ],
 )
 op(
-    "Zeta",
+    "Polygamma Zeta",
     elementwise,
     BROADCAST,
-    elementwise=True,
+    **_EACH,
     faults=[
         Fault(
             _first_depends,

@@ -47,7 +47,7 @@ def _each_same(op, states, walk):
 
 
 op(
-    "Identity EnsureShape CheckNumerics CheckNumericsV2 PreventGradient Snapshot",
+    "Identity EnsureShape CheckNumerics CheckNumericsV2",
     _same,
     PARAMETER,
     YES,
@@ -57,10 +57,13 @@ op(
 )
 # May be fed: what is built anew would not see it. So its readers stay as they are.
 op("PlaceholderWithDefault", _same, twice=SOUND)
-op("Print PrintV2", _same, twice=SOUND)
+op("Print", _same, twice=SOUND)
 op("ReadVariableOp", _same, twice=SOUND, repeatable=True)
 op("Assert VarIsInitializedOp VariableShape", twice=SOUND, repeatable=True)
-op("Switch RefSwitch", _same, twice=SOUND, frame=SWITCH)
+op("Switch", _same, twice=SOUND, frame=SWITCH)
+op("RefSwitch", _same, frame=SWITCH)
+# TensorFlow does not differentiate these, and says so.
+op("PreventGradient Snapshot", _same, PARAMETER, YES, PASSED)
 op("Enter RefEnter", twice=SOUND, frame=ENTER)
 op("Exit RefExit", twice=SOUND, frame=EXIT)
 op("NextIteration RefNextIteration", twice=SOUND, frame=NEXT)

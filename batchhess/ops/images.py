@@ -83,8 +83,14 @@ op(
     IN_EACH,
     twice=SOUND,
 )
-op("AvgPool AvgPool3D DepthToSpace SpaceToDepth", _image, NEVER, YES, twice=SOUND)
-op("ExtractImagePatches", _image, NEVER, YES)
+op(
+    "AvgPool AvgPool3D DepthToSpace ExtractImagePatches SpaceToDepth",
+    _image,
+    NEVER,
+    YES,
+    twice=SOUND,
+)
+# TensorFlow differentiates these once only, and says so.
 op("ResizeBilinear ResizeBicubic ResizeNearestNeighbor", _image, _FILTERED, YES)
 op("LRN Dilation2D", _image, _FILTERED)
 op(
@@ -147,4 +153,4 @@ op(
     faults=[_OVERLAPPING],
     rewrite=Rewrite(_can_be_written_out, _maximum_of_slices),
 )
-op("MaxPool3D", _image, NEVER, faults=[_OVERLAPPING])
+op("MaxPool3D", _image, NEVER, twice=SOUND, faults=[_OVERLAPPING])

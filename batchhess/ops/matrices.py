@@ -1,6 +1,6 @@
 """One matrix after another: the observations lie before the last two axes."""
 
-from batchhess.compat import VERSION, raw_ops, tf
+from batchhess.compat import IS_V1, raw_ops, tf
 from batchhess.ops.inputs import NEVER, PARAMETER, each
 from batchhess.ops.shapes import padded
 from batchhess.ops.sizes import ints_of
@@ -12,7 +12,7 @@ from batchhess.ops.states import (
     need_batched,
     rank_of,
 )
-from batchhess.ops.table import AFFINE, SOUND, YES, Rewrite, op
+from batchhess.ops.table import AFFINE, SOUND, UNKNOWN, YES, Fault, Rewrite, op
 
 
 def _matrices(op, states, walk):
@@ -57,15 +57,38 @@ def _to_diagonal(op, states, walk):
 
 _PARAMETERS = each(NEVER, PARAMETER)
 
+
+def _bands(place):
+    """The fault of an op of which input `place` tells the diagonals."""
+    return Fault(
+        lambda op, depends: _diagonal_axes(op, place) > 1,
+        "aligns the diagonals of a band in another way than its gradient does",
+        "Use tf.linalg.diag, diag_part and set_diag of this TensorFlow.",
+        spoils_values=True,
+    )
+
+
 op(
-    "Cholesky MatrixSquareRoot MatrixExponential MatrixLogarithm Qr Svd",
+    "Cholesky MatrixSquareRoot Qr",
     _matrices,
     NEVER,
+    twice=SOUND,
 )
-op("SelfAdjointEigV2", _matrices, NEVER)
+# No gradient is registered.
+op("MatrixExponential MatrixLogarithm", _matrices, NEVER)
+# Where two eigenvalues are equal, 2.x takes 1 / 0 for 0; before, it was no number.
+op("SelfAdjointEigV2 Svd", _matrices, NEVER, twice=SOUND if IS_V1 else UNKNOWN)
 op("MatrixBandPart", _matrices, _PARAMETERS, YES, twice=SOUND)
 op("MatrixDiagPart", _matrices, NEVER, YES, twice=SOUND)
-op("MatrixDiagPartV2 MatrixDiagPartV3", _matrices, _PARAMETERS, padded, twice=SOUND)
+op("MatrixDiagPartV3", _matrices, _PARAMETERS, padded, twice=SOUND)
+op(
+    "MatrixDiagPartV2",
+    _matrices,
+    _PARAMETERS,
+    padded,
+    twice=SOUND,
+    faults=[_bands(1)],
+)
 op(
     "MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3",
     _set_diagonal,
@@ -74,7 +97,15 @@ op(
     twice=SOUND,
 )
 op("MatrixDiag", _to_diagonal, NEVER, YES, twice=SOUND)
-op("MatrixDiagV2 MatrixDiagV3", _to_diagonal, _PARAMETERS, padded, twice=SOUND)
+op("MatrixDiagV3", _to_diagonal, _PARAMETERS, padded, twice=SOUND)
+op(
+    "MatrixDiagV2",
+    _to_diagonal,
+    _PARAMETERS,
+    padded,
+    twice=SOUND,
+    faults=[_bands(1)],
+)
 
 
 # On 1.15 the second derivatives of determinants, and of the adjoint of an inverse, are
@@ -82,7 +113,7 @@ op("MatrixDiagV2 MatrixDiagV3", _to_diagonal, _PARAMETERS, padded, twice=SOUND)
 
 
 def _is_old(op, depends):
-    return VERSION.startswith("1.") and depends([op.inputs[0]])
+    return IS_V1 and depends([op.inputs[0]])
 
 
 def _is_old_adjoint(op, depends):

@@ -1,5 +1,6 @@
 """Products of tensors, and systems of linear equations."""
 
+from batchhess.compat import IS_V1
 from batchhess.ops.inputs import from_right
 from batchhess.ops.states import (
     BATCHED,
@@ -14,7 +15,16 @@ from batchhess.ops.states import (
     need_batched,
     rank_of,
 )
-from batchhess.ops.table import IN_EACH, LETTERS, MATRICES, MULTIPLIED, SOUND, op
+from batchhess.ops.table import (
+    IN_EACH,
+    LETTERS,
+    MATRICES,
+    MULTIPLIED,
+    SOUND,
+    UNKNOWN,
+    YES,
+    op,
+)
 
 
 def _matmul(op, states, walk):
@@ -135,6 +145,17 @@ def _other_side(op, place, states, walk):
     return from_right(op.inputs[place], places, may_be_one=False)
 
 
+def _sparse(op, states, walk):
+    """A sparse matrix that does not depend on x, times a dense one."""
+    if any(s.kind != FREE for s in states[:3]):
+        raise NotProvenError("has a sparse factor that depends on x")
+    columns = 0 if op.get_attr("adjoint_b") else 1
+    if states[3].kind != BATCHED or states[3].axis != columns:
+        return SUMMED
+    return batched(1, states[3].origin)
+
+
+op("SparseTensorDenseMatMul", _sparse, linear=YES, twice=SOUND)
 op("MatMul", _matmul, _other_factor, IN_EACH, MULTIPLIED, twice=SOUND)
 op(
     "BatchMatMul BatchMatMulV2 BatchMatMulV3",
@@ -144,5 +165,12 @@ op(
     product=MATRICES,
     twice=SOUND,
 )
-op("Einsum", _einsum, _other_term, IN_EACH, product=LETTERS, twice=SOUND)
+op(
+    "Einsum",
+    _einsum,
+    _other_term,
+    IN_EACH,
+    product=LETTERS,
+    twice=UNKNOWN if IS_V1 else SOUND,  # 1.15 has no gradient of it.
+)
 op("MatrixSolve MatrixTriangularSolve", _solve, _other_side, 1, twice=SOUND)

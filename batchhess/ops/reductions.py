@@ -1,6 +1,6 @@
 """Ops that make one element of many, or of all before it."""
 
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, tf
 from batchhess.ops.inputs import KNOWN, NEVER, PARAMETER, each
 from batchhess.ops.shapes import axis_input
 from batchhess.ops.sizes import ints_of, of_product
@@ -15,7 +15,7 @@ from batchhess.ops.states import (
     need_each,
     rank_of,
 )
-from batchhess.ops.table import SOUND, TOTALLED, YES, Guard, Rewrite, op
+from batchhess.ops.table import SOUND, TOTALLED, UNKNOWN, YES, Guard, Rewrite, op
 
 
 def _sum(op, states, walk):
@@ -71,6 +71,15 @@ def _cumulative_sum(op, states, walk):
 
 def _top_k(op, states, walk):
     return along_axis(op, states[0], rank_of(op.inputs[0]) - 1)
+
+
+def _fourier(op, states, walk):
+    """Along the last axes, as many as the name tells."""
+    axes = int(op.type[-2]) if op.type.endswith("D") else 1
+    rank = rank_of(op.inputs[0])
+    for axis in range(rank - axes, rank):
+        along_axis(op, states[0], axis)
+    return states[0]
 
 
 # Products, which TensorFlow differentiates wrongly, or not at all, at zeros.
@@ -130,7 +139,8 @@ _AXES = each(NEVER, KNOWN)
 op("Sum", _sum, _AXES, YES, TOTALLED, twice=SOUND)
 op("Mean", _sum, _AXES, YES, twice=SOUND)
 op("Max Min", _reduction, _AXES, twice=SOUND)
-op("EuclideanNorm", _reduction, _AXES)
+# 1.15 has no gradient of it.
+op("EuclideanNorm", _reduction, _AXES, twice=UNKNOWN if IS_V1 else SOUND)
 op(
     "Prod",
     _reduction,
@@ -142,7 +152,7 @@ op(
 )
 op("L2Loss", _l2_loss, NEVER, twice=SOUND)
 op("Cumsum", _cumulative_sum, _AXES, YES, twice=SOUND)
-op("CumulativeLogsumexp", _cumulative, _AXES)
+op("CumulativeLogsumexp", _cumulative, _AXES, twice=SOUND)
 op(
     "Cumprod",
     _cumulative,
@@ -152,3 +162,8 @@ op(
     guard=Guard("Write the products of the factors one by one."),
 )
 op("TopKV2", _top_k, each(NEVER, PARAMETER), twice=SOUND)
+op(
+    "FFT FFT2D FFT3D IFFT IFFT2D IFFT3D IRFFT IRFFT2D RFFT RFFT2D",
+    _fourier,
+    twice=SOUND,
+)

@@ -156,6 +156,10 @@ def _scatter(op, states, walk):
     return SUMMED
 
 
+def _overwritten(op, states, walk):
+    return copied(states)
+
+
 op("ReverseV2 Roll", _rearrange, each(NEVER, KNOWN), YES, twice=SOUND)
 op(
     "Slice",
@@ -177,5 +181,12 @@ op("GatherV2", _gather, _gather_indices, YES, twice=SOUND, elements=of_gather)
 op("Gather", twice=SOUND)
 op("ResourceGather ResourceGatherNd", twice=SOUND, repeatable=True)
 op("GatherNd", _gather_nd, NEVER, YES, twice=SOUND)
-op("SegmentSum UnsortedSegmentSum", _segments, each(NEVER, PARAMETER), YES)
-op("ScatterNd TensorScatterAdd", _scatter, NEVER, YES)
+op(
+    "SegmentMean SegmentSum UnsortedSegmentSum",
+    _segments,
+    each(NEVER, PARAMETER),
+    YES,
+    twice=SOUND,
+)
+op("ScatterNd TensorScatterAdd TensorScatterSub", _scatter, NEVER, YES, twice=SOUND)
+op("TensorScatterUpdate", _overwritten, NEVER, YES, twice=SOUND)

@@ -123,6 +123,8 @@ def of_arithmetic(tensor):
     (a,), (b,) = parts
     if not (isinstance(a, int) and isinstance(b, int)):
         return [None]
+    if op.type == "FloorMod":
+        return [a % b if b else None]
     return [{"Sub": a - b, "Mul": a * b}.get(op.type, a + b)]
 
 
