@@ -1,0 +1,82 @@
+"""Second derivatives by differences of f's own value, and how far to trust them."""
+
+import collections
+
+import numpy as np
+
+# directions: [D, K]. along: [P, N, D], v^T H v of each output, observation, direction.
+# errors: of the same shape; large, or NaN, where the differences cannot be trusted.
+Curvatures = collections.namedtuple("Curvatures", "directions along errors")
+
+
+def value_curvatures(evaluate, value, axis=0, step=0.04, count=2, seed=3):
+    """Second derivatives along random directions, one observation at a time.
+
+    Two symmetric matrices that agree along a few random directions are the same.
+
+    Args:
+      evaluate: function from an array like `value` to an array of P outputs.
+      value: float64 array, with the observations along `axis`.
+      axis: int.
+      step: the largest distance along a direction; two more halve it.
+      count: D, of directions.
+      seed: of the directions.
+
+    Returns:
+      `Curvatures`: central differences, and their limit by Richardson.
+    """
+    rows = np.moveaxis(np.asarray(value, np.float64), axis, 0)
+    n, size = len(rows), int(np.prod(rows.shape[1:]))
+    directions = np.random.RandomState(seed).uniform(0.4, 1.0, (count, size))
+    directions *= np.where(np.arange(count * size) % 3, 1, -1).reshape(count, size)
+    base = np.asarray(evaluate(value), np.float64).ravel()
+    along = np.zeros((len(base), n, count))
+    errors = np.zeros_like(along)
+    for i in range(n):
+        for d in range(count):
+
+            def at(distance, i=i, d=d):
+                moved = rows.reshape(n, size).copy()
+                moved[i] += distance * directions[d]
+                moved = np.moveaxis(moved.reshape(rows.shape), 0, axis)
+                return np.asarray(evaluate(moved), np.float64).ravel()
+
+            along[:, i, d], errors[:, i, d] = _second(at, base, step)
+    return Curvatures(directions, along, errors)
+
+
+def curvatures_of(hessians, directions):
+    """v^T H v, [N, D] or [P, N, D], of Hessians [N, *E, *E] or [P, N, *E, *E]."""
+    size = directions.shape[1]
+    flat = np.reshape(
+        hessians, hessians.shape[: _leading(hessians, size)] + (size,) * 2
+    )
+    return np.einsum("di,...ij,dj->...d", directions, flat, directions)
+
+
+def _leading(hessians, size):
+    """How many axes stand before those of the coordinates."""
+    for axes in range(hessians.ndim + 1):
+        if np.prod(hessians.shape[axes:]) == size**2 and not (
+            (hessians.ndim - axes) % 2
+        ):
+            return axes
+    raise ValueError(hessians.shape)
+
+
+def _second(at, base, step):
+    distances = [step, step / 2, step / 4]
+    values = {h: at(h) for h in distances + [-h for h in distances]}
+    # Even in h: each step of Richardson takes away one more power of h^2.
+    second = [(values[h] - 2 * base + values[-h]) / h**2 for h in distances]
+    first = [(4 * b - a) / 3 for a, b in zip(second, second[1:])]
+    limit = (16 * first[1] - first[0]) / 15
+    gaps = []
+    for near, far in ((1, 0), (2, 1)):
+        # The differences of the two sides part by h f''' where f is smooth, and stay
+        # apart where its second derivative jumps, as that of a maximum squared does.
+        h = distances[near]
+        sides = [values[s * distances[far]] - 2 * values[s * h] for s in (1, -1)]
+        gaps.append(np.abs(sides[0] - sides[1]) / h**2)
+    jump = np.where(gaps[1] > 0.75 * gaps[0] + 1e-5 * np.abs(limit), gaps[1], 0.0)
+    return limit, np.abs(limit - first[1]) + jump
