@@ -16,8 +16,8 @@ TOLERANCE = {"float64": 1e-6, "float32": 2e-3, "float16": 2e-2}
 # "differences" promises no more than this, and batch norms compute in float32.
 LOOSE = 5e-3
 CURES = (
-    r"method=|check=|Pass |Use |Write |Give |Call |Build |Cast |Feed |Replace |Put |Keep "
-    r"|Wrap |Move |Make |Set |Sum |Name |Transpose |Compute |Take |enable_control_flow_v2"
+    r"method=|check=|enable_control_flow_v2|Pass |Use |Write |Give |Call |Build |Cast "
+    r"|Feed |Replace |Put |Keep |Wrap |Move |Make |Set |Sum |Name |Transpose |Take "
 )
 
 
@@ -57,9 +57,9 @@ def _answers(program):
     found = []
     with tf.Session() as session:
         for _ in range(setup.repeats):
-            _start(session, setup)
             fetches = [hessian, list(setup.witness), list(setup.also)]
             try:
+                _start(session, setup)
                 answer, witness, _ = session.run(fetches, feed)
             except tf.errors.OpError as error:
                 raise Refused(_judge_error(error, run=True)) from error
@@ -104,17 +104,17 @@ def _wish(program, at):
     with tf.Graph().as_default(), tf.Session() as session:
         setup, placeholder = _make(program, "float64", "v2")
         gradient = tf.convert_to_tensor(tf.gradients(setup.ys, setup.x)[0])
-        blocks = []
+        which = tf.placeholder(tf.int32, [])
+        column = tf.gradients(tf.reshape(gradient, [-1])[which], setup.x)[0]
+        if column is None:
+            column = tf.zeros_like(gradient)
+        _start(session, setup)
         feed = dict(setup.feed)
         feed[placeholder] = at
-        for n in range(at.shape[0]):
-            rows = []
-            for k in range(at.shape[1]):
-                row = tf.gradients(gradient[n, k], setup.x)[0]
-                rows.append(tf.zeros_like(gradient)[n] if row is None else row[n])
-            blocks.append(tf.stack(rows))
-        _start(session, setup)
-        return session.run(tf.stack(blocks), feed)
+        run = session.make_callable(tf.convert_to_tensor(column), [which] + list(feed))
+        (n, k), rest = at.shape, list(feed.values())
+        rows = [run(i, *rest)[i // k] for i in range(n * k)]
+        return np.reshape(rows, [n, k, k])
 
 
 def _point(program, setup, placeholder):
@@ -163,7 +163,7 @@ def _against_truth(program, setup, placeholder):
         expected = _wish(program, at)
         return lambda answer, _: _apart(answer, expected)
     truth = _truth(program, at)
-    scale = max(np.abs(truth.along).max(), 1e-12)
+    scale = max(np.abs(truth.along).max(), 1e-3)
     if not np.max(truth.errors) < 5 * TOLERANCE[program.dtype] * scale:
         raise RuntimeError("no oracle: {} of {}".format(np.max(truth.errors), scale))
 
@@ -181,4 +181,4 @@ def _apart(answer, expected):
     expected = np.asarray(expected)
     assert np.shape(answer) == expected.shape, np.shape(answer)
     wrong = np.nanmax(np.abs(answer - expected), initial=0)
-    return wrong, max(np.abs(expected).max(), 1e-12)
+    return wrong, max(np.abs(expected).max(), 1e-3)

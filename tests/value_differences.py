@@ -9,7 +9,7 @@ import numpy as np
 Curvatures = collections.namedtuple("Curvatures", "directions along errors")
 
 
-def value_curvatures(evaluate, value, axis=0, step=0.04, count=2, seed=3):
+def value_curvatures(evaluate, value, axis=0, step=0.04, directions=None):
     """Second derivatives along random directions, one observation at a time.
 
     Two symmetric matrices that agree along a few random directions are the same.
@@ -19,16 +19,17 @@ def value_curvatures(evaluate, value, axis=0, step=0.04, count=2, seed=3):
       value: float64 array, with the observations along `axis`.
       axis: int.
       step: the largest distance along a direction; two more halve it.
-      count: D, of directions.
-      seed: of the directions.
+      directions: [D, K]; two random ones if None.
 
     Returns:
       `Curvatures`: central differences, and their limit by Richardson.
     """
     rows = np.moveaxis(np.asarray(value, np.float64), axis, 0)
     n, size = len(rows), int(np.prod(rows.shape[1:]))
-    directions = np.random.RandomState(seed).uniform(0.4, 1.0, (count, size))
-    directions *= np.where(np.arange(count * size) % 3, 1, -1).reshape(count, size)
+    if directions is None:
+        directions = np.random.RandomState(3).uniform(0.4, 1.0, (2, size))
+        directions *= np.where(np.arange(2 * size) % 3, 1, -1).reshape(2, size)
+    count = len(directions)
     base = np.asarray(evaluate(value), np.float64).ravel()
     along = np.zeros((len(base), n, count))
     errors = np.zeros_like(along)
@@ -46,22 +47,10 @@ def value_curvatures(evaluate, value, axis=0, step=0.04, count=2, seed=3):
 
 
 def curvatures_of(hessians, directions):
-    """v^T H v, [N, D] or [P, N, D], of Hessians [N, *E, *E] or [P, N, *E, *E]."""
+    """v^T H v, [P, N, D], of Hessians [P, N, *E, *E] and directions [D, K]."""
     size = directions.shape[1]
-    flat = np.reshape(
-        hessians, hessians.shape[: _leading(hessians, size)] + (size,) * 2
-    )
-    return np.einsum("di,...ij,dj->...d", directions, flat, directions)
-
-
-def _leading(hessians, size):
-    """How many axes stand before those of the coordinates."""
-    for axes in range(hessians.ndim + 1):
-        if np.prod(hessians.shape[axes:]) == size**2 and not (
-            (hessians.ndim - axes) % 2
-        ):
-            return axes
-    raise ValueError(hessians.shape)
+    flat = np.reshape(hessians, hessians.shape[:2] + (size, size))
+    return np.einsum("di,pnij,dj->pnd", directions, flat, directions)
 
 
 def _second(at, base, step):

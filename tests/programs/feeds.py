@@ -1,4 +1,4 @@
-"""Values fed into the middle of a model: tf.hessians obeys them, derivatives pass on."""
+"""Values fed into the middle of a model: obeyed, and derivatives pass on."""
 
 import numpy as np
 

@@ -79,7 +79,7 @@ OUTLIERS = {
     ),
     "a softplus at -70": (lambda x: tf.nn.softplus(_in_order(x)), -70.0),
     "a sigmoid at 40": (lambda x: tf.sigmoid(_in_order(x)), 40.0),
-    "a cube at 1e6": (lambda x: _in_order(x) ** 3, 1e6),
+    "a cube at 300": (lambda x: _in_order(x) ** 3, 300.0),
 }
 for what, (y, far) in OUTLIERS.items():
     value = VALUE.copy()
@@ -91,7 +91,7 @@ for what, (y, far) in OUTLIERS.items():
             RIGHT,
             value=value,
             dtype=dtype,
-            step=4.0 if far == 1e6 else 0.04,
+            step=1.0 if far == 300 else 0.04,
         )
 
 

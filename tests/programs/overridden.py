@@ -58,11 +58,10 @@ for what, change in COUPLING.items():
         ),
         WISH,
     )
+    overridden = _override("Identity", lambda op, dy, g=change: g(dy))
     add(
         "an overridden gradient " + what,
-        lambda x, f=_override("Identity", lambda op, dy, g=change: g(dy)): (
-            tf.tanh(f(tf.identity, tf.sin(x))) ** 2
-        ),
+        lambda x, f=overridden: tf.tanh(f(tf.identity, tf.sin(x))) ** 2,
         WISH,
     )
 
@@ -88,11 +87,10 @@ for what, gradient in KEEPING.items():
             WISH,
         )
         op = {"round": "Round", "sign": "Sign", "tanh": "Tanh"}[kind]
+        apply = _override(op, lambda op, dy, g=gradient: g(dy, op.inputs[0]))
         add(
             "{} overridden {}".format(kind, what),
-            lambda x, v=value, f=_override(op, lambda op, dy, g=gradient: g(dy, op.inputs[0])): (
-                tf.reduce_sum(tf.sin(f(v, x * 2)) * x)
-            ),
+            lambda x, v=value, f=apply: tf.reduce_sum(tf.sin(f(v, x * 2)) * x),
             WISH,
         )
 
