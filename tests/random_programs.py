@@ -36,7 +36,7 @@ METHODS = ["auto"] * 6 + ["columns", "symmetric", "observations", "differences"]
 
 # verdict: "right", "refused when built", "refused when run", "false alarm" (of a
 # coupling, or by check="always", where no step couples), "no oracle" (f varies too
-# fast), "no model" (TensorFlow cannot run f), "not finite", or one of BAD.
+# fast), "imprecise" (wrong in float32, right in float64), "no model" (TensorFlow cannot run f), "not finite", or one of BAD.
 Verdict = collections.namedtuple("Verdict", "verdict words detail")
 BAD = ("WRONG", "CRASH", "HANG")
 SECONDS = 30
@@ -93,7 +93,17 @@ def judge(seed, number, operators=None):
         tf.set_random_seed(1)
         twin = model("float64")
         session.run(tf.global_variables_initializer())
-        return _compare(operator, twin, options, words, answers, session, dtype)
+        verdict = _compare(operator, twin, options, words, answers, session, dtype)
+        if verdict.verdict == "WRONG":
+            # Is it float32 that cannot do better?
+            try:
+                answers = _answers(operator, twin, options, session)
+            except Exception:
+                return verdict
+            again = _compare(operator, twin, options, words, answers, session)
+            if again.verdict == "right":
+                return Verdict("imprecise", words, verdict.detail)
+        return verdict
 
 
 def _session(random):

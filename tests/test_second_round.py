@@ -1,5 +1,9 @@
-"""Programs to which there is one right answer: held against f itself, or refused."""
+"""Programs to which there is one right answer: held against f itself, or refused.
 
+Every sixth of them by default; SECOND_ROUND=all in the environment runs them all.
+"""
+
+import os
 import re
 
 import numpy as np
@@ -128,7 +132,8 @@ def _point(program, setup, placeholder):
 
 
 def _params():
-    for program in PROGRAMS:
+    every = 1 if os.environ.get("SECOND_ROUND") == "all" else 6
+    for program in PROGRAMS[::every]:
         marks = []
         if program.name in FAILS_NOW:
             strict = program.name not in FLAKY
@@ -180,5 +185,6 @@ def _against_truth(program, setup, placeholder):
 def _apart(answer, expected):
     expected = np.asarray(expected)
     assert np.shape(answer) == expected.shape, np.shape(answer)
-    wrong = np.nanmax(np.abs(answer - expected), initial=0)
+    off = np.abs(answer - expected)
+    wrong = np.max(np.where(np.isnan(off), 0, off)) if off.size else 0
     return wrong, max(np.abs(expected).max(), 1e-3)

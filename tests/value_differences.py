@@ -66,6 +66,7 @@ def _second(at, base, step):
         # apart where its second derivative jumps, as that of a maximum squared does.
         h = distances[near]
         sides = [values[s * distances[far]] - 2 * values[s * h] for s in (1, -1)]
-        gaps.append(np.abs(sides[0] - sides[1]) / h**2)
-    jump = np.where(gaps[1] > 0.75 * gaps[0] + 1e-5 * np.abs(limit), gaps[1], 0.0)
+        gaps.append((sides[0] - sides[1]) / h**2)
+    jump = np.abs(2 * gaps[1] - gaps[0])
+    jump = np.where(jump > 0.02 * np.abs(limit) + 1e-4, jump, 0.0)
     return limit, np.abs(limit - first[1]) + jump

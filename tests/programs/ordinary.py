@@ -18,13 +18,16 @@ from programs.registry import (
 )
 
 
+SMALL = VALUE[:2, :2]
+
+
 def _computed_k(x):
     return tf.nn.top_k(x, tf.shape(x)[1] // 2)[0] ** 3
 
 
 def _many_parts(x):
-    parts = tf.split(tf.tile(x, [1, 10]), 40, axis=1)
-    return tf.add_n([tf.sin(p) ** 2 for p in parts]) / 10
+    parts = tf.split(tf.tile(x, [1, 4]), 16, axis=1)
+    return tf.add_n([tf.sin(p) ** 2 for p in parts])
 
 
 def _growing(x):
@@ -179,7 +182,7 @@ ORDINARY = {
         tf.gather(x, tf.argsort(x, axis=1), batch_dims=1)[:, :2] ** 3
     ),
     "top_k with computed k": _computed_k,
-    "a split into 40": _many_parts,
+    "a split into 16": _many_parts,
     "a growing TensorArray": _growing,
     "TensorArray.concat": _array_concat,
     "TensorArray.concat after a loop": _array_concat_of_loop,
@@ -254,8 +257,8 @@ ORDINARY = {
             for k in range(2)
         ]
     ),
-    "a batchhess Hessian inside": lambda x: (
-        batchhess.hessians(tf.sin(x) * x**2, x)[0] ** 2
+    "a batchhess Hessian inside": lambda x: tf.square(
+        batchhess.hessians(tf.sin(x) * x**2, x, method="columns")[0]
     ),
     "a batchhess Laplacian inside": lambda x: batchhess.laplacians(tf.sin(x) * x, x)[0],
     "clip_by_norm of each": lambda x: tf.clip_by_norm(x, 1.0, axes=[1]) ** 3,
@@ -301,6 +304,7 @@ def _placed(x):
 
 
 for what, build in ORDINARY.items():
+    build = lambda x, f=build: tf.reduce_sum(f(x))  # noqa: E731
     looped = "TensorArray" in what or "variable" in what or "map_fn" in what
     add(
         what,
@@ -368,9 +372,6 @@ add(
 )
 
 
-SMALL = VALUE[:2, :2]
-
-
 def _weights_through(twice):
     """The gradient by weights of what a Hessian, or a Hessian of one, penalizes.
 
@@ -381,10 +382,11 @@ def _weights_through(twice):
         v = tf.get_variable("v", initializer=tf.constant(1.0, x.dtype))
 
         def penalty(ys, x):
-            found = batchhess.hessians(ys, x)[0]
+            found = batchhess.hessians(ys, x, method="columns")[0]
             if twice:
-                found = batchhess.hessians(tf.reduce_sum(found**2), x)[0]
-            return tf.gradients(tf.reduce_sum(found**2), v)[0]
+                y = tf.reduce_sum(tf.square(found))
+                found = batchhess.hessians(y, x, method="columns")[0]
+            return tf.gradients(tf.reduce_sum(tf.square(found)), v)[0]
 
         def truth():
             once = 4 * np.sin(SMALL) ** 2 + np.sin(2 * SMALL) * SMALL

@@ -55,7 +55,7 @@ LINALG = {
     "matrix exponential": lambda m: tf.linalg.expm(m / 2),
 }
 for what, build in LINALG.items():
-    add(what, lambda x, f=build: tf.reduce_sum(f(_matrices(x))))
+    add(what, lambda x, f=build: tf.reduce_sum(f(_matrices(x))), step=0.02)
 
 ON_SPD = {
     "logdet": lambda s: tf.linalg.logdet(s),
@@ -80,7 +80,7 @@ def _slater(x):
     return _log_abs_det(orbitals)
 
 
-add("a Slater determinant", _slater)
+add("a Slater determinant", _slater, step=0.008)
 add("a determinant in map_fn", lambda x: tf.map_fn(tf.linalg.det, _matrices(x)))
 
 
@@ -98,17 +98,11 @@ def _pool(size, stride, padding):
     )
 
 
-def _pool_3d(image):
-    image = tf.sin(image)[..., None]
-    return tf.nn.max_pool3d(image, [1, 2, 2, 1, 1], [1, 1, 1, 1, 1], "VALID") ** 3
-
-
 IMAGES = {
     "overlapping max pooling": _pool(2, 1, "VALID"),
     "overlapping max pooling, same": _pool(3, 1, "SAME"),
     "overlapping max pooling, stride 2": _pool(3, 2, "SAME"),
     "max pooling apart": _pool(3, 3, "VALID"),
-    "overlapping max pooling 3d": _pool_3d,
     "tf.nn.pool": lambda t: (
         tf.nn.pool(tf.sin(t), [2, 2], "MAX", "VALID", strides=[1, 1]) ** 3
     ),
@@ -129,9 +123,10 @@ IMAGES = {
         )
         ** 3
     ),
-    "total variation of squares": lambda t: tf.image.total_variation(t**2) ** 2,
+    "total variation of exponentials": lambda t: (
+        tf.image.total_variation(tf.exp(t)) ** 2
+    ),
     "sobel edges": lambda t: tf.image.sobel_edges(t) ** 3,
-    "standardization": lambda t: tf.image.per_image_standardization(t) ** 3,
     "depthwise convolution": lambda t: (
         tf.nn.depthwise_conv2d(
             tf.sin(t), tf.ones([2, 2, 1, 2], t.dtype), [1] * 4, "SAME"
@@ -150,7 +145,7 @@ IMAGES = {
     ),
 }
 for what, build in IMAGES.items():
-    add(what, lambda x, f=build: tf.reduce_sum(f(_image(x))), value=IMAGE)
+    add(what, lambda x, f=build: tf.reduce_sum(f(_image(x))), value=IMAGE, step=0.02)
 
 
 # Branches that are looked into, or not.
@@ -214,7 +209,6 @@ AT_ZEROS = {
         math.multiply_no_nan(x, x + 1) if hasattr(math, "multiply_no_nan") else x**2
     ),
     "squared_difference": lambda x: math.squared_difference(x, tf.sin(x)),
-    "softsign": tf.nn.softsign,
     "elu cubed": lambda x: tf.nn.elu(x) ** 3,
     "softplus": tf.nn.softplus,
     "sigmoid cross entropy": lambda x: tf.nn.sigmoid_cross_entropy_with_logits(
@@ -222,8 +216,8 @@ AT_ZEROS = {
     ),
     "l2_normalize": lambda x: tf.nn.l2_normalize(x, 1) ** 3,
     "norm and one": lambda x: tf.sqrt(1 + tf.reduce_sum(x**2, 1)),
-    "relu cubed": lambda x: tf.nn.relu(x) ** 3,
-    "abs cubed": lambda x: tf.abs(x) ** 3,
+    "relu to the sixth": lambda x: tf.nn.relu(x) ** 6,
+    "abs to the sixth": lambda x: tf.abs(x) ** 6,
     "x abs x squared": lambda x: x * tf.abs(x) * x**2,
     "log1p": lambda x: x * tf.log1p(x + 2),
     "expm1": lambda x: x * tf.expm1(x),
@@ -234,7 +228,7 @@ AT_ZEROS = {
     "einsum": lambda x: tf.einsum("ni,nj,nk->n", x, x, tf.sin(x)),
 }
 for what, build in AT_ZEROS.items():
-    add(what + " at zeros", build, value=ZEROS)
+    add(what + " at zeros", lambda x, f=build: tf.reduce_sum(f(x)), value=ZEROS)
 
 SPECIAL = {
     "zeta in s": lambda x: math.zeta(x + 2, tf.ones_like(x) * 1.5),
@@ -254,6 +248,7 @@ SPECIAL = {
     "igamma in a": lambda x: math.igamma(x, tf.ones_like(x)),
     "igammac in x": lambda x: math.igammac(tf.ones_like(x) * 2, x),
     "lbeta": lambda x: math.lbeta(x),
+    "softsign": tf.nn.softsign,
     "lgamma": lambda x: math.lgamma(x) * x,
     "digamma": math.digamma,
     "bessel_i0e": lambda x: math.bessel_i0e(x),
@@ -270,7 +265,7 @@ SPECIAL = {
         else x**2
     ),
     "reduce_std": lambda x: math.reduce_std(x, 1) * x[:, 0],
-    "lerp by where": lambda x: tf.where(x > 0.9, x**3, tf.log(x)),
+    "lerp by where": lambda x: tf.where(x > 0.85, x**3, tf.log(x)),
     "unsorted_segment_max": lambda x: (
         math.unsorted_segment_max(tf.transpose(x), [0, 1, 0, 1], 2) ** 3
     ),
@@ -281,7 +276,7 @@ SPECIAL = {
     "fft": lambda x: tf.abs(tf.signal.fft(tf.cast(x, tf.complex128))) ** 2 * tf.sin(x),
 }
 for what, build in SPECIAL.items():
-    add(what, build, value=POSITIVE)
+    add(what, lambda x, f=build: tf.reduce_sum(f(x)), value=POSITIVE)
 
 NEWER = {
     "erfinv": lambda x: math.erfinv(x / 3),
