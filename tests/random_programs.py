@@ -34,9 +34,10 @@ OPERATORS = [
 ]
 METHODS = ["auto"] * 6 + ["columns", "symmetric", "observations", "differences"]
 
-# verdict: "right", "refused when built", "refused when run", "false alarm" (of a
-# coupling, or by check="always", where no step couples), "no oracle" (f varies too
-# fast), "imprecise" (wrong in float32, right in float64), "no model" (TensorFlow cannot run f), "not finite", or one of BAD.
+# verdict: "right"; "refused when built"; "refused when run"; "false alarm", of a
+# coupling or by check="always" where no step couples; "imprecise", wrong in float32 and
+# right in float64; "not finite"; "no oracle", since f varies too fast; "no model",
+# since TensorFlow cannot run f; or one of BAD.
 Verdict = collections.namedtuple("Verdict", "verdict words detail")
 BAD = ("WRONG", "CRASH", "HANG")
 SECONDS = 30
