@@ -1,225 +1,371 @@
-"""Random programs, separable and coupled, and whether the proof is ever fooled.
+"""Random models, the library's operators, and whether one is ever wrong.
 
-Run: python tests/random_programs.py 2000
+Run: python tests/random_programs.py 2000 --seed 1 --operators hessians laplacians
 """
 
+import argparse
 import collections
 import os
+import signal
 import sys
+import time
+import traceback
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
-import tensorflow
+from random_models import draw_model
+from random_steps import K, N, draw, outcomes
+from value_differences import value_curvatures
 
-from batchhess.analysis.proof import prove, walk_from
+import batchhess
 from batchhess.compat import tf
-from batchhess.ops.states import UNPROVEN
 
-N, K = 4, 6
-PER_GRAPH = 20
+__all__ = ["K", "N", "draw", "outcomes", "judge", "OPERATORS"]
 
-# steps: names; coupling: whether a step that may couple is among them.
-Program = collections.namedtuple("Program", "y steps coupling")
-# Of one program: proven, coupled in numbers, and the program.
-Outcome = collections.namedtuple("Outcome", "proven coupled program proof")
+OPERATORS = [
+    "hessians",
+    "derivatives",
+    "hessian_diagonals",
+    "laplacians",
+    "hessian_vector_products",
+    "hessian_blocks",
+]
+METHODS = ["auto"] * 6 + ["columns", "symmetric", "observations", "differences"]
 
-
-def _weights(rows, columns):
-    values = np.random.RandomState(rows * 31 + columns).randn(rows, columns)
-    return tf.constant(values / np.sqrt(rows))
-
-
-def _width(t):
-    return t.shape.as_list()[-1]
-
-
-def _half(t):
-    return _width(t) // 2 or 1
-
-
-def _loop(body, start):
-    """Three steps of `body(i, carried)`, as a loop of control flow v2."""
-
-    def run(start):
-        return tf.while_loop(
-            lambda i, _: i < 3, lambda i, a: (i + 1, body(i, a)), (0, start)
-        )[1]
-
-    return tensorflow.function(run, autograph=False)(start)
+# verdict: "right"; "refused when built"; "refused when run"; "false alarm", of a
+# coupling or by check="always" where no step couples; "imprecise", wrong in float32 and
+# right in float64; "not finite"; "no oracle", since f varies too fast; "no model",
+# since TensorFlow cannot run f; or one of BAD.
+Verdict = collections.namedtuple("Verdict", "verdict words detail")
+BAD = ("WRONG", "CRASH", "HANG")
+SECONDS = 90
+TOLERANCE = {"float64": 1e-5, "float32": 5e-3}
 
 
-# Each from [N, width] to [N, another width]; `x` is the program's own x.
-SEPARABLE = {
-    "tanh": lambda t, x: tf.tanh(t),
-    "square": lambda t, x: tf.square(t) / 4,
-    "softplus_of_scaled": lambda t, x: tf.nn.softplus(0.7 * t - 0.1),
-    "dense": lambda t, x: tf.matmul(t, _weights(_width(t), 5)) + 0.1,
-    "dense_transposed": lambda t, x: tf.transpose(
-        tf.matmul(_weights(4, _width(t)), t, transpose_b=True)
-    ),
-    "softmax": lambda t, x: tf.nn.softmax(t),
-    "log_softmax": lambda t, x: tf.nn.log_softmax(t),
-    "concat_x": lambda t, x: tf.concat([t, x], 1),
-    "split": lambda t, x: t[:, : _half(t)] * t[:, -_half(t) :],
-    "gather_columns": lambda t, x: tf.gather(t, [0, _width(t) - 1, 0], axis=1),
-    "pad_columns": lambda t, x: tf.pad(t, [[0, 0], [1, 0]]),
-    "tile_columns": lambda t, x: tf.tile(t, [1, 2])[:, : _width(t) + 1],
-    "row_mean": lambda t, x: t - tf.reduce_mean(t, 1, keepdims=True),
-    "row_norm": lambda t, x: t / tf.sqrt(1 + tf.reduce_sum(t**2, 1, keepdims=True)),
-    "row_max": lambda t, x: t * tf.reduce_max(t, axis=1)[:, None] / 3,
-    "outer": lambda t, x: tf.reshape(
-        t[:, :2, None] * t[:, None, :2], [-1, min(_width(t), 2) ** 2]
-    ),
-    "outer_dynamic": lambda t, x: tf.reshape(
-        tf.einsum("ni,nj->nij", t[:, :2], t[:, :2]),
-        tf.stack([tf.shape(t)[0], min(_width(t), 2) ** 2]),
-    ),
-    "quadratic_form": lambda t, x: (
-        tf.einsum("ni,ij,nj->n", t, _weights(_width(t), _width(t)), t)[:, None] + t
-    ),
-    "attention": lambda t, x: tf.squeeze(
-        tf.matmul(tf.nn.softmax(t[:, :, None] * t[:, None, :]), t[:, :, None]), [2]
-    ),
-    "cumsum": lambda t, x: tf.cumsum(t, axis=1) / 2,
-    "reverse": lambda t, x: t * tf.reverse(t, [1]) + 0.3,
-    "where": lambda t, x: tf.where(t > 0, tf.sin(t), t),
-    "stack": lambda t, x: tf.reduce_sum(tf.stack([t, tf.cos(t)], axis=0), 0),
-    "unstack": lambda t, x: tf.stack(tf.unstack(t, axis=1)[::-1], axis=1) * t,
-    "transposed_twice": lambda t, x: tf.transpose(tf.sinh(tf.transpose(t) / 3)),
-    "times_x": lambda t, x: t * tf.reduce_sum(x, 1, keepdims=True) / 2,
-    "cond": lambda t, x: tf.cond(
-        tf.constant(True), lambda: tf.sin(t), lambda: tf.exp(t)
-    ),
-    "dense_of_pairs": lambda t, x: tf.reshape(
-        tf.tanh(tf.matmul(tf.reshape(tf.tile(t, [1, 2]), [-1, 2]), _weights(2, 3))),
-        [-1, _width(t) * 3],
-    ),
-    "dense_of_rank_3": lambda t, x: tf.reduce_sum(
-        tf.tensordot(t[:, :, None] * t[:, None, :2], _weights(min(2, _width(t)), 3), 1),
-        2,
-    ),
-    "loop": lambda t, x: _loop(lambda i, a: tf.tanh(a + t / 2), t),
-    "function": lambda t, x: tensorflow.function(tf.sin, autograph=False)(t) * t,
-}
-
-COUPLING = {
-    "batch_mean": lambda t, x: t - tf.reduce_mean(t, 0),
-    "batch_norm": lambda t, x: t / tf.sqrt(1 + tf.math.reduce_variance(t, 0)),
-    "gram": lambda t, x: tf.matmul(tf.matmul(t, t, transpose_b=True), t) / 9,
-    "gram_columns": lambda t, x: tf.matmul(t, tf.matmul(t, t, transpose_a=True)) / 9,
-    "roll": lambda t, x: t * tf.roll(t, 1, 0),
-    "roll_added": lambda t, x: t + tf.roll(t, 1, 0),
-    "cumsum_rows": lambda t, x: tf.cumsum(t, axis=0) / 2,
-    "softmax_rows": lambda t, x: tf.nn.softmax(t, axis=0),
-    "reverse_rows": lambda t, x: t * tf.reverse(t, [0]),
-    "broadcast_accident": lambda t, x: tf.matmul(
-        tf.reduce_sum(t, 1, keepdims=True) * tf.reduce_sum(x, 1) / 4, t
-    ),
-    "total": lambda t, x: t * tf.reduce_sum(t) / 9,
-    "log_sum_exp": lambda t, x: t * tf.reduce_logsumexp(t),
-    "reshape_mix": lambda t, x: tf.reshape(
-        tf.nn.softmax(tf.reshape(t, [-1, 2 * _width(t)])), [-1, _width(t)]
-    ),
-    "folded_roll": lambda t, x: (
-        t * tf.reshape(tf.roll(tf.reshape(t, [-1, 1]), 1, 0), [-1, _width(t)])
-    ),
-    "folded_across": lambda t, x: tf.reshape(
-        tf.nn.softmax(tf.reshape(tf.tile(t, [1, 3]), [-1, 2 * _width(t)])),
-        [-1, 3 * _width(t)],
-    ),
-    "gather_rows": lambda t, x: t * tf.gather(t, [1, 0, 3, 3]),
-    "sort_rows": lambda t, x: t * tf.transpose(tf.nn.top_k(tf.transpose(t), N)[0]),
-    "neighbours": lambda t, x: tf.pad(t[1:] * t[:-1], [[0, 1], [0, 0]]),
-    "split_rows": lambda t, x: tf.concat([t[:2] * t[2:], t[:2]], 0),
-    "norm_of_all": lambda t, x: t / (1 + tf.norm(t)),
-    "first_observation": lambda t, x: t * tf.tanh(t[0]),
-    "loop_of_rows": lambda t, x: (
-        t * _loop(lambda i, a: tf.sin(a + t[i]), tf.zeros([_width(t)], tf.float64))
-    ),
-    "loop_of_rolls": lambda t, x: _loop(lambda i, a: tf.sin(a) * tf.roll(t, i, 0), t),
-    "column_products": lambda t, x: tf.matmul(
-        t, tf.matmul(tf.transpose(t), tf.tanh(t)) / 9
-    ),
-}
-
-ENDS = {
-    "sum": tf.reduce_sum,
-    "mean": tf.reduce_mean,
-    "squares": lambda t: tf.nn.l2_loss(t),
-    "rows": lambda t: tf.reduce_logsumexp(t, 1),
-    "flat": lambda t: tf.reduce_sum(tf.exp(tf.reshape(t, [-1]) / 5)),
-    "product": lambda t: tf.reduce_sum(t[:, 0] * t[:, -1]),
-}
+class _Hang(BaseException):
+    """The time of one program is over."""
 
 
-def draw(random, x):
-    """Builds one program on `x`; half of them have one or more coupling steps."""
-    count = random.randint(2, 6)
-    couplings = random.randint(1, 3) if random.rand() < 0.5 else 0
-    steps = [random.choice(sorted(SEPARABLE)) for _ in range(count)]
-    steps += [random.choice(sorted(COUPLING)) for _ in range(couplings)]
-    random.shuffle(steps)
-    end = random.choice(sorted(ENDS))
-    t = x
-    for step in steps:
-        t = (SEPARABLE.get(step) or COUPLING[step])(t, x)
-    return Program(ENDS[end](t), steps + [end], couplings > 0)
+def judge(seed, number, operators=None):
+    """Draws program `number` of `seed`, lets an operator answer, and judges it."""
+    random = np.random.RandomState([seed, number])
+    operators = operators or OPERATORS
+    operator = operators[random.randint(len(operators))]
+    words = [operator]
+    flow = random.choice(["v1", "v2"])
+    dtype = str(random.choice(["float64", "float64", "float32"]))
+    per_output = operator != "hessian_blocks" and random.rand() < 0.15
+    options = {}
+    if operator != "hessian_vector_products":
+        options["method"] = METHODS[random.randint(len(METHODS))]
+    if random.rand() < 0.1:
+        options["check"] = "always"
+    words += ["control flow " + flow, dtype] + sorted(
+        "{}={}".format(*item) for item in options.items()
+    )
+    options["per_output"] = per_output
+    draws = random.randint(2**31)
+    (tf.enable_control_flow_v2 if flow == "v2" else tf.disable_control_flow_v2)()
+
+    def model(kind):
+        random = np.random.RandomState(draws)
+        return draw_model(random, kind, operator == "hessian_blocks", per_output)
+
+    with tf.Graph().as_default(), _session(random) as session:
+        tf.set_random_seed(1)
+        try:
+            drawn = model(dtype)
+            if random.rand() < 0.1:
+                words.append("run before it is differentiated")
+                session.run([tf.global_variables_initializer(), drawn.restart])
+                session.run(drawn.ys, drawn.feed)
+        except Exception as error:  # TensorFlow's own refusal.
+            return Verdict("no model", words, _short(error))
+        words += drawn.words
+        try:
+            answers = _answers(operator, drawn, options, session)
+        except Exception as error:
+            return Verdict(*_judge_error(operator, drawn, words, error, session))
+        if dtype == "float64":
+            return _compare(operator, drawn, options, words, answers, session)
+    with tf.Graph().as_default(), _session(random) as session:
+        tf.set_random_seed(1)
+        twin = model("float64")
+        session.run(tf.global_variables_initializer())
+        verdict = _compare(operator, twin, options, words, answers, session, dtype)
+        if verdict.verdict == "WRONG":
+            # Is it float32 that cannot do better?
+            try:
+                answers = _answers(operator, twin, options, session)
+            except Exception:
+                return verdict
+            again = _compare(operator, twin, options, words, answers, session)
+            if again.verdict == "right":
+                return Verdict("imprecise", words, verdict.detail)
+        return verdict
 
 
-def outcomes(count, seed, batch_size=N):
-    """Yields the `Outcome` of `count` random programs.
-
-    A program is coupled in numbers if the gradient of one observation changes when
-    another observation does: TensorFlow's first derivative, and nothing of the library.
-    (So no program may hold a stop_gradient, which lets values pass but no derivative.)
-    """
-    random = np.random.RandomState(seed)
-    for start in range(0, count, PER_GRAPH):
-        with tf.Graph().as_default(), tf.Session() as session:
-            shape = (batch_size if random.rand() < 0.3 else None, K)
-            x = tf.placeholder(tf.float64, shape)
-            programs = [draw(random, x) for _ in range(min(PER_GRAPH, count - start))]
-            gradients = [tf.gradients(p.y, x)[0] for p in programs]
-            proofs = [prove([p.y], walk_from(x, 0)) for p in programs]
-            value = random.randn(batch_size, K)
-            base = session.run(gradients, {x: value})
-            change = [0.0] * len(programs)
-            for n in range(batch_size):
-                moved = value.copy()
-                moved[n] += random.randn(K)
-                there = session.run(gradients, {x: moved})
-                for i, (a, b) in enumerate(zip(base, there)):
-                    others = np.arange(batch_size) != n
-                    scale = max(np.abs(a).max(), np.abs(b).max(), 1e-300)
-                    change[i] = max(change[i], np.abs(a - b)[others].max() / scale)
-            for program, proof, changed in zip(programs, proofs, change):
-                yield Outcome(proof.kind != UNPROVEN, changed > 1e-9, program, proof)
+def _session(random):
+    """Mostly without Grappler, whose time is most of a short run's."""
+    config = tf.ConfigProto(inter_op_parallelism_threads=2)
+    plain = random.rand() < 0.75
+    config.graph_options.rewrite_options.disable_meta_optimizer = plain
+    return tf.Session(config=config)
 
 
-def main(count):
+def _direction(values, axis):
+    """One direction for all observations, as vs in the shapes of xs, and as [K]."""
+    parts = [np.moveaxis(v, axis if v.ndim > 1 else 0, 0)[0] for v in values]
+    flat = [0.5 + 0.3 * np.arange(part.size).reshape(part.shape) for part in parts]
+    vs = [
+        np.moveaxis(
+            np.broadcast_to(f, (v.shape[axis if v.ndim > 1 else 0],) + f.shape),
+            0,
+            axis if v.ndim > 1 else 0,
+        )
+        for f, v in zip(flat, values)
+    ]
+    return vs, np.concatenate([f.ravel() for f in flat])
+
+
+def _answers(operator, model, options, session):
+    """What the operator answers, as arrays [N, ...] with the coordinates flat."""
+    call = getattr(batchhess, operator)
+    options = dict(options, batch_axis=model.axis)
+    arguments = [model.ys, model.xs if operator == "hessian_blocks" else model.xs[0]]
+    if operator == "hessian_vector_products":
+        arguments.append(_direction(model.values, model.axis)[0][0])
+    built = call(*arguments, **options)
+    gradient = None
+    if operator == "derivatives":
+        built, gradient = built.hessians, built.gradients[0]
+    train = tf.no_op() if model.train is None else model.train
+    run = [built, [] if gradient is None else [gradient], [train]]
+    feed = dict(model.feed)
+    session.run([tf.global_variables_initializer(), model.restart])
+    if model.fed is not None:
+        before, after, delta = model.fed
+        feed[after] = session.run(before, feed) + delta
+    found = session.run(run[:2] + run[2], feed)
+    if operator != "hessian_blocks":
+        return np.asarray(found[0][0], np.float64)
+    n = np.shape(found[0][0][0])[0]
+    sizes = [v.size // n for v in model.values]
+    return np.concatenate(
+        [
+            np.concatenate(
+                [np.reshape(b, [n, a, c]) for b, c in zip(row, sizes)], axis=2
+            )
+            for row, a in zip(found[0], sizes)
+        ],
+        axis=1,
+    ).astype(np.float64)
+
+
+def _short(error):
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f for f in frames if os.sep + "batchhess" + os.sep in f.filename]
+    where = ""
+    if places and not isinstance(error, tf.errors.OpError):
+        last = places[-1]
+        where = " [{}:{}]".format(os.path.basename(last.filename), last.lineno)
+    return "{}: {}{}".format(type(error).__name__, " ".join(lines)[:500], where)
+
+
+def _judge_error(operator, model, words, error, session):
+    ours = operator + ": " in str(error)
+    if isinstance(error, tf.errors.OpError):
+        if not ours and not _runs(model, session):
+            return "no model", words, _short(error)
+        if isinstance(error, tf.errors.InvalidArgumentError) and ours:
+            alarm = "coupled" in str(error) and not model.coupling
+            verdict = "false alarm" if alarm else "refused when run"
+            return verdict, words, _short(error)
+        return "CRASH", words, _short(error)
+    kinds = (ValueError, TypeError, LookupError, RuntimeError)
+    verdict = "refused when built" if isinstance(error, kinds) and ours else "CRASH"
+    return verdict, words, _short(error)
+
+
+def _runs(model, session):
+    """Whether f and its gradient run, and are finite."""
+    try:
+        gradients = [g for g in tf.gradients(model.ys, model.xs) if g is not None]
+        session.run([tf.global_variables_initializer(), model.restart])
+        found = session.run([model.ys, gradients], model.feed)
+    except tf.errors.OpError:
+        return False
+    return all(np.isfinite(value).all() for values in found for value in values)
+
+
+def _compare(operator, model, options, words, answers, session, dtype="float64"):
+    n = model.values[0].shape[model.axis]
+    v = _direction(model.values, model.axis)[1]
+    k = len(v)
+    units = np.eye(k)
+    if operator == "hessian_vector_products":
+        e = np.cos(np.arange(k) + 0.5)
+        directions = np.stack([e + v, e - v]) / 2
+    elif operator in ("hessian_diagonals", "laplacians"):
+        directions = units
+    else:
+        directions = None
+    evaluate, size = _evaluator(model, options["per_output"], session)
+    if not np.isfinite(size):
+        return Verdict("no model", words, "f is not finite")
+    rows = np.concatenate(
+        [np.moveaxis(x, model.axis, 0).reshape(n, -1) for x in model.values], 1
+    )
+    truth = value_curvatures(evaluate, rows, directions=directions)
+    along, errors = truth.along, truth.errors
+    m = len(along) if options["per_output"] else None
+    lead = [n] if m is None else [n, m]
+    if operator == "laplacians":
+        along, errors = along.sum(2, keepdims=True), errors.sum(2, keepdims=True)
+        found = np.reshape(answers, lead + [1])
+    elif operator == "hessian_diagonals":
+        found = np.reshape(answers, lead + [k])
+    elif operator == "hessian_vector_products":
+        # The product is bilinear: (e + v)^2 - (e - v)^2 = 4 e v.
+        along = along[:, :, :1] - along[:, :, 1:]
+        errors = errors.sum(2, keepdims=True)
+        if m is None:
+            answers = np.moveaxis(answers, model.axis, 0)
+        found = np.reshape(answers, lead + [k]).dot(e)[..., None]
+    else:
+        h = np.reshape(answers, lead + [k, k])
+        skew = np.abs(h - np.swapaxes(h, -1, -2)).max() if h.size else 0
+        d = truth.directions
+        found = np.einsum("di,...ij,dj->...d", d, h, d)
+    found = found[None] if m is None else np.moveaxis(found, 1, 0)
+    tolerance = TOLERANCE[dtype]
+    if options.get("method") == "differences":
+        tolerance = max(tolerance, 2e-2 if dtype == "float32" else 1e-5)
+    scale = np.nanmax(np.abs(along)) + 1e-3
+    if dtype == "float32":
+        scale += size
+    trusted = errors < 0.1 * tolerance * scale
+    if not np.isfinite(found[trusted]).all():
+        return Verdict("not finite", words, str(found)[:100])
+    off = np.abs(found - along)[trusted]
+    worst = off.max() if off.size else 0
+    if worst > tolerance * scale:
+        detail = "off by {:.3g} of {:.3g}".format(worst, scale)
+        return Verdict("WRONG", words, detail)
+    if directions is None and trusted.all() and skew > tolerance * scale:
+        return Verdict("WRONG", words, "not symmetric, by {:.3g}".format(skew))
+    return Verdict("right" if trusted.all() else "no oracle", words, "")
+
+
+def _evaluator(model, per_output, session):
+    """f of [N, K] in float64, its stops standing still, and how large it is."""
+    axes = [0] if per_output else None
+    y = tf.add_n([tf.reduce_sum(y, axes) for y in model.ys])
+    n = model.values[0].shape[model.axis]
+    widths = np.cumsum([v.size // n for v in model.values])[:-1]
+    session.run([tf.global_variables_initializer(), model.restart])
+
+    def feed_at(rows):
+        parts = np.split(rows, widths, axis=1)
+        moved = []
+        for part, value in zip(parts, model.values):
+            shape = np.moveaxis(value, model.axis, 0).shape
+            moved.append(np.moveaxis(part.reshape(shape), 0, model.axis))
+        feed = model.place(session, moved)
+        if model.fed is not None:
+            before, after, delta = model.fed
+            feed[after] = session.run(before, _joined(feed, still)) + delta
+        return feed
+
+    still = {}
+    base = np.concatenate(
+        [np.moveaxis(v, model.axis, 0).reshape(n, -1) for v in model.values], 1
+    )
+    # One after another: a stop may hold another.
+    for stop in model.stops:
+        still[stop.name] = session.run(stop, _joined(feed_at(base), still))
+
+    def evaluate(rows):
+        feed = feed_at(rows)
+        return session.run(y, _joined(feed, still))
+
+    return evaluate, np.abs(evaluate(base)).max()
+
+
+def _joined(feed, still):
+    feed = {getattr(tensor, "name", tensor): value for tensor, value in feed.items()}
+    feed.update(still)
+    return feed
+
+
+def verdicts(count, seed, operators=None, first=0, seconds=None):
+    """Yields (number, `Verdict`) from `first` on, until `seconds` are over."""
+    start = time.time()
+    alarms = hasattr(signal, "SIGALRM")
+    if alarms:
+        signal.signal(signal.SIGALRM, _stop)
+    for number in range(first, first + count):
+        if seconds and time.time() - start > seconds:
+            return
+        if alarms:
+            signal.alarm(SECONDS)
+        try:
+            verdict = judge(seed, number, operators)
+        except _Hang:
+            verdict = Verdict("HANG", [], "over {} seconds".format(SECONDS))
+        finally:
+            if alarms:
+                signal.alarm(0)
+        yield number, verdict
+
+
+def _stop(*_):
+    raise _Hang
+
+
+def _command(given, number):
+    """What to paste to see one program again."""
+    command = "    python tests/random_programs.py 1 --verbose --seed {} --first {}"
+    command = command.format(given.seed, number)
+    return " ".join(
+        [command] + (["--operators"] + given.operators if given.operators else [])
+    )
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("count", type=int, nargs="?", default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--operators", nargs="*", choices=OPERATORS)
+    parser.add_argument("--first", type=int, default=0, help="number of the first")
+    parser.add_argument("--seconds", type=float, help="stop after these")
+    parser.add_argument("--verbose", action="store_true", help="tell all verdicts")
+    given = parser.parse_args(arguments)
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.ERROR)
-    tally, failures = collections.Counter(), []
-    for outcome in outcomes(count, seed=0):
-        tally[outcome.program.coupling, outcome.coupled, outcome.proven] += 1
-        if outcome.coupled and outcome.proven:
-            failures.append(outcome.program.steps)
-        if not outcome.program.coupling and not outcome.proven:
-            print("not proven:", outcome.program.steps, outcome.proof.op.type)
-    ruled = sum(v for (coupling, _, _), v in tally.items() if not coupling)
-    print("{} programs".format(count))
-    print("coupled in numbers: {}".format(sum(v for k, v in tally.items() if k[1])))
-    print("coupled, yet proven separable: {}".format(len(failures)))
-    print(
-        "of separable steps alone: {}, proven: {}".format(
-            ruled, tally[False, False, True]
-        )
-    )
-    for steps in failures:
-        print("FAILED:", steps)
-    return 1 if failures else 0
+    tally, start = collections.Counter(), time.time()
+    for number, verdict in verdicts(
+        given.count, given.seed, given.operators, given.first, given.seconds
+    ):
+        tally[verdict.verdict] += 1
+        if given.verbose or verdict.verdict in BAD:
+            print("{}: {}".format(verdict.verdict, ", ".join(verdict.words)))
+            print("   ", verdict.detail)
+            print("    python tests/random_programs.py 1 --verbose", end="")
+            print(" --seed {} --first {}".format(given.seed, number), end="")
+            print(
+                " --operators " + " ".join(given.operators) if given.operators else ""
+            )
+            sys.stdout.flush()
+    total = sum(tally.values())
+    print("{} programs, {:.1f} a second".format(total, total / (time.time() - start)))
+    for verdict, times in sorted(tally.items()):
+        print("{:>8} {}".format(times, verdict))
+    return 1 if any(tally[verdict] for verdict in BAD) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000))
+    sys.exit(main())

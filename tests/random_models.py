@@ -1,0 +1,250 @@
+"""Random models: how x is made, what f does with it, and what else is in the run."""
+
+import collections
+
+import numpy as np
+from random_library import STEPS
+from random_steps import COUPLING, ENDS, SEPARABLE
+
+from batchhess.compat import tf
+
+# words: what was drawn. ys, xs: for the operator. values: float64 arrays, where each
+# x is. axis: of the observations. feed: for the library's run. place: from a Session
+# and arrays to the feed_dict that puts xs there. restart: ops to run before each run.
+# stops: Tensors that stand still as x moves. fed: None, or (Tensor, the same one as it
+# is fed, by how much it differs). train: an op of the same run, or None. coupling:
+# whether a step may couple.
+Model = collections.namedtuple(
+    "Model",
+    "words ys xs values axis feed place restart stops fed train coupling",
+)
+_Source = collections.namedtuple("_Source", "xs values feed place restart inner")
+
+MAKES = (
+    ["placeholder"] * 4
+    + ["ref variable", "resource variable", "intermediate", "stopped"]
+    + ["split", "unstack", "iterator", "default"]
+)
+
+
+def draw_model(random, dtype, blocks, per_output):
+    """Draws a model in the default graph.
+
+    Args:
+      random: RandomState; the same one draws the same model in another dtype.
+      dtype: of x.
+      blocks: whether to have two xs.
+      per_output: whether y is to be [N, M].
+
+    Returns:
+      `Model`.
+    """
+    words = []
+    n = int(random.choice([1, 2, 3, 4, 4, 4]))
+    source, axis = _draw_xs(random, words, dtype, n, blocks)
+    t = tf.concat([_as_rows(x, axis) for x in source.xs], 1) if blocks else None
+    t = _as_rows(source.xs[0], axis) if t is None else t
+    base, stops, fed, train, restart = t, [], None, None, list(source.restart)
+    if source.inner is not None and random.rand() < 0.5:
+        t = t + source.inner
+        words.append("plus its sibling")
+    weight = None
+    coupling = n == 4 and random.rand() < 0.3
+    steps = _draw_steps(random, coupling)
+    for step in steps:
+        words.append(step)
+        if step == "weight":
+            weight, t, start = _weight(random, t)
+            restart.append(start)
+        elif step == "stop":
+            stops.append(tf.stop_gradient(tf.sin(t)))
+            t = t * stops[-1]
+        elif step == "fed":
+            before, t = t, _feedable(random, t)
+            if fed is None and random.rand() < 0.7:
+                fed = (before, t, random.uniform(0.05, 0.3))
+                words.append("(is fed)")
+        else:
+            t = _apply(step, t, base)
+    y = _end(random, words, t, per_output)
+    if weight is not None and random.rand() < 0.7:
+        words.append("trained in the run")
+        (gradient,) = tf.gradients(y, weight)
+        train = tf.assign_add(weight, 1.5 + 0 * tf.convert_to_tensor(gradient))
+    return Model(
+        words,
+        [y],
+        source.xs,
+        source.values,
+        axis,
+        source.feed,
+        source.place,
+        restart,
+        stops,
+        fed,
+        train,
+        any(step in COUPLING or step in MAY_COUPLE for step in steps),
+    )
+
+
+# Of the library's steps.
+MAY_COUPLE = {
+    "scan of rows",
+    "batch norm",
+    "mean of weights",
+    "mean_squared_error",
+    "function of a batch mean",
+    "cond on value",
+}
+
+
+def _draw_steps(random, coupling):
+    names = sorted(SEPARABLE) + 2 * sorted(STEPS)
+    names += ["weight", "stop", "fed"] * 4
+    steps = [names[random.randint(len(names))] for _ in range(random.randint(1, 5))]
+    if coupling:
+        more = sorted(COUPLING)
+        steps.insert(random.randint(len(steps) + 1), more[random.randint(len(more))])
+    return steps
+
+
+def _apply(step, t, x):
+    f = STEPS.get(step) or SEPARABLE.get(step) or COUPLING[step]
+    t = f(t, x)
+    return t[:, :6] if t.shape.as_list()[-1] > 6 else t
+
+
+def _weight(random, t):
+    resource = bool(random.rand() < 0.5)
+    start = tf.constant(0.8, t.dtype)
+    w = tf.get_variable(
+        "weight{}".format(len(tf.global_variables())),
+        initializer=start,
+        use_resource=resource,
+    )
+    return w, t * w, w.initializer
+
+
+def _feedable(random, t):
+    if random.rand() < 0.5:
+        return tf.identity(t)
+    return tf.placeholder_with_default(t, [None, t.shape.as_list()[-1]])
+
+
+def _end(random, words, t, per_output):
+    if per_output:
+        words.append("[N, M]")
+        return t
+    end = sorted(ENDS)[random.randint(len(ENDS))]
+    words.append(end)
+    return ENDS[end](t)
+
+
+def _value(random, shape, words):
+    value = random.randn(*shape)
+    special = random.rand()
+    if special < 0.12:
+        value *= random.rand(*shape) < 0.6
+        words.append("zeros")
+    elif special < 0.2:
+        value = np.round(value)
+        words.append("ties")
+    return value
+
+
+def _as_rows(x, axis):
+    """x, a Tensor or Variable, as [N, K]."""
+    rank, sizes = x.shape.ndims, x.shape.as_list()
+    if axis:
+        x = tf.transpose(x, [axis] + [a for a in range(rank) if a != axis])
+    size = int(np.prod([s for a, s in enumerate(sizes) if a != axis]))
+    return tf.reshape(x, [-1, size])
+
+
+def _draw_xs(random, words, dtype, n, blocks):
+    event = [(3,), (4,), (2,), (2, 2), (), (1,)][
+        random.choice(6, p=[0.35, 0.2] + [0.15, 0.15, 0.05, 0.1])
+    ]
+    axis = 1 if len(event) and random.rand() < 0.2 else 0
+    shape = list(event)
+    shape.insert(axis, n)
+    make = "placeholder" if blocks else MAKES[random.randint(len(MAKES))]
+    static = random.rand() < 0.3
+    value = _value(random, shape, words)
+    words.append("{} {}{}".format(make, shape, "" if static else ", N unknown"))
+    if axis:
+        words.append("batch_axis=1")
+    if blocks:
+        more = [2]
+        more.insert(axis, n)
+        values = [value, random.randn(*more)]
+        if len(shape) == 1:
+            values[1] = random.randn(n, 2)
+        xs = [
+            tf.placeholder(
+                dtype,
+                [
+                    None if a == axis and not static else s
+                    for a, s in enumerate(v.shape)
+                ],
+            )
+            for v in values
+        ]
+        place = lambda _, moved: dict(zip(xs, moved))  # noqa: E731
+        return _Source(xs, values, dict(zip(xs, values)), place, [], None), axis
+    return _make(make, dtype, shape, axis, static, value), axis
+
+
+def _make(make, dtype, shape, axis, static, value):
+    known = [None if a == axis and not static else s for a, s in enumerate(shape)]
+    inner = None
+    if "variable" in make:
+        return _variable(make, dtype, value)
+    if make == "iterator":
+        labels = np.linspace(-1, 1, shape[axis])[:, None]
+        arrays = (value.astype(dtype), labels.astype(dtype))
+        data = tf.data.Dataset.from_tensors(arrays).repeat()
+        iterator = tf.data.make_initializable_iterator(data)
+        x, inner = iterator.get_next()
+        place = lambda _, moved: {x: moved[0]}  # noqa: E731
+        return _Source([x], [value], {}, place, [iterator.initializer], inner)
+    p = tf.placeholder(dtype, known)
+    feed = {p: value}
+    if make == "placeholder":
+        x = p
+    elif make == "intermediate":
+        x = tf.identity(p * 1.0)
+    elif make == "default":
+        x = tf.placeholder_with_default(p + 0.0, known)
+    elif make == "stopped":
+        x = tf.stop_gradient(p * 1.0)
+    else:
+        if make == "split" and len(shape) > 1:
+            along = 1 - axis
+            x, other = tf.split(tf.concat([p, tf.sin(p)], along), 2, axis=along)
+        else:
+            x, other = tf.unstack(tf.stack([p, tf.sin(p)]), num=2)
+        inner = _as_rows(other, axis)
+
+    def place(_, moved):
+        placed = dict(feed)
+        placed[x] = moved[0]
+        return placed
+
+    return _Source([x], [value], feed, place, [], inner)
+
+
+def _variable(make, dtype, value):
+    x = tf.get_variable(
+        "x",
+        initializer=tf.constant(value, dtype),
+        use_resource=make.startswith("resource"),
+    )
+    moved_to = tf.placeholder(dtype, value.shape)
+    move = tf.assign(x, moved_to)
+
+    def place(session, moved):
+        session.run(move, {moved_to: moved[0]})
+        return {}
+
+    return _Source([x], [value], {}, place, [], None)

@@ -1,0 +1,72 @@
+"""Second derivatives by differences of f's own value, and how far to trust them."""
+
+import collections
+
+import numpy as np
+
+# directions: [D, K]. along: [P, N, D], v^T H v of each output, observation, direction.
+# errors: of the same shape; large, or NaN, where the differences cannot be trusted.
+Curvatures = collections.namedtuple("Curvatures", "directions along errors")
+
+
+def value_curvatures(evaluate, value, axis=0, step=0.04, directions=None):
+    """Second derivatives along random directions, one observation at a time.
+
+    Two symmetric matrices that agree along a few random directions are the same.
+
+    Args:
+      evaluate: function from an array like `value` to an array of P outputs.
+      value: float64 array, with the observations along `axis`.
+      axis: int.
+      step: the largest distance along a direction; two more halve it.
+      directions: [D, K]; two random ones if None.
+
+    Returns:
+      `Curvatures`: central differences, and their limit by Richardson.
+    """
+    rows = np.moveaxis(np.asarray(value, np.float64), axis, 0)
+    n, size = len(rows), int(np.prod(rows.shape[1:]))
+    if directions is None:
+        directions = np.random.RandomState(3).uniform(0.4, 1.0, (2, size))
+        directions *= np.where(np.arange(2 * size) % 3, 1, -1).reshape(2, size)
+    count = len(directions)
+    base = np.asarray(evaluate(value), np.float64).ravel()
+    along = np.zeros((len(base), n, count))
+    errors = np.zeros_like(along)
+    for i in range(n):
+        for d in range(count):
+
+            def at(distance, i=i, d=d):
+                moved = rows.reshape(n, size).copy()
+                moved[i] += distance * directions[d]
+                moved = np.moveaxis(moved.reshape(rows.shape), 0, axis)
+                return np.asarray(evaluate(moved), np.float64).ravel()
+
+            along[:, i, d], errors[:, i, d] = _second(at, base, step)
+    return Curvatures(directions, along, errors)
+
+
+def curvatures_of(hessians, directions):
+    """v^T H v, [P, N, D], of Hessians [P, N, *E, *E] and directions [D, K]."""
+    size = directions.shape[1]
+    flat = np.reshape(hessians, hessians.shape[:2] + (size, size))
+    return np.einsum("di,pnij,dj->pnd", directions, flat, directions)
+
+
+def _second(at, base, step):
+    distances = [step, step / 2, step / 4]
+    values = {h: at(h) for h in distances + [-h for h in distances]}
+    # Even in h: each step of Richardson takes away one more power of h^2.
+    second = [(values[h] - 2 * base + values[-h]) / h**2 for h in distances]
+    first = [(4 * b - a) / 3 for a, b in zip(second, second[1:])]
+    limit = (16 * first[1] - first[0]) / 15
+    gaps = []
+    for near, far in ((1, 0), (2, 1)):
+        # The differences of the two sides part by h f''' where f is smooth, and stay
+        # apart where its second derivative jumps, as that of a maximum squared does.
+        h = distances[near]
+        sides = [values[s * distances[far]] - 2 * values[s * h] for s in (1, -1)]
+        gaps.append((sides[0] - sides[1]) / h**2)
+    jump = np.abs(2 * gaps[1] - gaps[0])
+    jump = np.where(jump > 0.02 * np.abs(limit) + 1e-4, jump, 0.0)
+    return limit, np.abs(limit - first[1]) + jump
