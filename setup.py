@@ -31,7 +31,7 @@ setup(
         "beam": ["apache-beam", "pyarrow"],
         "parquet": ["pyarrow"],
         "progress": ["tqdm"],
-        "tests": ["pytest"],
+        "tests": ["pytest", "pytest-xdist"],
         "bench": ["jax", "torch", "matplotlib"],
         "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib"],
     },

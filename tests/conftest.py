@@ -14,6 +14,23 @@ tf.disable_eager_execution()
 tf.logging.set_verbosity(tf.logging.ERROR)
 
 
+# What is run after every change: `-m "not slow"`.
+FAST = {
+    "test_cases",
+    "test_coordinates",
+    "test_errors",
+    "test_plan",
+    "test_question",
+    "test_structure",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.module.__name__ not in FAST:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=["control_flow_v1", "control_flow_v2"])
 def control_flow(request):
     """Runs the test under both control flows; answers which one it is."""

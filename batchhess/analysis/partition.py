@@ -82,12 +82,18 @@ class Partition(
           other_x: the Tensor in its place in the copy.
           copies: list of Operations, the copies of `ops`.
         """
-        became = dict(zip(self.ops, copies))
+        became, became_of = dict(zip(self.ops, copies)), dict(zip(copies, self.ops))
         states = {
             (became[op], index): state
             for (op, index), state in self.states.items()
             if op in became
         }
+        for (op, index), state in states.items():
+            if state.kind == BATCHED:  # What TensorFlow finds out anew may be less.
+                shape = shape_of(became_of[op].outputs[index])
+                op.outputs[index].set_shape(
+                    shape[: state.axis] + [None] + shape[state.axis + 1 :]
+                )
         states[tensor_key(other_x)] = self.state(x)
         return Partition(
             copies,

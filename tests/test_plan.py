@@ -1,0 +1,117 @@
+"""The plan: methods and what is asked for are records, and get every check."""
+
+import numpy as np
+import pytest
+from oracles import run
+
+import batchhess
+from batchhess import arguments, building, planning
+from batchhess.analysis import rewriting
+from batchhess.analysis.partition import NoPartitionError
+from batchhess.compat import tf
+from batchhess.methods import METHODS, Method
+from batchhess.methods.columns import columns
+from batchhess.ops.states import NotProvenError
+
+
+def coupled(x):
+    return tf.reduce_sum(tf.sin(x) * tf.reduce_mean(x**2, 0))
+
+
+@pytest.fixture
+def twin(monkeypatch):
+    """A method entered by its record alone."""
+    monkeypatch.setitem(METHODS, "twin", Method(columns))
+
+
+def test_a_twin_of_columns_is_refused_where_observations_are_coupled(twin, random):
+    x = tf.placeholder(tf.float64, [None, 3])
+    hessian = batchhess.hessians(coupled(x), x, method="twin")[0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+        run(hessian, {x: random.randn(5, 3)})
+
+
+def test_a_twin_of_columns_is_right_where_they_are_not(twin, random):
+    x = tf.placeholder(tf.float64, [None, 3])
+    value = random.randn(5, 3)
+    result = run(batchhess.hessians(tf.exp(x), x, method="twin")[0], {x: value})
+    np.testing.assert_allclose(result, np.exp(value)[:, None] * np.eye(3))
+
+
+def test_a_twin_of_differences_is_refused_when_built(monkeypatch):
+    record = Method(METHODS["differences"].build, differentiates_twice=False)
+    monkeypatch.setitem(METHODS, "twin", record)
+    x = tf.placeholder(tf.float64, [None, 3])
+    with pytest.raises(ValueError, match="method='twin' moves all observations"):
+        batchhess.hessians(coupled(x), x, method="twin")
+
+
+def count(monkeypatch, module, name):
+    calls, function = [], getattr(module, name)
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def test_proof_partition_and_correction_run_once(monkeypatch):
+    names = ("prove", "partition", "correct", "audit")
+    calls = [count(monkeypatch, planning, name) for name in names]
+    x = tf.placeholder(tf.float64, [None, 8])
+    y = tf.reduce_sum(tf.tanh(tf.matmul(x, tf.ones([8, 4], tf.float64))), 1)
+    batchhess.hessians(y, x, method="symmetric")
+    assert [len(c) for c in calls] == [1, 1, 1, 1]
+
+
+def test_explain_prints_the_plan_that_is_built():
+    x = tf.placeholder(tf.float64, [None, 8])
+    y = tf.reduce_sum(tf.sort(tf.tanh(x), axis=1) ** 2, 1)
+    explained = str(batchhess.explain(y, x)[0])
+    ops = len(tf.get_default_graph().get_operations())
+    batchhess.hessians(y, x)
+    types = {op.type for op in tf.get_default_graph().get_operations()[ops:]}
+    assert ("in blocks" in explained) == (
+        "InplaceUpdate" in str(types) or bool({"While", "StatelessWhile"} & types)
+    )
+
+
+@pytest.mark.parametrize("error", [NoPartitionError, NotProvenError])
+def test_no_private_error_reaches_a_user(monkeypatch, error):
+    """Where the graph does not tell, the answer is by columns or an error of ours."""
+    x = tf.placeholder(tf.float64, [None, 8])
+    y = tf.reduce_sum(tf.tanh(x) ** 3, 1)
+
+    def lost(*args):
+        raise error(None, "is lost") if error is NoPartitionError else error("is lost")
+
+    module, name = {
+        NoPartitionError: (planning, "partition"),
+        NotProvenError: (batchhess.analysis.partition, "alignment"),
+    }[error]
+    monkeypatch.setattr(module, name, lost)
+    assert batchhess.hessians(y, x)[0].shape.as_list() == [None, 8, 8]
+    with pytest.raises(ValueError, match="method='symmetric' cannot follow"):
+        batchhess.hessians(y, x, method="symmetric")
+
+
+def test_private_errors_of_rebuilding_stay_inside(monkeypatch):
+    from batchhess.control_flow import scope
+
+    x = tf.placeholder(tf.float64, [None, 2])
+    loop = tf.map_fn(tf.exp, x)
+    monkeypatch.setattr(
+        scope, "copy_op", lambda *args: (_ for _ in ()).throw(scope.NotBuiltError())
+    )
+    try:
+        batchhess.hessians(loop, x)
+    except ValueError as error:
+        assert str(error).startswith("hessians: ")
+
+
+def test_the_modules_of_the_boundary_are_the_ones_patched_here():
+    assert building.plan is planning.plan
+    assert planning.correct is rewriting.correct
+    assert planning.arguments is arguments
