@@ -15,6 +15,7 @@ from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
 from batchhess.planning import Request, plan
 from batchhess.problem import Problem
+from batchhess.rebuild import rebuild
 
 # gradients, answers: lists of Tensors, one for each x.
 Built = collections.namedtuple("Built", "gradients answers")
@@ -105,7 +106,8 @@ def execute(made):
         raise made.refusal
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
     gradient, answer = build_answer(made)
-    return gradient, _after(_same_observations(made) + _same_values(made), answer)
+    checks = _same_observations(made) + _same_values(made) + _unchanged(made, answer)
+    return gradient, _after(checks, answer)
 
 
 def _same_values(made):
@@ -115,6 +117,22 @@ def _same_values(made):
         return []
     same = assert_same(made.request.passes.caller, made.given, used, made.x)
     return [] if same is None else [same]
+
+
+def _unchanged(made, answer):
+    """The check that the model still has its values when `answer` is there.
+
+    Where a variable is a reference, an assignment of the same run changes what the
+    model has read.
+    """
+    if not made.checks.may_change:
+        return []
+    with tf.control_dependencies([answer]):
+        again = tf.identity(made.x)
+    copies = rebuild(made.given, [made.x], [again], for_values=True)
+    if copies is None:
+        return []
+    return [assert_same(made.request.passes.caller, made.given, copies, made.x)]
 
 
 def _same_observations(made):

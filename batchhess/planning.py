@@ -26,7 +26,10 @@ Request = collections.namedtuple(
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
 # Operations that are wrong at zeros. differences: bool, whether Hessians are held
 # against differences of the gradient. unknown: list of the Operations for which.
-Checks = collections.namedtuple("Checks", "coupling guarded differences unknown")
+# may_change: bool, whether the model reads what an assignment of the same run changes.
+Checks = collections.namedtuple(
+    "Checks", "coupling guarded differences unknown may_change"
+)
 
 
 class Plan(
@@ -95,7 +98,7 @@ def plan(request, given, x, direction=None):
         parts=None,
         block=None,
         lost=None,
-        checks=Checks(False, [], False, []),
+        checks=Checks(False, [], False, [], False),
         refusal=None,
     )
     if made.gradient is None:
@@ -106,7 +109,7 @@ def plan(request, given, x, direction=None):
     if request.check != "never":
         made = made._replace(findings=audit(ys, region, made.gradient, x))
     made = _with_method(made, region)
-    return _with_checks(made)
+    return _with_checks(made, region)
 
 
 def _unconnected(made, region):
@@ -177,7 +180,7 @@ def _block(made):
     return None if at_once or layout.size <= _FEW else size
 
 
-def _with_checks(made):
+def _with_checks(made, region):
     request, method = made.request, METHODS[made.method]
     if request.check == "never":
         return made
@@ -199,8 +202,14 @@ def _with_checks(made):
         guarded=made.findings.guarded if twice else [],
         differences=request.check == "always" or bool(unknown) and twice,
         unknown=unknown,
+        may_change=any(_is_reference(t) for op in region.ops for t in op.inputs),
     )
     return made._replace(checks=checks, refusal=refused)
+
+
+def _is_reference(tensor):
+    """Whether it is the memory of a variable itself, or a name for it."""
+    return any(t.dtype != t.dtype.base_dtype for t in [tensor] + list(tensor.op.inputs))
 
 
 def _outputs_refusal(made):
