@@ -151,9 +151,9 @@ def _sum_of_outputs(made):
     gradient = tf.zeros_like(made.x) if made.gradient is None else made.gradient
     found, rows = _second(made, made.ys, None, gradient)
     if rows is not None:
-        gradient = layout.like_x(rows)
+        gradient = layout.unflatten(rows)
     if wanted.is_product:
-        return gradient, layout.like_x(found)
+        return gradient, layout.unflatten(found)
     return gradient, layout.events(found, _layouts(made))
 
 
@@ -184,7 +184,9 @@ def _each_output(made):
         return _second(made, [y], [seed(m)], gradient(m))[0]
 
     dtype = made.x.dtype.base_dtype
-    gradients = passes.stack(lambda m: layout.rows(gradient(m)), count, dtype, axis=1)
+    gradients = passes.stack(
+        lambda m: layout.flatten(gradient(m)), count, dtype, axis=1
+    )
     found = passes.stack(second, count, dtype, axis=1)  # [N, M, ...]
     return (
         layout.events(gradients, [layout], outer),
@@ -219,7 +221,7 @@ def _answer(made, ys, seeds, gradient):
     """What the method answers; and the gradient as [N, K], if it comes with that."""
     request, layout, passes = made.request, made.layout, made.request.passes
     if request.wanted.is_product:
-        return layout.rows(passes.second(gradient, made.x, made.direction)), None
+        return layout.flatten(passes.hvp(gradient, made.x, made.direction)), None
     method, diagonal = METHODS[made.method], request.wanted.diagonal
     problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
     if method.by_columns:
@@ -267,8 +269,8 @@ def _differences(made, ys, seeds, gradient, found):
 
     def along(v):
         if wanted.is_product:
-            product = passes.second(gradient, made.x, layout.like_x(v))
-            return layout.rows(product)[:, :, None]
+            product = passes.hvp(gradient, made.x, layout.unflatten(v))
+            return layout.flatten(product)[:, :, None]
         if chosen is None:
             return wanted.along(found, v)
         first = [chosen.index(k) for k in sorted(set(chosen))]  # None of them twice.

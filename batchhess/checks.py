@@ -84,7 +84,7 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
       observations (139 in float16) all pairs are told apart; a pair of two stretches
       but for a chance of 1 in 1021, drawn anew in each run.
     """
-    rows = layout.rows(gradient)  # [N, K]
+    rows = layout.flatten(gradient)  # [N, K]
     dtype = rows.dtype
     # What 16 bits answer is compared in 32: TensorFlow 1.15 lacks kernels for less.
     wide = tf.float64 if dtype == tf.float64 else tf.float32
@@ -92,7 +92,7 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
 
     def answer(scale):  # [N, 1] -> [N, K]
         seed = tf.zeros_like(rows) + tf.cast(scale, dtype) * u
-        return tf.cast(layout.rows(passes.second(rows, x, seed)), wide)
+        return tf.cast(layout.flatten(passes.hvp(rows, x, seed)), wide)
 
     alike = answer(1.0)
     largest = tf.reduce_max(tf.abs(alike), axis=1, keepdims=True)  # [N, 1]
@@ -165,7 +165,7 @@ def assert_differences(
                 passes.caller, x.name, dtype.name
             )
         )
-    values, rows = layout.rows(tf.convert_to_tensor(x)), layout.rows(gradient)
+    values, rows = layout.flatten(tf.convert_to_tensor(x)), layout.flatten(gradient)
     v, known = _random_direction(values, layout.size, one_coordinate, coordinates)
     at = moved_gradient(gradient, x, layout, passes, ys, seeds)
 

@@ -39,11 +39,11 @@ def build_joined(
     _check(caller, given.ys, given.xs, unconnected)
     with building_in(given.graph), tf.name_scope(name or caller) as scope:
         layouts = [Layout(x, batch_axis) for x in given.xs]
-        rows = [layout.rows(x) for layout, x in zip(layouts, given.xs)]
+        rows = [layout.flatten(x) for layout, x in zip(layouts, given.xs)]
         z = tf.concat(rows, 1, name="xs")  # [N, K], with the coordinates of all
         if wanted.is_product:
             vs = arguments.check_directions(caller, vs, given.xs)
-            vs = tf.concat([layout.rows(v) for layout, v in zip(layouts, vs)], 1)
+            vs = tf.concat([layout.flatten(v) for layout, v in zip(layouts, vs)], 1)
         (found,) = build(
             _of(caller, given, z, layouts, check),
             z,
@@ -65,7 +65,7 @@ def build_joined(
         outer = dimensions(found)[1:-1]
         pieces = _split(found, layouts, found.shape.ndims - 1)
         pieces = [
-            layout.events(p, [layout], outer) if per_output else layout.like_x(p)
+            layout.events(p, [layout], outer) if per_output else layout.unflatten(p)
             for layout, p in zip(layouts, pieces)
         ]
         return Built(None, named(pieces, scope, name or caller))
@@ -107,7 +107,7 @@ def _of(caller, given, z, layouts, check):
     for op in [op for x in xs for op in region(ys, x)]:
         if has_custom_gradient(op):
             raise _not_built(caller, "has a custom gradient at '{}'".format(op.name))
-    pieces = [a.like_x(p) for a, p in zip(layouts, _split(z, layouts, 1))]
+    pieces = [a.unflatten(p) for a, p in zip(layouts, _split(z, layouts, 1))]
     ys = rebuild(ys, xs, pieces)
     if ys is None:
         raise _not_built(caller, "reads an x inside a loop, branch or function")

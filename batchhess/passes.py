@@ -102,7 +102,7 @@ class Passes(
         """The gradient of `ys` with respect to `x`, as `gradients`."""
         return self.gradients(ys, [x], seeds)[0]
 
-    def second(self, rows, x, seed):
+    def hvp(self, rows, x, seed):
         """One reverse pass through the gradient: d(sum(seed * rows)) / dx.
 
         Args:

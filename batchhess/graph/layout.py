@@ -24,7 +24,7 @@ class Layout:
         self._event = [shape[a] for a in self._order[1:]]
         self.size = product_of(self._event)
 
-    def rows(self, tensor):
+    def flatten(self, tensor):
         """Reshapes `tensor`, of x's shape, to [N, K]."""
         if self._order != sorted(self._order):
             tensor = tf.transpose(tensor, self._order)
@@ -33,8 +33,8 @@ class Layout:
         tensor.set_shape([_static(self.num_observations), _static(self.size)])
         return tensor
 
-    def like_x(self, rows):
-        """Reshapes [N, K] to the shape of `x`, as `rows` undoes."""
+    def unflatten(self, rows):
+        """Reshapes [N, K] to the shape of `x`, as `flatten` undoes."""
         if len(self._order) != 2:
             shape = [self.num_observations] + self._event
             rows = tf.reshape(rows, tf.stack(shape))

@@ -280,7 +280,7 @@ def _on_block(method, problem, passes, start, count, with_gradient):
             adjoints=adjoints,
         )
         answers = [method(part, passes)]
-        answers += [layout.rows(gradient)] if with_gradient else []
+        answers += [layout.flatten(gradient)] if with_gradient else []
         return answers + [all_same([here(t) for t in originals], ys)]
 
     return build

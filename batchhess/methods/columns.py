@@ -18,12 +18,12 @@ def columns(problem, passes):
       a Tensor [N, K, C], or [N, C] of the diagonals, of the C coordinates asked for.
     """
     x, layout = problem.x, problem.layout
-    rows = layout.rows(problem.gradient)  # [N, K]
+    rows = layout.flatten(problem.gradient)  # [N, K]
 
     def column(c):
         k = problem.coordinate(c)
         e_k = tf.cast(tf.equal(tf.range(layout.size), k), rows.dtype)  # [K]
-        found = layout.rows(passes.second(rows, x, tf.zeros_like(rows) + e_k))
+        found = layout.flatten(passes.hvp(rows, x, tf.zeros_like(rows) + e_k))
         return found[:, k] if problem.diagonal else found  # [N] or [N, K]
 
     last = 1 if problem.diagonal else 2

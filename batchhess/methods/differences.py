@@ -82,9 +82,9 @@ def differences(problem, passes):
                 passes.caller, x.name, dtype.name
             )
         )
-    values = layout.rows(tf.convert_to_tensor(x))  # [N, K]
+    values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
     at = moved_gradient(gradient, x, layout, passes, problem.ys, problem.seeds)
-    here = tf.cast(layout.rows(gradient), tf.float64)
+    here = tf.cast(layout.flatten(gradient), tf.float64)
     slope = largest(here)
     beside = slope * tf.constant(_ACCURACY[dtype.name].beside, tf.float64)
 
@@ -234,7 +234,7 @@ def change_along(direction, gradient, x, layout, passes):
     Raises:
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
-    values = layout.rows(tf.convert_to_tensor(x))
+    values = layout.flatten(tf.convert_to_tensor(x))
     at = moved_gradient(gradient, x, layout, passes)
     return sum(weight * at(values + offset * direction) for offset, weight in STENCIL)
 
@@ -257,13 +257,13 @@ def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):
     """
 
     def at(rows):
-        moved = layout.like_x(rows)
+        moved = layout.unflatten(rows)
         rebuilt = rebuild([gradient], [x], [moved], for_values=True)
         if rebuilt is None and ys and gradient.graph is not ys[0].graph:
             copies = rebuild(ys, [x], [moved])
             rebuilt = copies and [passes.gradient(copies, moved, seeds)]
         if rebuilt is None:
             raise audit.not_rebuilt(passes.caller, gradient, x)
-        return layout.rows(rebuilt[0])
+        return layout.flatten(rebuilt[0])
 
     return at

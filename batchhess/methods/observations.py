@@ -18,14 +18,14 @@ def observations(problem, passes):
       a Tensor [N, K, K], or [N, K] of the diagonals.
     """
     x, layout = problem.x, problem.layout
-    rows = layout.rows(problem.gradient)  # [N, K]
+    rows = layout.flatten(problem.gradient)  # [N, K]
     count, size = layout.num_observations, layout.size
 
     def block_row(i):
         n, k = i // tf.maximum(size, 1), i % tf.maximum(size, 1)
         e_n = tf.cast(tf.equal(tf.range(count), n), rows.dtype)  # [N]
         e_k = tf.cast(tf.equal(tf.range(size), k), rows.dtype)  # [K]
-        row = layout.rows(passes.second(rows, x, e_n[:, None] * e_k[None, :]))
+        row = layout.flatten(passes.hvp(rows, x, e_n[:, None] * e_k[None, :]))
         # The slice is one row, or none where N = 0: there the sum is still [K].
         row = tf.reduce_sum(row[n : n + 1], axis=0)
         return tf.reduce_sum(row[k : k + 1]) if problem.diagonal else row
