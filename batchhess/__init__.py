@@ -2,7 +2,7 @@
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is. They come in when they are first asked for, and TensorFlow
 # with them: `batchhess -h` need not wait for it.

@@ -1,6 +1,7 @@
 """Ops whose output at one place depends on the inputs at that place."""
 
 from batchhess.compat import IS_V1, tf
+from batchhess.graph.tensors import tensor_key
 from batchhess.ops.inputs import BROADCAST, from_right, may_differ
 from batchhess.ops.sizes import of_arithmetic, of_input
 from batchhess.ops.states import (
@@ -29,6 +30,7 @@ from batchhess.ops.table import (
     Fault,
     Guard,
     Rewrite,
+    declared,
     op,
 )
 
@@ -153,7 +155,6 @@ op("Complex ComplexAbs Conj Imag Real", elementwise, twice=SOUND)
 _SIZES = {"elements": of_arithmetic}
 
 op("Add AddV2", additive, BROADCAST, YES, ADDED, **_EACH, **_SIZES)
-op("Sub", additive, BROADCAST, YES, SUBTRACTED, **_EACH, **_SIZES)
 op("AddN", additive, _all_alike, YES, ADDED, **_EACH)
 op("BiasAdd BiasAddV1", _bias, _bias_input, YES, ADDED, **_EACH)
 # Linear but for the branch that does not depend on x.
@@ -172,32 +173,62 @@ op("Cast", _scaled, BROADCAST, YES, **_EACH, elements=of_input)
 
 def _is_moments(op, depends):
     """tf.nn.moments: the mean of squares around a stopped mean of the same tensor."""
+    return _is_around_its_mean(op) and depends([op.inputs[0]])
+
+
+def _is_around_its_mean(op):
     stop = op.inputs[1].op
-    if stop.type != "StopGradient" or stop.inputs[0].op.type != "Mean":
+    if not declared(stop).stops or stop.inputs[0].op.type != "Mean":
         return False
-    mean = stop.inputs[0].op
-    return mean.inputs[0] is op.inputs[0] and depends([op.inputs[0]])
+    return tensor_key(stop.inputs[0].op.inputs[0]) == tensor_key(op.inputs[0])
+
+
+def _is_gradient_of_moments(op, depends):
+    """The same difference in a gradient of tf.nn.moments, which is a term of f."""
+    if not _is_moments(op, depends):
+        return False
+    readers = op.inputs[1].consumers()
+    return any(
+        r.type == "SquaredDifference" and _is_around_its_mean(r) for r in readers
+    )
+
+
+def _unstopped_difference(op):
+    return [op.inputs[0] - op.inputs[1].op.inputs[0]]
 
 
 def _unstopped(op):
     """tf.nn.moments: the same with the mean not stopped."""
-    return [tf.square(op.inputs[0] - op.inputs[1].op.inputs[0])]
+    return [tf.square(difference) for difference in _unstopped_difference(op)]
 
 
+def _stopped_mean(holds):
+    return Fault(
+        holds,
+        "holds the mean constant, as tf.nn.moments tells it to, which is right for "
+        "the first derivative of the variance but not for the second",
+        "Use tf.math.reduce_variance, or tf.reduce_mean(tf.square(y - mean)).",
+        spoils_values=True,
+    )
+
+
+op(
+    "Sub",
+    additive,
+    BROADCAST,
+    YES,
+    SUBTRACTED,
+    **_EACH,
+    **_SIZES,
+    faults=[_stopped_mean(_is_gradient_of_moments)],
+    rewrite=Rewrite(_is_gradient_of_moments, _unstopped_difference),
+)
 op(
     "SquaredDifference",
     elementwise,
     BROADCAST,
     **_EACH,
-    faults=[
-        Fault(
-            _is_moments,
-            "holds the mean constant, as tf.nn.moments tells it to, which is right for "
-            "the first derivative of the variance but not for the second",
-            "Use tf.math.reduce_variance, or tf.reduce_mean(tf.square(y - mean)).",
-            spoils_values=True,
-        )
-    ],
+    faults=[_stopped_mean(_is_moments)],
     rewrite=Rewrite(_is_moments, _unstopped),
 )
 
