@@ -122,7 +122,7 @@ def _is_old_determinant(op, depends):
 
 
 def _has_own_gradient(op):
-    """Whether `op` has been given its gradient here: else it would be given for ever."""
+    """Whether `op` has been given its gradient here: else it were given for ever."""
     named = op.node_def.attr["_gradient_op_type"].s
     return named.startswith(OWN_GRADIENTS)
 
