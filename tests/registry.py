@@ -593,12 +593,6 @@ program(
     UNIT,
     blocks=False,
 )
-program(
-    "eigvalsh_of_lower",
-    lambda x: tf.linalg.eigvalsh(symmetric_matrix(x)),
-    UNIT,
-    blocks=False,
-)
 program("band_part", lambda x: tf.linalg.band_part(matrix(x), 1, 0) ** 3)
 program("matrix_inverse", lambda x: tf.linalg.inv(general(x)), UNIT)
 program(
