@@ -593,15 +593,14 @@ program(
     UNIT,
     blocks=False,
 )
-program(
-    "eigvalsh_of_lower",
-    lambda x: tf.linalg.eigvalsh(symmetric_matrix(x)),
-    UNIT,
-    blocks=False,
-)
 program("band_part", lambda x: tf.linalg.band_part(matrix(x), 1, 0) ** 3)
 program("matrix_inverse", lambda x: tf.linalg.inv(general(x)), UNIT)
-program("adjoint_inverse", lambda x: tf.linalg.inv(general(x), adjoint=True), UNIT)
+program(
+    "adjoint_inverse",
+    lambda x: tf.linalg.inv(general(x), adjoint=True),
+    UNIT,
+    alike=lambda x: tf.linalg.inv(tf.linalg.matrix_transpose(general(x))),
+)
 program("determinant", lambda x: tf.linalg.det(general(x))[:, None], UNIT)
 program("slogdet", lambda x: tf.linalg.slogdet(general(x))[1][:, None], UNIT)
 program("logdet", lambda x: tf.linalg.logdet(positive_definite(x))[:, None], UNIT)
@@ -649,9 +648,9 @@ for version, options, last in (("V2", {}, 0), ("V3", {"align": "LEFT_RIGHT"}, 1)
     )
     program(
         "set_diag_" + version,
-        lambda x, v=version, o=options: (
+        lambda x, v=version, o=options, k=last: (
             getattr(raw_ops, "MatrixSetDiag" + v)(
-                input=matrix(x), diagonal=x[:, :3] ** 2, k=1, **o
+                input=matrix(x), diagonal=x[:, : 4 - k] ** 2, k=k, **o
             )
             ** 3
         ),

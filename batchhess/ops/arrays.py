@@ -48,6 +48,8 @@ op("TensorListSetItem", _set_item, twice=SOUND)
 op("TensorListGetItem", _get_item, twice=SOUND)
 op("TensorListStack", _stack_of_items, twice=SOUND)
 op("TensorListGather", _stack_of_items, twice=SOUND, faults=[_PICKED_TWICE])
+# A loop that has been differentiated keeps what it passes in these.
+op("TensorListPushBack TensorListPopBack", twice=SOUND)
 op("TensorListReserve EmptyTensorList TensorListLength TensorListResize", twice=SOUND)
 # What a loop keeps for the gradient that has been taken of it already.
 op("TensorListPushBack TensorListPopBack TensorListElementShape", twice=SOUND)

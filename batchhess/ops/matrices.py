@@ -1,6 +1,7 @@
 """One matrix after another: the observations lie before the last two axes."""
 
 from batchhess.compat import IS_V1, raw_ops, tf
+from batchhess.graph.tensors import OWN_GRADIENTS
 from batchhess.ops.inputs import NEVER, PARAMETER, each
 from batchhess.ops.shapes import padded
 from batchhess.ops.sizes import ints_of
@@ -116,6 +117,16 @@ def _is_old(op, depends):
     return IS_V1 and depends([op.inputs[0]])
 
 
+def _is_old_determinant(op, depends):
+    return _is_old(op, depends) and not _has_own_gradient(op)
+
+
+def _has_own_gradient(op):
+    """Whether `op` has been given its gradient here: else it were given for ever."""
+    named = op.node_def.attr["_gradient_op_type"].s
+    return named.startswith(OWN_GRADIENTS)
+
+
 def _is_old_adjoint(op, depends):
     return op.get_attr("adjoint") and _is_old(op, depends)
 
@@ -155,14 +166,14 @@ op(
     _matrices,
     NEVER,
     twice=SOUND,
-    rewrite=Rewrite(_is_old, _determinant),
+    rewrite=Rewrite(_is_old_determinant, _determinant),
 )
 op(
     "LogMatrixDeterminant",
     _matrices,
     NEVER,
     twice=SOUND,
-    rewrite=Rewrite(_is_old, _log_determinant),
+    rewrite=Rewrite(_is_old_determinant, _log_determinant),
 )
 op(
     "MatrixInverse",
