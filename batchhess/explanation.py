@@ -106,7 +106,7 @@ def explain(
 def _explained(made, num_observations):
     size = made.layout.size if isinstance(made.layout.size, int) else "K"
     lines = [
-        ("f", "'{}' by '{}', {}".format(made.ys[0].name, made.x.name, made.x.shape))
+        ("f", "'{}' by '{}', {}".format(made.given[0].name, made.x.name, made.x.shape))
     ]
     count, memory = "0", None
     if made.gradient is None:
@@ -145,7 +145,7 @@ def _observations(made):
     return [
         (
             "observations",
-            "not proven separate. '{}' ({}){} {}; two more passes check it in each "
+            "not proven separate. '{}' ({}){} {}; three more passes check it in each "
             "run, and fail it if they are coupled; method='observations' is exact "
             "then, at N times the passes".format(
                 mixing.name, mixing.type, where_built(mixing), made.proof.reason
@@ -191,7 +191,7 @@ def _checks(made):
 def _passes(made, size):
     if made.parts is not None:
         return "1"
-    return "{} + 2".format(size) if made.checks.coupling else str(size)
+    return "{} + 3".format(size) if made.checks.coupling else str(size)
 
 
 def _memory(made, num_observations):

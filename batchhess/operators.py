@@ -54,7 +54,7 @@ def hessians(
         of the gradient, for ops that have no second derivative. "auto" is "symmetric"
         where it can be, else "columns".
       check: "auto" refuses what the graph shows TensorFlow to differentiate wrongly.
-        Unless it proves observations separable too, two more reverse passes fail the
+        Unless it proves observations separable too, three more reverse passes fail the
         run where they are coupled. "always" also holds every run's Hessians, along a
         random direction, against differences of the gradient. "never" does nothing.
       per_output: answer a Hessian for each of the M outputs instead of their sum.
