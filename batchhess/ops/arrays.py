@@ -51,8 +51,6 @@ op("TensorListGather", _stack_of_items, twice=SOUND, faults=[_PICKED_TWICE])
 # A loop that has been differentiated keeps what it passes in these.
 op("TensorListPushBack TensorListPopBack", twice=SOUND)
 op("TensorListReserve EmptyTensorList TensorListLength TensorListResize", twice=SOUND)
-# What a loop keeps for the gradient that has been taken of it already.
-op("TensorListPushBack TensorListPopBack TensorListElementShape", twice=SOUND)
 op(
     """TensorArrayV3 TensorArrayReadV3 TensorArrayWriteV3 TensorArrayScatterV3
     TensorArrayGatherV3 TensorArraySizeV3 TensorArrayConcatV3 TensorArraySplitV3
