@@ -177,6 +177,15 @@ def _either(drawn):
     return tf.cond(drawn, lambda: one + 0, lambda: four + 0)
 
 
+def _constants(drawn):
+    """The branches hold nothing but constants: only their context knows `drawn`."""
+    return tf.cond(
+        drawn,
+        lambda: tf.constant(1.0, tf.float64),
+        lambda: tf.constant(4.0, tf.float64),
+    )
+
+
 def _one_step(x, body):
     return repeat(lambda a: a + body(), tf.zeros_like(x), steps=1)
 
@@ -186,6 +195,7 @@ DRAWS = {
     "before a loop": lambda x, p: (lambda c: _one_step(x, lambda: c * x**3))(
         _either(p)
     ),
+    "of constants in a loop": lambda x, p: _one_step(x, lambda: _constants(p) * x**3),
     "in map_fn": lambda x, p: tf.map_fn(lambda row: _either(p) * row**3, x),
     "in a function": lambda x, p: function(lambda t: _either(p) * t**3)(x),
     "of x": lambda x, p: tf.cond(p, lambda: x**3, lambda: 4 * x**3),
