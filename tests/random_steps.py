@@ -197,3 +197,23 @@ def outcomes(count, seed, batch_size=N):
                     change[i] = max(change[i], np.abs(a - b)[others].max() / scale)
             for program, proof, changed in zip(programs, proofs, change):
                 yield Outcome(proof.kind != UNPROVEN, changed > 1e-9, program, proof)
+
+
+def tell_proofs(count, seed):
+    """Prints whether the proof is fooled by `count` programs; answers how often."""
+    tally, failures = collections.Counter(), []
+    for outcome in outcomes(count, seed):
+        tally[outcome.program.coupling, outcome.coupled, outcome.proven] += 1
+        if outcome.coupled and outcome.proven:
+            failures.append(outcome.program.steps)
+        if not outcome.program.coupling and not outcome.proven:
+            print("not proven:", outcome.program.steps, outcome.proof.op.type)
+    ruled = sum(v for (coupling, _, _), v in tally.items() if not coupling)
+    print("{} programs".format(count))
+    print("coupled in numbers: {}".format(sum(v for k, v in tally.items() if k[1])))
+    print("coupled, yet proven separable: {}".format(len(failures)))
+    print("of separable steps alone: {},".format(ruled), end=" ")
+    print("proven: {}".format(tally[False, False, True]))
+    for steps in failures:
+        print("FAILED:", steps)
+    return len(failures)

@@ -159,6 +159,17 @@ class Scope:
             raise NotBuiltError(tensor.op)
         return tensor if self._around is None else self._around.value(tensor)
 
+    def corrected(self, op):
+        """The outputs of `op`, in a form that TensorFlow differentiates rightly twice.
+
+        Of an op in a body: what is at the top is corrected once all is built.
+        """
+        form = declared(op).rewrite
+        if self._around is None or not form or not form.applies(op, _may_depend):
+            return list(op.outputs)
+        news = form.build(op)
+        return news + list(op.outputs)[len(news) :]
+
     def set(self, tensor, value):
         self._known[tensor_key(tensor)] = value
 
@@ -244,6 +255,11 @@ class Scope:
         return missing + [c for c in builder.controls(self, op) if self._lacks_op(c)]
 
 
+def _may_depend(tensors):
+    """Whether tensors in a body depend on x, which need not be known there."""
+    return True
+
+
 def _is_reference(value):
     return value.dtype != value.dtype.base_dtype
 
@@ -271,7 +287,7 @@ def _copy(scope, op):
     # What is captured is read as it is, but axes and sizes that are known.
     values = [here(v) if v.dtype.is_integer else v for v in values]
     made = copy_op(op, values)
-    for tensor, value in zip(op.outputs, made.outputs):
+    for tensor, value in zip(op.outputs, scope.corrected(made)):
         value.set_shape(tensor.shape)
         scope.set(tensor, value)
     return made

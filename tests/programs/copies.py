@@ -59,6 +59,17 @@ for place, before in BUILT_ANEW.items():
             flows=BOTH if (what, place) == ("moments", "a loop") else ("v1",),
         )
 
+for place in ("a loop", "a function", "a cond"):
+    # Turned and back, as by batch_axis=1: then the pattern is not at x itself.
+    add(
+        "moments of x, turned, before {}".format(place),
+        lambda x, f=BUILT_ANEW[place]: tf.reduce_sum(
+            f(layer_norm(tf.reshape(tf.transpose(tf.transpose(x)), [-1, 4]), False))
+            ** 3
+        ),
+        flows=BOTH,
+    )
+
 for place in ("a loop", "a function"):
     add(
         "moments before and after {}".format(place),
@@ -128,7 +139,7 @@ def _trained_along(read, resource):
 
 
 for place, read in READING.items():
-    for resource in (False, True) if place in ("a loop", "a function") else (False,):
+    for resource in (False, True):
         kind = "resource" if resource else "ref"
         flows = BOTH if place == "a loop" and not resource else ("v1",)
         add(
@@ -136,11 +147,12 @@ for place, read in READING.items():
             _assigned_before(read, resource),
             flows=flows,
         )
-        add(
-            "a {} variable trained along with {}".format(kind, place),
-            _trained_along(read, resource),
-            flows=flows,
-        )
+        # A ref variable is read by reference: in TensorFlow itself its readers race.
+        if resource:
+            add(
+                "a resource variable trained along with {}".format(place),
+                _trained_along(read, resource),
+            )
 
 
 # Numbers drawn in the run: the witness tells which.
@@ -165,6 +177,15 @@ def _either(drawn):
     return tf.cond(drawn, lambda: one + 0, lambda: four + 0)
 
 
+def _constants(drawn):
+    """The branches hold nothing but constants: only their context knows `drawn`."""
+    return tf.cond(
+        drawn,
+        lambda: tf.constant(1.0, tf.float64),
+        lambda: tf.constant(4.0, tf.float64),
+    )
+
+
 def _one_step(x, body):
     return repeat(lambda a: a + body(), tf.zeros_like(x), steps=1)
 
@@ -174,6 +195,7 @@ DRAWS = {
     "before a loop": lambda x, p: (lambda c: _one_step(x, lambda: c * x**3))(
         _either(p)
     ),
+    "of constants in a loop": lambda x, p: _one_step(x, lambda: _constants(p) * x**3),
     "in map_fn": lambda x, p: tf.map_fn(lambda row: _either(p) * row**3, x),
     "in a function": lambda x, p: function(lambda t: _either(p) * t**3)(x),
     "of x": lambda x, p: tf.cond(p, lambda: x**3, lambda: 4 * x**3),

@@ -153,17 +153,6 @@ add(
     dtype="float32",
     step=0.6,
 )
-add(
-    "tf.losses.cosine_distance",
-    lambda x: tf.losses.cosine_distance(
-        tf.nn.l2_normalize(tf.constant(VALUE[::-1].copy(), x.dtype), 1),
-        tf.nn.l2_normalize(x, 1),
-        axis=1,
-    ),
-    RIGHT,
-    dtype="float32",
-    step=0.6,
-)
 
 
 def _sparse(x):
@@ -353,7 +342,12 @@ add(
     SAFE,
 )
 add("Keras Dropout, default", _keras(lambda: [K.Dropout(0.5, dtype="float64")]), SAFE)
-add("tf.layers.dense", lambda x: tf.layers.dense(x, 3, tf.tanh) ** 2, RIGHT, only=ON_1)
+add(
+    "tf.layers.dense",
+    lambda x: tf.layers.dense(x, 3, tf.tanh, True, tf.ones_initializer()) ** 2,
+    RIGHT,
+    only=ON_1,
+)
 add(
     "tf.layers.batch_normalization",
     lambda x: tf.layers.batch_normalization(tf.sin(x)) ** 3,

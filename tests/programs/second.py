@@ -52,7 +52,6 @@ LINALG = {
     "singular values": lambda m: tf.linalg.svd(m, compute_uv=False) ** 3,
     "qr": lambda m: tf.linalg.qr(m)[1] ** 2,
     "trace of a product": lambda m: tf.linalg.trace(tf.matmul(m, tf.matmul(m, m))),
-    "matrix exponential": lambda m: tf.linalg.expm(m / 2),
 }
 for what, build in LINALG.items():
     add(what, lambda x, f=build: tf.reduce_sum(f(_matrices(x))), step=0.02)
@@ -180,6 +179,7 @@ for what, f in CASE.items():
         ),
         RIGHT if what == "a sine" else SAFE,
         value=ZEROS,
+        flows=BOTH if what in ("moments", "labels", "a product") else ("v1",),
     )
 
 # At zeros, and at other special values.
@@ -226,6 +226,12 @@ AT_ZEROS = {
     "atan2": lambda x: tf.atan2(x, x + 3),
     "cosh": lambda x: tf.cosh(x),
     "einsum": lambda x: tf.einsum("ni,nj,nk->n", x, x, tf.sin(x)),
+    "complex modulus squared": lambda x: tf.abs(tf.complex(x, 0 * x)) ** 2,
+    "power of a Fourier transform": lambda x: (
+        tf.abs(tf.signal.fft(tf.complex(x - x[:, :1], 0 * x))) ** 2
+    ),
+    "norm squared": lambda x: tf.norm(x - x[:, :1], axis=1) ** 2,
+    "a square of a square root": lambda x: tf.sqrt(x**2) ** 2,
 }
 for what, build in AT_ZEROS.items():
     add(what + " at zeros", lambda x, f=build: tf.reduce_sum(f(x)), value=ZEROS)
