@@ -150,7 +150,13 @@ op("FloorMod", elementwise, BROADCAST, **_EACH, elements=of_arithmetic)
 op("Mod SoftsignGrad TruncateDiv", elementwise, BROADCAST, elementwise=True)
 
 # No tangent is complex: these are not applied to blocks.
-op("Complex ComplexAbs Conj Imag Real", elementwise, twice=SOUND)
+op("Complex Conj Imag Real", elementwise, twice=SOUND)
+op(
+    "ComplexAbs",
+    elementwise,
+    twice=SOUND,
+    guard=Guard("Write the square of it as tf.square(real) + tf.square(imaginary)."),
+)
 
 _SIZES = {"elements": of_arithmetic}
 
