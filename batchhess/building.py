@@ -231,8 +231,8 @@ def _answer(made, ys, seeds, gradient):
     apart, parts = made.parts
     problem, together = problem._replace(ys=apart), request.with_gradients
     if made.block is None:
-        found = whole_batch(method.build, problem, parts, passes)
-        return _chosen(made, found), None
+        found, rows = whole_batch(method.build, problem, parts, passes)
+        return _chosen(made, found), rows if together else None
     problem = at_frontier(problem, parts, passes)
     check = request.check != "never"
     answers = in_blocks(method.build, problem, passes, made.block, together, check)

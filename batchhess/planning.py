@@ -200,7 +200,11 @@ def _with_checks(made, region):
     checks = Checks(
         coupling=coupling and twice,
         guarded=made.findings.guarded if twice else [],
-        differences=request.check == "always" or bool(unknown) and twice,
+        # Differences move all observations at once: what is coupled cannot be verified.
+        differences=request.check == "always"
+        or bool(unknown)
+        and twice
+        and (method.needs_separable or made.is_proven),
         unknown=unknown,
         may_change=any(_is_reference(t) for op in region.ops for t in op.inputs),
     )

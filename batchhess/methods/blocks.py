@@ -43,10 +43,15 @@ def whole_batch(method, problem, parts, passes):
       passes: the `Passes`.
 
     Returns:
-      the method's answer.
+      the method's answer, and the gradient as [N, K], which is computed anyway.
     """
-    _, adjoints = _adjoints(parts, problem.ys, problem.seeds, None, passes)
-    return method(problem._replace(partition=parts, adjoints=adjoints), passes)
+    problem = problem._replace(partition=parts)
+    with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
+        gradient, adjoints = _adjoints(
+            parts, problem.ys, problem.seeds, problem.x, passes
+        )
+        found = method(problem._replace(adjoints=adjoints), passes)
+    return found, problem.layout.flatten(gradient)
 
 
 def _adjoints(parts, ys, seeds, x, passes):

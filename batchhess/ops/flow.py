@@ -134,6 +134,8 @@ def _body(op, graph, states, walk, loops=False):
 
 op("PartitionedCall StatefulPartitionedCall", _call, twice=SOUND, calls=["f"])
 op("If StatelessIf", _cond, twice=SOUND, calls=["then_branch", "else_branch"])
+# What a branch that has been differentiated keeps for its gradient.
+op("OptionalFromValue OptionalGetValue OptionalNone", twice=SOUND)
 op("Case StatelessCase", _cond, twice=SOUND, calls=["branches"])
 op("While StatelessWhile", _while, twice=SOUND, calls=["cond", "body"])
 
