@@ -15,8 +15,8 @@ from batchhess.ops.table import all_declared
 
 # What is followed, but not applied to a block of observations.
 NOT_IN_BLOCKS = {
-    "calls a function": "If PartitionedCall StatefulPartitionedCall StatelessIf "
-    "StatelessWhile While",
+    "calls a function": "Case If PartitionedCall StatefulPartitionedCall StatelessCase "
+    "StatelessIf StatelessWhile While",
     "is of control flow v1": "Merge RefMerge RefSwitch Switch",
     "holds other tensors": "TensorListFromTensor TensorListGather TensorListGetItem "
     "TensorListScatter TensorListScatterV2 TensorListSetItem TensorListStack",
@@ -32,7 +32,7 @@ NOT_IN_BLOCKS = {
 
 # Declared, but not known to TensorFlow 1.15.
 SINCE_2 = """BatchMatMulV3 CTCLossV2 CheckNumericsV2 Erfinv MatrixDiagPartV3
-    MatrixDiagV3 MatrixSetDiagV3 Ndtri Xlog1py"""
+    MatrixDiagV3 MatrixSetDiagV3 Ndtri StatelessCase Xlog1py"""
 
 
 def known_to_tensorflow():

@@ -48,7 +48,6 @@ LEFT_OUT = {
     "RFFT3D": "TensorFlow has no gradient of it",
     "RefIdentity": "of a reference, which no derivative passes",
     "RefSelect": "of a reference, which no derivative passes",
-    "ResourceGatherNd": "x is a Variable, and its observations are not followed",
     "Reverse": "its axes are truths; tf.reverse makes ReverseV2",
     "SegmentSumV2": "no Python function makes it",
     "SelfAdjointEig": "it packs values and vectors; tf.linalg makes the second version",
