@@ -105,9 +105,9 @@ def explain(
 
 def _explained(made, num_observations):
     size = made.layout.size if isinstance(made.layout.size, int) else "K"
-    lines = [
-        ("f", "'{}' by '{}', {}".format(made.given[0].name, made.x.name, made.x.shape))
-    ]
+    given, x = made.given[0], made.x
+    what = "'{}' with respect to '{}', {}".format(given.name, x.name, x.shape)
+    lines = [("f", what)]
     count, memory = "0", None
     if made.gradient is None:
         lines.append(("gradient", "none: lost, or not connected"))
