@@ -76,17 +76,12 @@ def captured_from(tensor):
     return None
 
 
-def function_graph(op, attribute):
-    """The graph of the function that `attribute` of `op` names, or None.
+def function_graphs(op, attribute):
+    """The graphs of the functions that `attribute` of `op` names; None for an unknown.
 
     Private: a graph's functions have no public reader but their protocol buffers, which
     know no shapes. A function imported from a meta graph has no graph: None.
     """
-    return _graph_named(op, op.get_attr(attribute).name)
-
-
-def function_graphs(op, attribute):
-    """The same as a list, of all that `attribute` names, which may be a list itself."""
     named = op.get_attr(attribute)
     named = named if isinstance(named, list) else [named]
     return [_graph_named(op, function.name) for function in named]

@@ -17,9 +17,6 @@ ROUNDINGS = 10
 LEVELS = 42
 _FIRST_STEP = {"float64": 7.1e-3}
 
-# Fourth-order central differences: offsets in steps, and their weights.
-STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
-
 # What an estimated error may be: of the largest entry, and of the gradient beside it.
 # And where halving the step stops, because there is nothing to gain.
 _Accuracy = collections.namedtuple("_Accuracy", "stated beside aim")
@@ -216,27 +213,6 @@ def largest(rows):
     infinite = tf.fill(tf.shape(rows), tf.constant(float("inf"), rows.dtype))
     rows = tf.where(tf.math.is_nan(rows), infinite, rows)
     return tf.maximum(tf.reduce_max(rows, axis=1), 0)  # K may be 0.
-
-
-def change_along(direction, gradient, x, layout, passes):
-    """The derivative of the gradient along `direction`, as [N, K], by differences.
-
-    Args:
-      direction: [N, K], of the length of one step.
-      gradient: Tensor of the shape of `x`.
-      x: a Tensor.
-      layout: the `Layout` of `x`.
-      passes: the `Passes`.
-
-    Returns:
-      a Tensor [N, K].
-
-    Raises:
-      SecondDerivativeError: the model cannot be built again on a moved x.
-    """
-    values = layout.flatten(tf.convert_to_tensor(x))
-    at = moved_gradient(gradient, x, layout, passes)
-    return sum(weight * at(values + offset * direction) for offset, weight in STENCIL)
 
 
 def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):

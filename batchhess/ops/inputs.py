@@ -71,13 +71,3 @@ def each(*rules):
         return rules[min(place, len(rules) - 1)](op, place, states, walk)
 
     return inputs
-
-
-def then_last(rule, last):
-    """`rule` for all inputs but the last, which has one of its own."""
-
-    def inputs(op, place, states, walk):
-        chosen = last if place == len(op.inputs) - 1 else rule
-        return chosen(op, place, states, walk)
-
-    return inputs

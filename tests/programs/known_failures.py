@@ -172,10 +172,3 @@ ON_2 = {
 }
 
 KNOWN_FAILURES = {"1": BOTH | ON_1, "2": BOTH | ON_2}
-
-# These fail by chance: in most runs, but not in each.
-FLAKY = {
-    name
-    for name in BOTH | ON_1 | ON_2
-    if any(part in name for part in ("trained along", "outlier", "one pair"))
-}
