@@ -1,6 +1,7 @@
 """Any method, on one block of observations after another: memory for one block only."""
 
 from batchhess.analysis import audit
+from batchhess.calling import assert_that
 from batchhess.compat import (
     compile_with_xla,
     control_flow_context,
@@ -46,7 +47,7 @@ def whole_batch(method, problem, parts, passes):
       the method's answer, and the gradient as [N, K], which is computed anyway.
     """
     problem = problem._replace(partition=parts)
-    with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
+    with tf.control_dependencies(_assert_one_or_all(problem)):
         gradient, adjoints = _adjoints(
             parts, problem.ys, problem.seeds, problem.x, passes
         )
@@ -72,7 +73,7 @@ def _adjoints(parts, ys, seeds, x, passes):
     read |= {tensor_key(t) for t in parts.frontier}
     for tensor in between:
         if adjoints[tensor_key(tensor)] is None and tensor_key(tensor) in read:
-            raise audit.lost(passes.caller, "gradient", ys, tensor)
+            raise audit.lost("gradient", ys, tensor)
     return (found[0] if xs else None), adjoints
 
 
@@ -154,7 +155,7 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
     if not passes.jit_compile:
         blocks = _without_rest(count, blocks)
         block = (count + blocks - 1) // blocks
-    with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
+    with tf.control_dependencies(_assert_one_or_all(problem)):
         blocks = tf.identity(blocks)
 
     shapes = [[size] if problem.diagonal else [size, size]]
@@ -162,7 +163,7 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
 
     def one_block(b, same, *answers):
         build = _on_block(method, problem, passes, b * block, block, with_gradient)
-        parts = _compiled(build, passes.caller) if passes.jit_compile else build()
+        parts = _compiled(build) if passes.jit_compile else build()
         same = tf.logical_and(same, parts[-1]) if check else same
         rows = [write_row(a, b, part) for a, part in zip(answers, parts)]
         return [b + 1, same] + rows
@@ -179,7 +180,7 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
             swap_memory=passes.swap_memory,
         )
     if check:
-        alike = tf.debugging.Assert(same, [not_the_same(passes.caller, problem)])
+        alike = assert_that(same, not_the_same(problem))
         with tf.control_dependencies([alike]):
             answers = [tf.identity(rows) for rows in answers]
     return [
@@ -199,7 +200,7 @@ def _without_rest(count, blocks):
     return candidates[tf.argmax(tf.cast(divides, tf.int32))]
 
 
-def _assert_one_or_all(problem, caller):
+def _assert_one_or_all(problem):
     """Builds the check that what is taken along with x has 1 or N observations.
 
     With N = 1 TensorFlow broadcasts x itself against more: then a Hessian is a sum over
@@ -222,10 +223,10 @@ def _assert_one_or_all(problem, caller):
     sizes = tf.stack(sizes)
     fits = tf.logical_or(tf.equal(sizes, 1), tf.equal(sizes, count))
     message = (
-        "{}: {} is broadcast against other numbers of observations. Pass "
+        "{} is broadcast against other numbers of observations. Pass "
         "method=columns, without jit_compile, which adds them up. Its own, and theirs:"
-    ).format(caller, problem.x.name)
-    return [tf.debugging.Assert(tf.reduce_all(fits), [message, count, sizes])]
+    ).format(problem.x.name)
+    return [assert_that(tf.reduce_all(fits), message, count, sizes)]
 
 
 def _on_block(method, problem, passes, start, count, with_gradient):
@@ -291,12 +292,11 @@ def _on_block(method, problem, passes, start, count, with_gradient):
     return build
 
 
-def _compiled(build, caller):
+def _compiled(build):
     answer, lacking = compile_with_xla(build)
     if lacking:
         raise ValueError(
-            "{}: jit_compile=True, and XLA cannot compile {}.".format(
-                caller,
+            "jit_compile=True, and XLA cannot compile {}.".format(
                 ", ".join("'{}' ({})".format(op.name, op.type) for op in lacking),
             )
         )
