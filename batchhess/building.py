@@ -242,6 +242,7 @@ def _differences(made, ys, seeds, gradient, found):
         wanted.diagonal,
         seeds=seeds,
         coordinates=chosen,
+        suspects=made.checks.unknown,
     )
 
 

@@ -132,6 +132,7 @@ def assert_differences(
     one_coordinate,
     seeds=None,
     coordinates=None,
+    suspects=(),
 ):
     """Builds a check that fails the run where H[n] v[n] is not the gradient's change.
 
@@ -147,6 +148,7 @@ def assert_differences(
         alone H[n] v[n] is known.
       seeds: list of Tensors that weigh `ys` in `gradient`, or None for ones.
       coordinates: list of int, those whose columns alone are known; None for all.
+      suspects: list of Operations whose second derivative no test has seen right.
 
     Returns:
       an Operation that fails with InvalidArgumentError and names an observation: the
@@ -184,17 +186,18 @@ def assert_differences(
     defined = largest(rows) < float("inf")
     judgement = _judge_steps(sides, claim, defined, dtype)
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
-    return _assert_right(wrong, judgement.error, defined, passes, ys, x)
+    return _assert_right(wrong, judgement.error, defined, ys, x, suspects)
 
 
-def _assert_right(wrong, error, defined, passes, ys, x):
+def _assert_right(wrong, error, defined, ys, x, suspects):
     """Fails where one is `wrong`, [N], naming that of the largest error; then where one
     is not `defined`."""
     message = (
         "the Hessian of {} with respect to {} is not what differences of the "
-        "gradient say: TensorFlow differentiates a part of it wrongly, or observations "
-        "are coupled. batchhess.explain may name the op. The worst observation:"
-    ).format(ys[0].name, x.name)
+        "gradient say: TensorFlow differentiates a part of it wrongly, {}or observations "
+        "are coupled. Write that part with other ops, or pass method=differences; where "
+        "observations are coupled, pass method=observations. The worst observation:"
+    ).format(ys[0].name, x.name, _named(suspects))
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
     error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)
     worst = tf.argmax(error)
@@ -216,6 +219,12 @@ def _assert_right(wrong, error, defined, passes, ys, x):
     count = tf.reduce_sum(tf.cast(undefined, tf.int32))
     with tf.control_dependencies([right]):
         return assert_that(tf.equal(count, 0), message, count, first)
+
+
+def _named(suspects):
+    """The ops of `suspects` nearest f, for a message; nothing if there are none."""
+    names = ["{} ({})".format(original(op).name, op.type) for op in suspects[-3:]]
+    return "most likely at {}, ".format(" or ".join(names)) if names else ""
 
 
 def _random_direction(values, size, one_coordinate, coordinates=None):

@@ -1,4 +1,4 @@
-"""What goes wrong in a public function begins with the name that the user has called."""
+"""What goes wrong in a public function begins with the name that the user called."""
 
 import inspect
 import threading

@@ -208,7 +208,6 @@ def test_feeding_an_inner_tensor_fails_the_run(shape, inner, x):
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         run(made, {x: ROWS, y: np.full(shape, 0.1)})
     for phrase in (
-        "hessians: ",
         "an inner tensor of the model was fed",
         y.op.name,
         "x",
