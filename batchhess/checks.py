@@ -194,9 +194,10 @@ def _assert_right(wrong, error, defined, ys, x, suspects):
     is not `defined`."""
     message = (
         "the Hessian of {} with respect to {} is not what differences of the "
-        "gradient say: TensorFlow differentiates a part of it wrongly, {}or observations "
-        "are coupled. Write that part with other ops, or pass method=differences; where "
-        "observations are coupled, pass method=observations. The worst observation:"
+        "gradient say: TensorFlow differentiates a part of it wrongly, {}or "
+        "observations are coupled. Write that part with other ops, or pass "
+        "method=differences; where observations are coupled, pass "
+        "method=observations. The worst observation:"
     ).format(ys[0].name, x.name, _named(suspects))
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
     error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)

@@ -229,46 +229,56 @@ def _assert_one_or_all(problem):
     return [assert_that(tf.reduce_all(fits), message, count, sizes)]
 
 
+class _Reader:
+    """Reads the `count` observations from `start`, at the end the last one again."""
+
+    def __init__(self, start, count, num_observations):
+        self._start, self._count = start, count
+        self._number = tf.minimum(count, num_observations - start)
+        self._taken = {}
+
+    def take(self, tensor, axis, broadcast=True):
+        """The part of `tensor`; where `broadcast` allows one for all, that repeated."""
+        key = tensor_key(tensor), axis
+        if key not in self._taken:
+            self._taken[key] = self._read(tensor, axis, broadcast)
+        return self._taken[key]
+
+    def _read(self, tensor, axis, broadcast):
+        begin, number = self._start, self._number
+        if broadcast and tensor.shape.as_list()[axis] in (None, 1):
+            one = tf.equal(tf.shape(tensor)[axis], 1)
+            begin, number = tf.where(one, 0, begin), tf.where(one, 1, number)
+        rank = tensor.shape.ndims
+        part = tf.slice(
+            tensor,
+            tf.stack([begin if a == axis else 0 for a in range(rank)]),
+            tf.stack([number if a == axis else -1 for a in range(rank)]),
+        )
+        last = part[(slice(None),) * axis + (slice(-1, None),)]
+        part = tf.concat([part, tile_along(last, axis, self._count - number)], axis)
+        shape = tensor.shape.as_list()
+        shape[axis] = self._count if isinstance(self._count, int) else None
+        part.set_shape(shape)
+        return part
+
+    def own(self, tensor, state):
+        """The part of a Tensor in that `State`, all of it if it is not BATCHED."""
+        if state.kind != BATCHED:
+            return tensor
+        return self.take(tensor, state.axis, broadcast=False)
+
+
 def _on_block(method, problem, passes, start, count, with_gradient):
     """What builds `method` on the `count` observations from `start`, read here."""
     axis, parts = problem.layout.axis, problem.partition
-    here_are = tf.minimum(count, problem.layout.num_observations - start)
-    taken = {}
-
-    def take(tensor, axis, broadcast=True):
-        key = tensor_key(tensor), axis
-        if key not in taken:
-            begin, number = start, here_are
-            if broadcast and tensor.shape.as_list()[axis] in (None, 1):
-                # One for all is taken once, and repeated.
-                one = tf.equal(tf.shape(tensor)[axis], 1)
-                begin, number = tf.where(one, 0, start), tf.where(one, 1, here_are)
-            rank = tensor.shape.ndims
-            part = tf.slice(
-                tensor,
-                tf.stack([begin if a == axis else 0 for a in range(rank)]),
-                tf.stack([number if a == axis else -1 for a in range(rank)]),
-            )
-            last = part[(slice(None),) * axis + (slice(-1, None),)]
-            part = tf.concat([part, tile_along(last, axis, count - number)], axis)
-            shape = tensor.shape.as_list()
-            shape[axis] = count if isinstance(count, int) else None
-            part.set_shape(shape)
-            taken[key] = part
-        return taken[key]
-
-    block = take(problem.x, axis, broadcast=False)
+    reader = _Reader(start, count, problem.layout.num_observations)
+    block = reader.take(problem.x, axis, broadcast=False)
     values = {tensor_key(problem.x): block}
-    replaced = on_observations(parts.ops, parts, values, take, count)
-    seeds = [
-        take(seed, state.axis, broadcast=False) if state.kind == BATCHED else seed
-        for seed, state in zip(problem.seeds, map(parts.state, parts.frontier))
-    ]
-
-    originals = [
-        take(t, parts.state(t).axis, broadcast=False) if parts.is_batched(t) else t
-        for t in parts.frontier
-    ]
+    replaced = on_observations(parts.ops, parts, values, reader.take, count)
+    states = [parts.state(t) for t in parts.frontier]
+    seeds = [reader.own(seed, state) for seed, state in zip(problem.seeds, states)]
+    originals = [reader.own(t, state) for t, state in zip(parts.frontier, states)]
 
     def build():
         x, weights = tf.identity(block), [here(seed) for seed in seeds]
