@@ -45,6 +45,17 @@ def check(caller, ys, xs, batch_axis, per_output):
     return Arguments(ys, xs, graph)
 
 
+def check_one_y(caller, ys, xs, batch_axis):
+    """Raises ValueError unless there is one y, with observations on its axis 0."""
+    if len(ys) != 1 or not ys[0].shape.ndims:
+        raise ValueError(
+            "{}: it needs one y of known rank, of shape [N] or [N, M], not {}.".format(
+                caller, ["'{}' {}".format(y.name, y.shape) for y in ys]
+            )
+        )
+    _check_axis_0(caller, ys[0], xs, batch_axis, "the Jacobian")
+
+
 def check_choice(caller, option, value, choices):
     """Returns `value`, or raises ValueError if it is none of `choices`."""
     if value not in choices:
@@ -284,13 +295,17 @@ def _check_outputs(caller, ys, xs, batch_axis):
                 caller, ["'{}' {}".format(y.name, y.shape) for y in ys]
             )
         )
+    _check_axis_0(caller, y, xs, batch_axis, "per_output=True")
+
+
+def _check_axis_0(caller, y, xs, batch_axis, what):
     for x in xs:
         observations, expected = y.shape.as_list()[0], x.shape.as_list()[batch_axis]
         if None not in (observations, expected) and observations != expected:
             raise ValueError(
-                "{}: per_output=True needs the {} observations of '{}' on axis 0 of "
-                "'{}', of shape {}. Transpose it.".format(
-                    caller, expected, x.name, y.name, y.shape
+                "{}: {} needs the {} observations of '{}' on axis 0 of '{}', of shape "
+                "{}. Transpose it.".format(
+                    caller, what, expected, x.name, y.name, y.shape
                 )
             )
 

@@ -106,11 +106,11 @@ def execute(made):
         raise made.refusal
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
     gradient, answer = build_answer(made)
-    checks = _same_observations(made) + _same_values(made) + _unchanged(made, answer)
-    return gradient, _after(checks, answer)
+    checks = _same_observations(made) + same_values(made) + unchanged(made, answer)
+    return gradient, after(checks, answer)
 
 
-def _same_values(made):
+def same_values(made):
     """The check that the model as rebuilt has the values of the original."""
     used = made.ys if made.parts is None else made.parts[0]
     if made.request.check == "never" or made.is_linear:
@@ -119,7 +119,7 @@ def _same_values(made):
     return [] if same is None else [same]
 
 
-def _unchanged(made, answer):
+def unchanged(made, answer):
     """The check that the model still has its values when `answer` is there.
 
     Where a variable is a reference, an assignment of the same run changes what the
@@ -214,7 +214,7 @@ def _second(made, ys, seeds, gradient):
     if made.checks.differences:
         with tf.control_dependencies(checks):  # What they find has a better name.
             checks = [_verified(made, ys, seeds, gradient, found)]
-    return _after(checks, request.wanted.finish(found)), rows
+    return after(checks, request.wanted.finish(found)), rows
 
 
 def _answer(made, ys, seeds, gradient):
@@ -291,7 +291,7 @@ def _differences(made, ys, seeds, gradient, found):
     )
 
 
-def _after(checks, tensor):
+def after(checks, tensor):
     """`tensor`, once `checks` have passed."""
     if not checks:
         return tensor

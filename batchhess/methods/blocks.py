@@ -46,7 +46,7 @@ def whole_batch(method, problem, parts, passes):
       the method's answer, and the gradient as [N, K], which is computed anyway.
     """
     problem = problem._replace(partition=parts)
-    with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
+    with tf.control_dependencies(assert_one_or_all(problem, passes.caller)):
         gradient, adjoints = _adjoints(
             parts, problem.ys, problem.seeds, problem.x, passes
         )
@@ -115,8 +115,8 @@ def _zeros(tensor, state, layout):
     return tf.zeros(tensor.shape, tensor.dtype) if known else tf.zeros_like(tensor)
 
 
-def block_size(x, layout, parts):
-    """The observations whose tangents of the widest tensor fill the cache."""
+def block_size(x, size, parts):
+    """The observations whose `size` tangents of the widest tensor fill the cache."""
     widths = [1]
     for tensor in [x] + [t for op in parts.ops for t in op.outputs]:
         if parts.is_batched(tensor):
@@ -124,7 +124,7 @@ def block_size(x, layout, parts):
             del shape[parts.state(tensor).axis]
             widths += [] if None in shape else [product_of(shape)]
     item = x.dtype.base_dtype.size
-    each = max(1, layout.size * max(widths) * item)
+    each = max(1, size * max(widths) * item)
     # What is done once for a block is done for some observations at least.
     return max(1, CACHE // each, min(_FEW, 2 * CACHE // each))
 
@@ -148,17 +148,16 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
       a list of the method's answer for all N, and a Tensor [N, K] if `with_gradient`.
     """
     layout, dtype = problem.layout, problem.x.dtype.base_dtype
-    count, size = layout.num_observations, layout.size
+    count = layout.num_observations
     block = size_of_block  # A program of XLA is for one size of block alone.
     blocks = (count + block - 1) // block
     if not passes.jit_compile:
         blocks = _without_rest(count, blocks)
         block = (count + blocks - 1) // blocks
-    with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
+    with tf.control_dependencies(assert_one_or_all(problem, passes.caller)):
         blocks = tf.identity(blocks)
 
-    shapes = [[size] if problem.diagonal else [size, size]]
-    shapes += [[size]] if with_gradient else []
+    shapes = [problem.shape] + ([[layout.size]] if with_gradient else [])
 
     def one_block(b, same, *answers):
         build = _on_block(method, problem, passes, b * block, block, with_gradient)
@@ -199,7 +198,7 @@ def _without_rest(count, blocks):
     return candidates[tf.argmax(tf.cast(divides, tf.int32))]
 
 
-def _assert_one_or_all(problem, caller):
+def assert_one_or_all(problem, caller):
     """Builds the check that what is taken along with x has 1 or N observations.
 
     With N = 1 TensorFlow broadcasts x itself against more: then a Hessian is a sum over
@@ -261,7 +260,7 @@ def _on_block(method, problem, passes, start, count, with_gradient):
     replaced = on_observations(parts.ops, parts, values, take, count)
     seeds = [
         take(seed, state.axis, broadcast=False) if state.kind == BATCHED else seed
-        for seed, state in zip(problem.seeds, map(parts.state, parts.frontier))
+        for seed, state in zip(problem.seeds or [], map(parts.state, parts.frontier))
     ]
 
     originals = [
@@ -274,16 +273,10 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         onto = {place: x if t is block else t for place, t in replaced.items()}
         here_parts = parts.onto(problem.x, x, copies_of(parts.ops, onto))
         ys, layout = here_parts.frontier, Layout(x, axis)
-        gradient, adjoints = _adjoints(here_parts, ys, weights, x, passes)
-        part = problem._replace(
-            ys=ys,
-            seeds=weights,
-            gradient=gradient,
-            x=x,
-            layout=layout,
-            partition=here_parts,
-            adjoints=adjoints,
-        )
+        part = problem._replace(ys=ys, x=x, layout=layout, partition=here_parts)
+        if problem.outputs is None:
+            gradient, adjoints = _adjoints(here_parts, ys, weights, x, passes)
+            part = part._replace(seeds=weights, gradient=gradient, adjoints=adjoints)
         answers = [method(part, passes)]
         answers += [layout.flatten(gradient)] if with_gradient else []
         return answers + [all_same([here(t) for t in originals], ys)]

@@ -1,0 +1,377 @@
+"""The plan of a Jacobian, and what builds it."""
+
+import collections
+
+from batchhess import arguments
+from batchhess.analysis import audit
+from batchhess.analysis.partition import BILINEAR, GENERAL, NoPartitionError, partition
+from batchhess.analysis.proof import walk_from
+from batchhess.analysis.region import Region
+from batchhess.analysis.rewriting import correct, take_apart
+from batchhess.building import after, building_in, named, same_values, unchanged
+from batchhess.compat import do_not_convert, tf, where_built
+from batchhess.errors import SecondDerivativeError
+from batchhess.graph.layout import Chosen, Layout, dimensions
+from batchhess.graph.tensors import original
+from batchhess.jacobian_checks import assert_apart, assert_jacobian
+from batchhess.methods import JACOBIAN_METHODS
+from batchhess.methods.blocks import assert_one_or_all, block_size, in_blocks
+from batchhess.ops.states import SUM, UNPROVEN
+from batchhess.planning import FEW, is_reference
+from batchhess.problem import Problem
+
+# What is asked for, x by x; as in `jacobians`.
+Request = collections.namedtuple(
+    "Request", "passes batch_axis method check coordinates unconnected"
+)
+
+# What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
+# bool, whether the Jacobian is held against differences of y. suspects: list of the
+# Operations for which. holds_stops: bool, whether what is stopped stands still then.
+# may_change: as for a Hessian.
+Checks = collections.namedtuple(
+    "Checks", "coupling differences suspects holds_stops may_change"
+)
+
+
+class JacobianPlan(
+    collections.namedtuple(
+        "JacobianPlan",
+        "request x given ys layout outputs state is_zero method parts block lost "
+        "checks refusal",
+    )
+):
+    """What will be built for one x, and why.
+
+    Attributes:
+      request: the `Request`.
+      x: a Tensor or Variable.
+      given: list with y as the caller gave it.
+      ys: list with a Tensor of the same values, corrected.
+      layout: the `Layout` of `x`.
+      outputs: the `Layout` of y, whose size is M.
+      state: the `State` of y.
+      is_zero: bool, whether y does not depend on `x`.
+      method: the name of the method to take.
+      parts: pair of the list with y in elementary ops, and its `Partition`; or None.
+      block: int, the observations to work on at a time; None for all at once.
+      lost: the `NoPartitionError` that tells why there is no partition, or None.
+      checks: `Checks`.
+      refusal: the exception to raise instead of building; None if there is none.
+    """
+
+    @property
+    def is_followed(self):
+        """Whether the graph tells that index n of y's axis 0 is observation n alone."""
+        return self.state.is_own and self.state.axis == 0
+
+    @property
+    def is_linear(self):
+        """Whether nothing is built from the model: `building` asks."""
+        return self.is_zero
+
+
+@do_not_convert
+def build_jacobians(
+    ys, xs, name, passes, batch_axis, method, check, coordinates, unconnected_gradients
+):
+    """The Jacobians for the public function that `passes` names: a list of Tensors.
+
+    The arguments are those of `jacobians`.
+    """
+    caller = passes.caller
+    given = arguments.check(caller, ys, xs, batch_axis, per_output=False)
+    arguments.check_one_y(caller, given.ys, given.xs, batch_axis)
+    arguments.check_choice(caller, "method", method, ["auto"] + list(JACOBIAN_METHODS))
+    arguments.check_choice(caller, "check", check, ["auto", "always", "never"])
+    request = Request(
+        passes,
+        batch_axis,
+        method,
+        check,
+        arguments.check_coordinates(caller, coordinates, given.xs, batch_axis),
+        arguments.check_unconnected(caller, unconnected_gradients),
+    )
+    with building_in(given.graph, given.ys), tf.name_scope(name or caller) as scope:
+        answers = [execute(plan(request, given.ys, x)) for x in given.xs]
+        return named(answers, scope, name or caller)
+
+
+def plan(request, given, x):
+    """Decides how to differentiate the y in `given` by `x`; builds one gradient."""
+    layout, caller = Layout(x, request.batch_axis), request.passes.caller
+    ys = given if request.check == "never" else correct(given, x)
+    region = Region(ys, x)
+    made = JacobianPlan(
+        request=request,
+        x=x,
+        given=given,
+        ys=ys,
+        layout=layout,
+        outputs=Layout(ys[0], 0),
+        state=None,
+        is_zero=False,
+        method=None,
+        parts=None,
+        block=None,
+        lost=None,
+        checks=Checks(False, False, [], False, False),
+        refusal=None,
+    )
+    wrong, findings = audit.audit_once(region)
+    wrong = [] if request.check == "never" else wrong
+    refused = audit.refusal(caller, wrong, x, "derivative", "tf.gradients")
+    if refused is not None:
+        return made._replace(refusal=refused)
+    if request.passes.gradient(ys, x) is None:
+        return _unconnected(made, region)
+    walk = walk_from(x, layout.axis)
+    made = made._replace(state=walk.state(ys[0]))
+    made = _with_method(made, region, walk)
+    if made.refusal is None and request.check != "never":
+        made = made._replace(refusal=_axis_refusal(made))
+    return _with_checks(made, region, findings)
+
+
+def _unconnected(made, region):
+    """Zeros, or the refusal, where there is no gradient."""
+    caller = made.request.passes.caller
+    if region.depends(made.ys):
+        return made._replace(refusal=audit.lost(caller, "gradient", made.ys, made.x))
+    if made.request.unconnected == tf.UnconnectedGradients.ZERO:
+        return made._replace(is_zero=True)
+    return made._replace(refusal=arguments.not_connected(caller, made.ys, made.x))
+
+
+def _with_method(made, region, walk):
+    """Chooses the method, with a partition if it goes block by block."""
+    request, compiled = made.request, made.request.passes.jit_compile
+    names = _names(made)
+    if compiled and not JACOBIAN_METHODS[names[0]].compiles:
+        return made._replace(method=names[0], refusal=_cannot_compile(request))
+    for name in names:
+        made = made._replace(method=name)
+        if not (compiled or JACOBIAN_METHODS[name].by_blocks):
+            return made
+        try:
+            made = made._replace(parts=_parts(made, region, walk), lost=None)
+            return made._replace(block=_block(made))
+        except NoPartitionError as error:
+            made = made._replace(lost=error)
+    return made._replace(refusal=_not_followed(made))
+
+
+def _names(made):
+    """The methods to try, the best one first.
+
+    Forward carries C tangents, and reverse takes M passes; a tangent costs no more than
+    a pass.
+    """
+    if made.request.method != "auto":
+        return (made.request.method,)
+    count, outputs = _count(made), made.outputs.size
+    known = isinstance(count, int) and isinstance(outputs, int)
+    if known and 0 < count <= outputs:
+        return "forward", "reverse"
+    return ("reverse",)
+
+
+def _count(made):
+    """C, the coordinates asked for."""
+    chosen = made.request.coordinates
+    return made.layout.size if chosen is None else len(chosen)
+
+
+def _parts(made, region, walk):
+    """The list with y in elementary ops, and the `Partition` from x to it."""
+    if made.state.kind == UNPROVEN:
+        raise NoPartitionError(made.state.op, made.state.reason)
+    apart, is_forward = made.ys, made.method == "forward"
+    if is_forward:
+        apart = take_apart(made.ys, made.x)
+    if apart is not made.ys:
+        region = Region(apart, made.x)
+    found = partition(region, apart, made.x, walk, made.layout.axis)
+    if found.behind or [t is apart[0] for t in found.frontier] != [True]:
+        op = found.behind[0] if found.behind else apart[0].op
+        raise NoPartitionError(op, "puts observations where they are not followed")
+    for op in found.ops if is_forward else []:
+        _check_tangents(op, found.kinds[op], region)
+    return apart, found
+
+
+def _check_tangents(op, kind, region):
+    tensors = list(op.inputs) + list(op.outputs)
+    if any(t.dtype.base_dtype.is_complex for t in tensors):
+        raise NoPartitionError(op, "is complex, and tangents are real")
+    by_gradient = kind in (GENERAL, BILINEAR)
+    if by_gradient and not audit.can_be_followed(op, region.depends):
+        raise NoPartitionError(op, "has a gradient whose derivative is not known")
+
+
+def _block(made):
+    """The observations of a block; None where all are to be taken at once."""
+    count = _count(made)
+    size = block_size(made.x, count, made.parts[1])
+    if made.request.passes.jit_compile:
+        return size
+    observations = made.layout.num_observations
+    at_once = isinstance(observations, int) and observations <= size
+    return None if at_once or count <= FEW else size
+
+
+def _axis_refusal(made):
+    """The refusal where axis 0 of y does not hold the observations, or None."""
+    state = made.state
+    if made.is_followed or not (state.is_own or state.kind == SUM):
+        return None  # Proven to be right, or checked in each run.
+    y = made.given[0]
+    if state.is_own:
+        why = "on axis {}. Transpose it".format(state.axis)
+    else:
+        why = "nowhere: it is summed over them. Pass the terms of the sum"
+    return ValueError(
+        "{}: axis 0 of '{}', of shape {}, must hold the observations of '{}', which "
+        "are {}.".format(made.request.passes.caller, y.name, y.shape, made.x.name, why)
+    )
+
+
+def _with_checks(made, region, findings):
+    request, method = made.request, JACOBIAN_METHODS[made.method]
+    if request.check == "never" or made.refusal is not None:
+        return made
+    faults = [op for _, op in findings.faults]
+    suspects = list(dict.fromkeys(faults + findings.unknown + findings.guarded))
+    is_exact = made.is_followed or not method.needs_separable
+    checks = Checks(
+        coupling=not is_exact,
+        differences=request.check == "always" or bool(suspects),
+        suspects=suspects,
+        # A mean that is stopped wrongly must move.
+        holds_stops=not faults,
+        may_change=any(is_reference(t) for op in region.ops for t in op.inputs),
+    )
+    made = made._replace(checks=checks)
+    if suspects and not (made.is_followed or checks.coupling):
+        why = "observations may be coupled, which differences cannot tell apart."
+        return made._replace(refusal=_not_seen(made, why))
+    return made
+
+
+def execute(made):
+    """Builds what a `JacobianPlan` says, and decides nothing: [N, *F, *E].
+
+    Raises:
+      what the plan refuses.
+    """
+    if made.refusal is not None:
+        raise made.refusal
+    layout = made.layout
+    found = _zeros(made) if made.is_zero else _answer(made)
+    checks = []
+    if made.checks.coupling:
+        checks.append(
+            assert_apart(made.request.passes, made.ys[0], made.x, layout, made.state)
+        )
+    if made.checks.differences:
+        with tf.control_dependencies(checks):  # What they find has a better name.
+            checks = [_verified(made, found)]
+    chosen = made.request.coordinates
+    last = layout if chosen is None else Chosen(len(chosen))
+    answer = layout.events(after(checks, found), [last], dimensions(made.ys[0])[1:])
+    checks = _same_count(made) + same_values(made) + unchanged(made, answer)
+    return after(checks, answer)
+
+
+def _zeros(made):
+    shape = [made.layout.num_observations, made.outputs.size, _count(made)]
+    return tf.zeros(tf.stack(shape), made.x.dtype.base_dtype)
+
+
+def _answer(made):
+    """What the method answers: [N, M, C]."""
+    passes, method = made.request.passes, JACOBIAN_METHODS[made.method]
+    problem = Problem(
+        made.ys,
+        None,
+        None,
+        made.x,
+        made.layout,
+        coordinates=made.request.coordinates,
+        outputs=made.outputs.size,
+    )
+    if made.parts is None:
+        return method.build(problem, passes)
+    apart, parts = made.parts
+    problem = problem._replace(ys=apart, partition=parts)
+    if made.block is None:
+        with tf.control_dependencies(assert_one_or_all(problem, passes.caller)):
+            return method.build(problem, passes)
+    check = made.request.check != "never"
+    return in_blocks(method.build, problem, passes, made.block, check=check)[0]
+
+
+def _verified(made, found):
+    """The check against differences, which an op that no test has seen must have."""
+    try:
+        return assert_jacobian(
+            made.request.passes,
+            made.ys[0],
+            made.x,
+            made.layout,
+            found,
+            made.request.coordinates,
+            made.checks.holds_stops,
+        )
+    except ValueError as error:
+        if made.request.check == "always":
+            raise
+        raise _not_seen(made, str(error)) from error
+
+
+def _same_count(made):
+    """The check that y and x have the same N, where the graph does not tell."""
+    y, count = made.given[0], made.layout.num_observations
+    if isinstance(count, int) and y.shape.as_list()[0] == count:
+        return []
+    message = "{}: {} and {} differ in their number of observations:".format(
+        made.request.passes.caller, y.name, made.x.name
+    )
+    found = tf.shape(y)[0]
+    return [tf.debugging.Assert(tf.equal(found, count), [message, found, count])]
+
+
+def _not_seen(made, why):
+    op = original(made.checks.suspects[0])
+    return SecondDerivativeError(
+        "{}: no test has seen TensorFlow's derivative of '{}' ({}){} right, and the "
+        "runs cannot verify it: {} Pass check='never' to trust it.".format(
+            made.request.passes.caller, op.name, op.type, where_built(op), why
+        )
+    )
+
+
+def _cannot_compile(request):
+    return ValueError(
+        "{}: jit_compile=True needs method={}.".format(
+            request.passes.caller,
+            " or ".join(repr(n) for n, m in JACOBIAN_METHODS.items() if m.compiles),
+        )
+    )
+
+
+def _not_followed(made):
+    request, op = made.request, made.lost.op
+    asked = "jit_compile=True"
+    if not request.passes.jit_compile:
+        asked = "method={!r}".format(made.method)
+    return ValueError(
+        "{}: {} cannot follow the observations of '{}': {} {}. Pass method='reverse' "
+        "alone.".format(
+            request.passes.caller,
+            asked,
+            made.x.name,
+            "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
+            made.lost.reason,
+        )
+    )
