@@ -16,7 +16,8 @@ from batchhess.graph.tensors import original
 from batchhess.jacobian_checks import assert_apart, assert_jacobian
 from batchhess.methods import JACOBIAN_METHODS
 from batchhess.methods.blocks import assert_one_or_all, block_size, in_blocks
-from batchhess.ops.states import SUM, UNPROVEN
+from batchhess.ops.states import UNPROVEN
+from batchhess.ops.table import EXIT, NEXT, declared
 from batchhess.planning import FEW, is_reference
 from batchhess.problem import Problem
 
@@ -38,7 +39,7 @@ class JacobianPlan(
     collections.namedtuple(
         "JacobianPlan",
         "request x given ys layout outputs state is_zero method parts block lost "
-        "checks refusal",
+        "unrolled checks refusal",
     )
 ):
     """What will be built for one x, and why.
@@ -56,6 +57,8 @@ class JacobianPlan(
       parts: pair of the list with y in elementary ops, and its `Partition`; or None.
       block: int, the observations to work on at a time; None for all at once.
       lost: the `NoPartitionError` that tells why there is no partition, or None.
+      unrolled: bool, whether passes are built one by one: a loop of control flow v1 is
+        in the way, through which no pass inside another loop can go.
       checks: `Checks`.
       refusal: the exception to raise instead of building; None if there is none.
     """
@@ -115,6 +118,7 @@ def plan(request, given, x):
         parts=None,
         block=None,
         lost=None,
+        unrolled=any(declared(op).frame in (EXIT, NEXT) for op in region.ops),
         checks=Checks(False, False, [], False, False),
         refusal=None,
     )
@@ -152,7 +156,7 @@ def _with_method(made, region, walk):
     for name in names:
         made = made._replace(method=name)
         if not (compiled or JACOBIAN_METHODS[name].by_blocks):
-            return made
+            return made._replace(refusal=_loop_refusal(made))
         try:
             made = made._replace(parts=_parts(made, region, walk), lost=None)
             return made._replace(block=_block(made))
@@ -223,16 +227,31 @@ def _block(made):
 def _axis_refusal(made):
     """The refusal where axis 0 of y does not hold the observations, or None."""
     state = made.state
-    if made.is_followed or not (state.is_own or state.kind == SUM):
+    if made.is_followed or not state.is_own:
         return None  # Proven to be right, or checked in each run.
     y = made.given[0]
-    if state.is_own:
-        why = "on axis {}. Transpose it".format(state.axis)
-    else:
-        why = "nowhere: it is summed over them. Pass the terms of the sum"
     return ValueError(
         "{}: axis 0 of '{}', of shape {}, must hold the observations of '{}', which "
-        "are {}.".format(made.request.passes.caller, y.name, y.shape, made.x.name, why)
+        "are on axis {}. Transpose it.".format(
+            made.request.passes.caller, y.name, y.shape, made.x.name, state.axis
+        )
+    )
+
+
+def _loop_refusal(made):
+    """The refusal where passes can neither be counted nor looped over, or None."""
+    count = made.outputs.size
+    if not JACOBIAN_METHODS[made.method].needs_separable:
+        count *= made.layout.num_observations
+    if not made.unrolled or isinstance(count, int):
+        return None
+    return ValueError(
+        "{}: a while loop of control flow v1 is between '{}' and '{}', so the passes "
+        "through it are built one by one, and the graph does not tell how many. Call "
+        "tf.compat.v1.enable_control_flow_v2() before the loop is built, or give '{}' "
+        "its shape.".format(
+            made.request.passes.caller, made.x.name, made.given[0].name, made.x.name
+        )
     )
 
 
@@ -299,6 +318,7 @@ def _answer(made):
         made.layout,
         coordinates=made.request.coordinates,
         outputs=made.outputs.size,
+        unrolled=made.unrolled,
     )
     if made.parts is None:
         return method.build(problem, passes)

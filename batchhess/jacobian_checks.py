@@ -15,6 +15,7 @@ from batchhess.compat import tf
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import has_custom_gradient, original
 from batchhess.methods.differences import EPSILON, largest
+from batchhess.ops.states import SUM
 from batchhess.ops.table import declared
 from batchhess.rebuild import rebuild
 
@@ -51,13 +52,13 @@ def assert_apart(passes, y, x, layout, state):
 
     precision = less_precise(y.dtype.base_dtype, x.dtype.base_dtype)
     count = count_coupled(rows, pull, layout, precision)
-    where = ""
+    where = "it sums up some" if state.kind == SUM else "they are not followed there"
     if state.op is not None:
         op = original(state.op)
-        where = ": {} ({}) {}".format(op.name, op.type, state.reason)
+        where = "{} ({}) {}".format(op.name, op.type, state.reason)
     message = (
         "{}: observations of {} are coupled in {}, or are not in their order along its "
-        "axis 0{}. The Jacobian of one would hold terms of others. Pass "
+        "axis 0: {}. The Jacobian of one would hold terms of others. Pass "
         "method=observations for the exact diagonal blocks, or check=never to let it "
         "pass. Observations affected, of all:"
     ).format(passes.caller, x.name, original(y.op).name, where)

@@ -37,11 +37,13 @@ PRODUCT = Wanted(1, False, True, None, _as_it_is)
 # coordinates: tuple of int, those whose columns are asked for; None for all.
 # outputs: M, the outputs of the one y whose Jacobian is asked for, an int or a scalar
 # Tensor; None where it is a Hessian.
+# unrolled: bool, whether passes are to be built one by one.
 class Problem(
     collections.namedtuple(
         "Problem",
-        "ys seeds gradient x layout partition adjoints diagonal coordinates outputs",
-        defaults=(None, None, False, None, None),
+        "ys seeds gradient x layout partition adjoints diagonal coordinates outputs "
+        "unrolled",
+        defaults=(None, None, False, None, None, False),
     )
 ):
     """What a method is given to differentiate."""

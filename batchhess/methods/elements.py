@@ -30,5 +30,6 @@ def elements(problem, passes):
         one = tf.reduce_sum(layout.flatten(found)[n : n + 1], axis=0)
         return problem.chosen(one)
 
-    by_row = passes.stack(row, count * outputs, x.dtype.base_dtype)  # [N M, C]
+    dtype, unrolled = x.dtype.base_dtype, problem.unrolled
+    by_row = passes.stack(row, count * outputs, dtype, unrolled=unrolled)  # [N M, C]
     return tf.reshape(by_row, tf.stack([count] + problem.shape))

@@ -26,4 +26,5 @@ def reverse(problem, passes):
         found = passes.gradient([rows], x, [tf.zeros_like(rows) + e_m])
         return problem.chosen(layout.flatten(found))  # [N, C]
 
-    return passes.stack(row, problem.outputs, x.dtype.base_dtype, axis=1)
+    dtype, unrolled = x.dtype.base_dtype, problem.unrolled
+    return passes.stack(row, problem.outputs, dtype, axis=1, unrolled=unrolled)
