@@ -9,7 +9,8 @@ from batchhess.analysis.proof import walk_from
 from batchhess.analysis.region import Region
 from batchhess.analysis.rewriting import correct, take_apart
 from batchhess.building import after, building_in, named, same_values, unchanged
-from batchhess.compat import do_not_convert, tf, where_built
+from batchhess.calling import assert_that
+from batchhess.compat import tf, where_built
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, Layout, dimensions
 from batchhess.graph.tensors import original
@@ -20,11 +21,6 @@ from batchhess.ops.states import UNPROVEN
 from batchhess.ops.table import EXIT, NEXT, declared
 from batchhess.planning import FEW, is_reference
 from batchhess.problem import Problem
-
-# What is asked for, x by x; as in `jacobians`.
-Request = collections.namedtuple(
-    "Request", "passes batch_axis method check coordinates unconnected"
-)
 
 # What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
 # bool, whether the Jacobian is held against differences of y. suspects: list of the
@@ -38,7 +34,7 @@ Checks = collections.namedtuple(
 class JacobianPlan(
     collections.namedtuple(
         "JacobianPlan",
-        "request x given ys layout outputs state is_zero method parts block lost "
+        "request x ys layout outputs state is_zero method parts block lost "
         "unrolled checks refusal",
     )
 ):
@@ -47,8 +43,7 @@ class JacobianPlan(
     Attributes:
       request: the `Request`.
       x: a Tensor or Variable.
-      given: list with y as the caller gave it.
-      ys: list with a Tensor of the same values, corrected.
+      ys: list with a Tensor of the values of the request's y, corrected.
       layout: the `Layout` of `x`.
       outputs: the `Layout` of y, whose size is M.
       state: the `State` of y.
@@ -74,41 +69,27 @@ class JacobianPlan(
         return self.is_zero
 
 
-@do_not_convert
-def build_jacobians(
-    ys, xs, name, passes, batch_axis, method, check, coordinates, unconnected_gradients
-):
-    """The Jacobians for the public function that `passes` names: a list of Tensors.
+def build_jacobians(request):
+    """The Jacobians of the one y by each x of a `Request`: a list of Tensors."""
+    request, graph = arguments.checked(request, JACOBIAN_METHODS)
+    arguments.check_one_y(request.ys, request.xs, request.batch_axis)
+    with building_in(graph, request.ys), tf.name_scope(request.name) as scope:
+        answers = [execute(plan(request, x)) for x in request.xs]
+        return named(answers, scope, request.name)
 
-    The arguments are those of `jacobians`.
+
+def plan(request, x):
+    """Decides how to differentiate the one y of `request` by `x`; builds one gradient.
+
+    Returns:
+      a `JacobianPlan`.
     """
-    caller = passes.caller
-    given = arguments.check(caller, ys, xs, batch_axis, per_output=False)
-    arguments.check_one_y(caller, given.ys, given.xs, batch_axis)
-    arguments.check_choice(caller, "method", method, ["auto"] + list(JACOBIAN_METHODS))
-    arguments.check_choice(caller, "check", check, ["auto", "always", "never"])
-    request = Request(
-        passes,
-        batch_axis,
-        method,
-        check,
-        arguments.check_coordinates(caller, coordinates, given.xs, batch_axis),
-        arguments.check_unconnected(caller, unconnected_gradients),
-    )
-    with building_in(given.graph, given.ys), tf.name_scope(name or caller) as scope:
-        answers = [execute(plan(request, given.ys, x)) for x in given.xs]
-        return named(answers, scope, name or caller)
-
-
-def plan(request, given, x):
-    """Decides how to differentiate the y in `given` by `x`; builds one gradient."""
-    layout, caller = Layout(x, request.batch_axis), request.passes.caller
-    ys = given if request.check == "never" else correct(given, x)
+    layout = Layout(x, request.batch_axis)
+    ys = request.ys if request.check == "never" else correct(request.ys, x)
     region = Region(ys, x)
     made = JacobianPlan(
         request=request,
         x=x,
-        given=given,
         ys=ys,
         layout=layout,
         outputs=Layout(ys[0], 0),
@@ -124,7 +105,7 @@ def plan(request, given, x):
     )
     wrong, findings = audit.audit_once(region)
     wrong = [] if request.check == "never" else wrong
-    refused = audit.refusal(caller, wrong, x, "derivative", "tf.gradients")
+    refused = audit.refusal(wrong, x, "derivative", "tf.gradients")
     if refused is not None:
         return made._replace(refusal=refused)
     if request.passes.gradient(ys, x) is None:
@@ -139,20 +120,19 @@ def plan(request, given, x):
 
 def _unconnected(made, region):
     """Zeros, or the refusal, where there is no gradient."""
-    caller = made.request.passes.caller
     if region.depends(made.ys):
-        return made._replace(refusal=audit.lost(caller, "gradient", made.ys, made.x))
-    if made.request.unconnected == tf.UnconnectedGradients.ZERO:
+        return made._replace(refusal=audit.lost("gradient", made.ys, made.x))
+    if made.request.unconnected_gradients == tf.UnconnectedGradients.ZERO:
         return made._replace(is_zero=True)
-    return made._replace(refusal=arguments.not_connected(caller, made.ys, made.x))
+    return made._replace(refusal=arguments.not_connected(made.ys, made.x))
 
 
 def _with_method(made, region, walk):
     """Chooses the method, with a partition if it goes block by block."""
-    request, compiled = made.request, made.request.passes.jit_compile
+    compiled = made.request.passes.jit_compile
     names = _names(made)
     if compiled and not JACOBIAN_METHODS[names[0]].compiles:
-        return made._replace(method=names[0], refusal=_cannot_compile(request))
+        return made._replace(method=names[0], refusal=_cannot_compile())
     for name in names:
         made = made._replace(method=name)
         if not (compiled or JACOBIAN_METHODS[name].by_blocks):
@@ -229,12 +209,10 @@ def _axis_refusal(made):
     state = made.state
     if made.is_followed or not state.is_own:
         return None  # Proven to be right, or checked in each run.
-    y = made.given[0]
+    y = made.request.ys[0]
     return ValueError(
-        "{}: axis 0 of '{}', of shape {}, must hold the observations of '{}', which "
-        "are on axis {}. Transpose it.".format(
-            made.request.passes.caller, y.name, y.shape, made.x.name, state.axis
-        )
+        "axis 0 of '{}', of shape {}, must hold the observations of '{}', which are on "
+        "axis {}. Transpose it.".format(y.name, y.shape, made.x.name, state.axis)
     )
 
 
@@ -246,12 +224,10 @@ def _loop_refusal(made):
     if not made.unrolled or isinstance(count, int):
         return None
     return ValueError(
-        "{}: a while loop of control flow v1 is between '{}' and '{}', so the passes "
+        "a while loop of control flow v1 is between '{}' and '{}', so the passes "
         "through it are built one by one, and the graph does not tell how many. Call "
         "tf.compat.v1.enable_control_flow_v2() before the loop is built, or give '{}' "
-        "its shape.".format(
-            made.request.passes.caller, made.x.name, made.given[0].name, made.x.name
-        )
+        "its shape.".format(made.x.name, made.request.ys[0].name, made.x.name)
     )
 
 
@@ -325,7 +301,7 @@ def _answer(made):
     apart, parts = made.parts
     problem = problem._replace(ys=apart, partition=parts)
     if made.block is None:
-        with tf.control_dependencies(assert_one_or_all(problem, passes.caller)):
+        with tf.control_dependencies(assert_one_or_all(problem)):
             return method.build(problem, passes)
     check = made.request.check != "never"
     return in_blocks(method.build, problem, passes, made.block, check=check)[0]
@@ -335,13 +311,13 @@ def _verified(made, found):
     """The check against differences, which an op that no test has seen must have."""
     try:
         return assert_jacobian(
-            made.request.passes,
             made.ys[0],
             made.x,
             made.layout,
             found,
             made.request.coordinates,
             made.checks.holds_stops,
+            made.checks.suspects,
         )
     except ValueError as error:
         if made.request.check == "always":
@@ -351,33 +327,29 @@ def _verified(made, found):
 
 def _same_count(made):
     """The check that y and x have the same N, where the graph does not tell."""
-    y, count = made.given[0], made.layout.num_observations
+    y, count = made.request.ys[0], made.layout.num_observations
     if isinstance(count, int) and y.shape.as_list()[0] == count:
         return []
-    message = "{}: {} and {} differ in their number of observations:".format(
-        made.request.passes.caller, y.name, made.x.name
+    message = "{} and {} differ in their number of observations:".format(
+        y.name, made.x.name
     )
     found = tf.shape(y)[0]
-    return [tf.debugging.Assert(tf.equal(found, count), [message, found, count])]
+    return [assert_that(tf.equal(found, count), message, found, count)]
 
 
 def _not_seen(made, why):
     op = original(made.checks.suspects[0])
     return SecondDerivativeError(
-        "{}: no test has seen TensorFlow's derivative of '{}' ({}){} right, and the "
+        "no test has seen TensorFlow's derivative of '{}' ({}){} right, and the "
         "runs cannot verify it: {} Pass check='never' to trust it.".format(
-            made.request.passes.caller, op.name, op.type, where_built(op), why
+            op.name, op.type, where_built(op), why
         )
     )
 
 
-def _cannot_compile(request):
-    return ValueError(
-        "{}: jit_compile=True needs method={}.".format(
-            request.passes.caller,
-            " or ".join(repr(n) for n, m in JACOBIAN_METHODS.items() if m.compiles),
-        )
-    )
+def _cannot_compile():
+    names = [repr(name) for name, m in JACOBIAN_METHODS.items() if m.compiles]
+    return ValueError("jit_compile=True needs method={}.".format(" or ".join(names)))
 
 
 def _not_followed(made):
@@ -386,9 +358,8 @@ def _not_followed(made):
     if not request.passes.jit_compile:
         asked = "method={!r}".format(made.method)
     return ValueError(
-        "{}: {} cannot follow the observations of '{}': {} {}. Pass method='reverse' "
+        "{} cannot follow the observations of '{}': {} {}. Pass method='reverse' "
         "alone.".format(
-            request.passes.caller,
             asked,
             made.x.name,
             "it" if op is None else "'{}' ({})".format(original(op).name, op.type),

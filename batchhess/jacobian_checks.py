@@ -2,6 +2,7 @@
 
 from batchhess.analysis import audit
 from batchhess.analysis.values import value_region
+from batchhess.calling import assert_that
 from batchhess.checks import (
     BLUR,
     Claim,
@@ -9,6 +10,7 @@ from batchhess.checks import (
     count_coupled,
     judge_steps,
     less_precise,
+    named_suspects,
     random_direction,
 )
 from batchhess.compat import tf
@@ -20,10 +22,12 @@ from batchhess.ops.table import declared
 from batchhess.rebuild import rebuild
 
 _NOT_RIGHT = (
-    "{}: the Jacobian of {} with respect to {} is not what differences of {} say: "
-    "TensorFlow differentiates a part of it wrongly, or observations are coupled, or a "
-    "part is stopped or has a gradient of its author's own. The worst observation:",
-    "{}: {} is itself not finite at some observations of {}, so its Jacobian cannot be "
+    "the Jacobian of {} with respect to {} is not what differences of {} say: "
+    "TensorFlow differentiates a part of it wrongly, {}or observations are coupled, or "
+    "a part is stopped or has a gradient of its author's own. Write that part with "
+    "other ops; where observations are coupled, pass method=observations. The worst "
+    "observation:",
+    "{} is itself not finite at some observations of {}, so its Jacobian cannot be "
     "checked; the others are right. Mend the model or its input there, or pass "
     "check='auto'. How many observations, and the first:",
 )
@@ -57,27 +61,25 @@ def assert_apart(passes, y, x, layout, state):
         op = original(state.op)
         where = "{} ({}) {}".format(op.name, op.type, state.reason)
     message = (
-        "{}: observations of {} are coupled in {}, or are not in their order along its "
+        "observations of {} are coupled in {}, or are not in their order along its "
         "axis 0: {}. The Jacobian of one would hold terms of others. Pass "
         "method=observations for the exact diagonal blocks, or check=never to let it "
         "pass. Observations affected, of all:"
-    ).format(passes.caller, x.name, original(y.op).name, where)
-    return tf.debugging.Assert(
-        tf.equal(count, 0), [message, count, layout.num_observations]
-    )
+    ).format(x.name, original(y.op).name, where)
+    return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 
-def assert_jacobian(passes, y, x, layout, found, coordinates, holds_stops):
+def assert_jacobian(y, x, layout, found, coordinates, holds_stops, suspects):
     """Builds a check that fails the run where J[n] v[n] is not the change of y[n].
 
     Args:
-      passes: the `Passes`, for errors.
       y: Tensor [N, *F], float32 or float64.
       x: a Tensor, float32 or float64.
       layout: the `Layout` of `x`.
       found: Tensor [N, M, C], the Jacobian.
       coordinates: tuple of int, those of its columns; None for all.
       holds_stops: bool, whether what the model's author has stopped stands still.
+      suspects: list of Operations whose derivative no test has seen right.
 
     Returns:
       an Operation that fails with InvalidArgumentError and names an observation: the
@@ -91,14 +93,14 @@ def assert_jacobian(passes, y, x, layout, found, coordinates, holds_stops):
     precision = less_precise(*dtypes)
     if precision not in ("float32", "float64"):
         raise ValueError(
-            "{}: differences need float32 or float64, and '{}' is {}, '{}' {}.".format(
-                passes.caller, x.name, dtypes[0].name, y.name, dtypes[1].name
+            "differences need float32 or float64, and '{}' is {}, '{}' {}.".format(
+                x.name, dtypes[0].name, y.name, dtypes[1].name
             )
         )
     outputs = Layout(y, 0)
     values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
     v, _ = random_direction(values, layout.size, False, coordinates)
-    at = moved_outputs(y, x, layout, passes.caller, holds_stops)
+    at = moved_outputs(y, x, layout, holds_stops)
     along = v
     if coordinates is not None:  # One that is listed twice is one.
         first = [coordinates.index(k) for k in sorted(set(coordinates))]
@@ -124,19 +126,21 @@ def assert_jacobian(passes, y, x, layout, found, coordinates, holds_stops):
 
     judgement = judge_steps(sides, claim, defined, tf.as_dtype(precision))
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
-    names = passes.caller, original(y.op).name, x.name
-    messages = _NOT_RIGHT[0].format(*names, names[1]), _NOT_RIGHT[1].format(*names)
+    names = original(y.op).name, x.name
+    messages = (
+        _NOT_RIGHT[0].format(*names, names[0], named_suspects(suspects)),
+        _NOT_RIGHT[1].format(*names),
+    )
     return assert_right(wrong, judgement.error, defined, messages)
 
 
-def moved_outputs(y, x, layout, caller, holds_stops):
+def moved_outputs(y, x, layout, holds_stops):
     """A function from a moved x, [N, K], to y there.
 
     Args:
       y: Tensor.
       x: a Tensor.
       layout: the `Layout` of `x`.
-      caller: str, the public function's name.
       holds_stops: bool, whether what is stopped keeps its value.
 
     Returns:
@@ -154,7 +158,7 @@ def moved_outputs(y, x, layout, caller, holds_stops):
         news = [layout.unflatten(rows)] + stopped
         rebuilt = rebuild([y], [x] + stopped, news, for_values=True)
         if rebuilt is None:
-            raise audit.not_rebuilt(caller, y, x)
+            raise audit.not_rebuilt(y, x)
         return rebuilt[0]
 
     return at

