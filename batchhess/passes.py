@@ -89,7 +89,7 @@ class Passes(
         """Turns what TensorFlow raises for an op without a gradient into our error."""
         try:
             yield
-        except (LookupError, TypeError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             undefined = audit.undefined(error)
             if undefined is None:
                 raise

@@ -217,7 +217,7 @@ def not_rebuilt(gradient, x):
 
 
 def undefined(error):
-    """The error for a LookupError or TypeError of tf.gradients.
+    """The error for what tf.gradients raises where a gradient is missing or wrong.
 
     A KeyError or IndexError, which are LookupErrors too, is of a user's own gradient.
 
@@ -227,11 +227,13 @@ def undefined(error):
     Returns:
       an UndefinedDerivativeError; None if `error` is of another kind.
     """
-    known = type(error) is LookupError or "IndexedSlices" in str(error)
-    if not known and "while loops" not in str(error):
+    known = ("IndexedSlices", "while loops", "calculated input gradient")
+    if type(error) is not LookupError and not any(k in str(error) for k in known):
         return None
     return UndefinedDerivativeError(
-        "TensorFlow cannot differentiate a part of the model again: {} Write that "
-        "part with other ops, or pass method='differences', which takes differences of "
-        "the gradient.".format(str(error).rstrip(". ") + ".")
+        "TensorFlow cannot differentiate a part of the model: {} Write that part with "
+        "other ops; or, if only its second derivative is missing, pass "
+        "method='differences', which takes differences of the gradient.".format(
+            str(error).rstrip(". ") + "."
+        )
     )
