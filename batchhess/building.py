@@ -32,7 +32,9 @@ def build(request):
     with building_in(graph, request.ys), tf.name_scope(request.name) as scope:
         directions = [None] * len(request.xs)
         if request.wanted.is_product:
-            directions = arguments.check_directions(request.vs, request.xs)
+            directions = arguments.check_directions(
+                request.vs, request.xs, request.batch_axis
+            )
         for x, direction in zip(request.xs, directions):
             gradient, answer = execute(plan(request, x, direction))
             gradients.append(gradient)
@@ -106,9 +108,17 @@ def _sum_of_outputs(made):
     found, rows = _second(made, made.ys, None, gradient)
     if rows is not None:
         gradient = layout.unflatten(rows)
-    if wanted.is_product:
+    if wanted.is_product and not _vectors(made):
         return gradient, layout.unflatten(found)
-    return gradient, layout.events(found, _layouts(made))
+    return gradient, layout.events(found, _layouts(made), _vectors(made) or None)
+
+
+def _vectors(made):
+    """List of V, if there are several vectors for a product; else of nothing."""
+    v = made.direction
+    if v is None or not arguments.are_several(v, made.x):
+        return []
+    return dimensions(v)[1:2]
 
 
 def _layouts(made):
@@ -144,7 +154,7 @@ def _each_output(made):
     found = passes.stack(second, count, dtype, axis=1)  # [N, M, ...]
     return (
         layout.events(gradients, [layout], outer),
-        layout.events(found, _layouts(made), outer),
+        layout.events(found, _layouts(made), outer + _vectors(made)),
     )
 
 
@@ -158,7 +168,7 @@ def _second(made, ys, seeds, gradient):
         sizes, chosen = [layout.size] * request.wanted.axes, request.coordinates
         if chosen is not None and sizes:
             sizes[-1] = len(chosen)
-        shape = tf.stack([layout.num_observations] + sizes)
+        shape = tf.stack([layout.num_observations] + _vectors(made) + sizes)
         return tf.zeros(shape, gradient.dtype), None
     found, rows = _answer(made, ys, seeds, gradient)
     passes = request.passes
@@ -175,7 +185,7 @@ def _answer(made, ys, seeds, gradient):
     """What the method answers; and the gradient as [N, K], if it comes with that."""
     request, layout, passes = made.request, made.layout, made.request.passes
     if request.wanted.is_product:
-        return layout.flatten(passes.hvp(gradient, made.x, made.direction)), None
+        return _products(made, gradient), None
     method, diagonal = METHODS[made.method], request.wanted.diagonal
     problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
     if method.by_columns:
@@ -191,6 +201,19 @@ def _answer(made, ys, seeds, gradient):
     check = request.check != "never"
     answers = in_blocks(method.build, problem, passes, made.block, together, check)
     return _chosen(made, answers[0]), answers[1] if together else None
+
+
+def _products(made, gradient):
+    """[N, K], or [N, V, K] where there are several vectors."""
+    layout, passes, v = made.layout, made.request.passes, made.direction
+
+    def product(v):
+        return layout.flatten(passes.hvp(gradient, made.x, v))
+
+    if not _vectors(made):
+        return product(v)
+    rows, (count,) = layout.flatten_each(v), _vectors(made)
+    return passes.stack(lambda i: product(layout.nth(rows, i)), count, v.dtype, axis=1)
 
 
 def _chosen(made, found):

@@ -213,7 +213,7 @@ def hessian_vector_products(
     swap_memory: bool = False,
     unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
 ) -> List[tf.Tensor]:
-    """Builds the product of each observation's Hessian with a vector, in one pass.
+    """Builds products of each observation's Hessian with vectors, in a pass for each.
 
     `result[n]` is `H[n] v[n]`, whatever K is, by one reverse pass through the gradient
     (Pearlmutter 1994, Fast exact multiplication by the Hessian). With several xs, H is
@@ -221,14 +221,16 @@ def hessian_vector_products(
 
     Args:
       xs: as in `hessians`; several of them as in `hessian_blocks`.
-      vs: a Tensor or array of x's dtype and shape, or a list with one for each x.
+      vs: a Tensor or array of x's dtype and shape, or a list with one for each x. With
+        one more axis after N, `[N, V, K]` or `[N, V, *E]`, it is V vectors for each
+        observation, each multiplied in a pass of its own.
       check: as in `hessians`. Where observations are coupled, "never" answers the
         product with the Hessian of all observations.
       per_output: as in `hessians`; every output's Hessian is multiplied by the same vs.
 
     Returns:
       A list of Tensors of the dtypes and shapes of `xs`, or `[N, M, *E]` with
-      `per_output`.
+      `per_output`; of V vectors `[N, V, *E]`, or `[N, M, V, *E]`.
 
     Raises:
       RuntimeError: as `hessians`.
