@@ -31,7 +31,7 @@ def compute():
 
 
 def draw(whole, blocks, path):
-    """The picture of the README: one square that is mostly zeros, beside six full ones."""
+    """One square that is mostly zeros, beside six full ones."""
     limit = np.abs(whole).max() / 2  # Beyond it, all is equally dark.
     shades = {"cmap": "RdBu", "vmin": -limit, "vmax": limit}
     figure = plt.figure(figsize=(9, 4))
