@@ -59,7 +59,9 @@ def rows():
     """Pairs of the title and the blocks of each section of the migration page."""
     sections = re.split(r"^## (.+)$", read(MIGRATION), flags=re.MULTILINE)[1:]
     for title, text in zip(sections[::2], sections[1::2]):
-        blocks = [code for language, code in BLOCK.findall(text) if language == "python"]
+        blocks = [
+            code for language, code in BLOCK.findall(text) if language == "python"
+        ]
         if blocks:
             yield pytest.param(blocks, id=title)
 
