@@ -1,85 +1,87 @@
 """Checks of what the caller gave: clear errors before anything is built."""
 
-import collections
-
+from batchhess.calling import assert_that, caller, told
 from batchhess.compat import Variable, is_eager, outer_graphs, tf
 from batchhess.graph.tensors import product_of
 
-# ys and xs as lists, and the graph in which to build.
-Arguments = collections.namedtuple("Arguments", ["ys", "xs", "graph"])
 
-
-def check(caller, ys, xs, batch_axis, per_output):
+def checked(request, methods):
     """Checks everything that the graph shows.
 
     Args:
-      caller: the public function's name, which begins every message.
-      ys: as the public functions take it.
-      xs: likewise.
-      batch_axis: int, the observation axis of every x.
-      per_output: bool.
+      request: the `Request`, as the caller of a public function gave it.
+      methods: the names of the methods to choose from.
 
     Returns:
-      `Arguments`.
+      the `Request` with ys and xs as lists of Tensors,
+      unconnected_gradients of its type, and coordinates a tuple of int, from 0 where K
+      is known; and the graph in which to build.
 
     Raises:
       RuntimeError, TypeError, ValueError: as the public functions document.
     """
-    ys, xs = _list(ys), _list(xs)
+    ys, xs = _list(request.ys), _list(request.xs)
     for role, tensors in (("ys", ys), ("xs", xs)):
         if not tensors:
-            raise ValueError("{}: {} is an empty list.".format(caller, role))
+            raise ValueError("{} is an empty list.".format(role))
         for tensor in tensors:
-            _check_tensor(caller, role, tensor)
-    graph = _innermost_graph(caller, ys + xs)
+            _check_tensor(role, tensor)
+    graph = _innermost_graph(ys + xs)
+    batch_axis = request.batch_axis
     if isinstance(batch_axis, bool) or not isinstance(batch_axis, int):
-        raise TypeError(
-            "{}: batch_axis must be an int, not {!r}.".format(caller, batch_axis)
-        )
+        raise TypeError("batch_axis must be an int, not {!r}.".format(batch_axis))
     for x in xs:
-        _check_shape(caller, x, batch_axis)
+        _check_shape(x, batch_axis)
         for y in ys:
-            _check_observations(caller, y, x, batch_axis)
-    if per_output:
-        _check_outputs(caller, ys, xs, batch_axis)
-    return Arguments(ys, xs, graph)
+            _check_observations(y, x, batch_axis)
+    if request.per_output:
+        _check_outputs(ys, xs, batch_axis)
+    _check_choice("method", request.method, ["auto"] + list(methods))
+    _check_choice("check", request.check, ["auto", "always", "never"])
+    request = request._replace(
+        ys=ys,
+        xs=xs,
+        name=request.name or caller(),
+        coordinates=_check_coordinates(request.coordinates, xs, batch_axis),
+        unconnected_gradients=_check_unconnected(request.unconnected_gradients),
+    )
+    return request, graph
 
 
-def check_choice(caller, option, value, choices):
+def _check_choice(option, value, choices):
     """Returns `value`, or raises ValueError if it is none of `choices`."""
     if value not in choices:
         raise ValueError(
-            "{}: {} must be one of {}, not {!r}.".format(
-                caller, option, ", ".join(repr(c) for c in choices), value
+            "{} must be one of {}, not {!r}.".format(
+                option, ", ".join(repr(c) for c in choices), value
             )
         )
     return value
 
 
-def check_unconnected(caller, value):
+def _check_unconnected(value):
     """Returns `value`, or the string of one, as a tf.UnconnectedGradients."""
     choices = [choice.value for choice in tf.UnconnectedGradients]
     value = getattr(value, "value", value)
     return tf.UnconnectedGradients(
-        check_choice(caller, "unconnected_gradients", value, choices)
+        _check_choice("unconnected_gradients", value, choices)
     )
 
 
-def not_connected(caller, ys, x):
+def not_connected(ys, x):
     """The ValueError where `ys` do not depend on `x`."""
     return ValueError(
-        "{}: '{}' does not depend on '{}'. Pass "
+        "'{}' does not depend on '{}'. Pass "
         "unconnected_gradients=tf.UnconnectedGradients.ZERO for zeros.".format(
-            caller, ys[0].name, x.name
+            ys[0].name, x.name
         )
     )
 
 
-def check_directions(caller, vs, xs):
+def check_directions(vs, xs):
     """`vs` as a list of Tensors, each of the dtype and shape of its x.
 
     Args:
-      caller: the public function's name.
       vs: a Tensor or array, or a list of such.
       xs: list of Tensors or Variables.
 
@@ -93,9 +95,7 @@ def check_directions(caller, vs, xs):
     """
     vs = vs if isinstance(vs, (list, tuple)) else [vs]
     if len(vs) != len(xs):
-        raise ValueError(
-            "{}: vs has {} tensors, and xs has {}.".format(caller, len(vs), len(xs))
-        )
+        raise ValueError("vs has {} tensors, and xs has {}.".format(len(vs), len(xs)))
     directions = []
     for v, x in zip(vs, xs):
         dtype = x.dtype.base_dtype
@@ -103,33 +103,31 @@ def check_directions(caller, vs, xs):
             v = tf.convert_to_tensor(v, dtype)
         if v.dtype.base_dtype != dtype:
             raise TypeError(
-                "{}: '{}' in vs has dtype {}, and '{}' in xs has {}.".format(
-                    caller, v.name, v.dtype.base_dtype.name, x.name, dtype.name
+                "'{}' in vs has dtype {}, and '{}' in xs has {}.".format(
+                    v.name, v.dtype.base_dtype.name, x.name, dtype.name
                 )
             )
         if not x.shape.is_compatible_with(v.shape):
             raise ValueError(
-                "{}: '{}' in vs has shape {}, and '{}' in xs has {}.".format(
-                    caller, v.name, v.shape, x.name, x.shape
+                "'{}' in vs has shape {}, and '{}' in xs has {}.".format(
+                    v.name, v.shape, x.name, x.shape
                 )
             )
         if not (x.shape.is_fully_defined() and v.shape.is_fully_defined()):
-            message = "{}: {} in vs has not the shape of {} in xs.".format(
-                caller, v.name, x.name
+            message = told("{} in vs has not the shape of {} in xs.")
+            same = tf.debugging.assert_equal(
+                tf.shape(v), tf.shape(x), message=message.format(v.name, x.name)
             )
-            with tf.control_dependencies(
-                [tf.debugging.assert_equal(tf.shape(v), tf.shape(x), message=message)]
-            ):
+            with tf.control_dependencies([same]):
                 v = tf.identity(v)
         directions.append(v)
     return directions
 
 
-def check_coordinates(caller, coordinates, xs, batch_axis):
+def _check_coordinates(coordinates, xs, batch_axis):
     """Returns `coordinates` as a tuple of int, from 0 where K is known; or None.
 
     Args:
-      caller: the public function's name.
       coordinates: list of int, along the coordinates of an observation; or None.
       xs: list of Tensors or Variables.
       batch_axis: int.
@@ -143,10 +141,10 @@ def check_coordinates(caller, coordinates, xs, batch_axis):
     chosen = []
     for k in coordinates if isinstance(coordinates, (list, tuple)) else [coordinates]:
         if isinstance(k, bool) or not hasattr(k, "__index__"):
-            raise TypeError("{}: coordinates must be ints, not {!r}.".format(caller, k))
+            raise TypeError("coordinates must be ints, not {!r}.".format(k))
         chosen.append(int(k))
     if not chosen:
-        raise ValueError("{}: coordinates is an empty list.".format(caller))
+        raise ValueError("coordinates is an empty list.")
     for x in xs:
         shape = x.shape.as_list()
         del shape[batch_axis]
@@ -154,27 +152,25 @@ def check_coordinates(caller, coordinates, xs, batch_axis):
         wrong = [k for k in chosen if size is not None and not -size <= k < size]
         if wrong or size is None and min(chosen) < 0:
             raise ValueError(
-                "{}: coordinates={} does not fit '{}', whose observations have {} "
+                "coordinates={} does not fit '{}', whose observations have {} "
                 "coordinates; count them from 0, in the order of a reshape to "
-                "[N, K].".format(
-                    caller, chosen, x.name, "unknown" if size is None else size
-                )
+                "[N, K].".format(chosen, x.name, "unknown" if size is None else size)
             )
         if size is not None and min(chosen) < 0 and len(xs) == 1:
             chosen = [k % size for k in chosen]
     if min(chosen) < 0:
         raise ValueError(
-            "{}: coordinates={} must be counted from 0 where there are several "
-            "xs.".format(caller, chosen)
+            "coordinates={} must be counted from 0 where there are several xs.".format(
+                chosen
+            )
         )
     return tuple(chosen)
 
 
-def assert_same_observations(caller, ys, x, layout, batch_axis):
+def assert_same_observations(ys, x, layout, batch_axis):
     """Builds the check of N that only a run can make.
 
     Args:
-      caller: the public function's name.
       ys: list of Tensors.
       x: a Tensor or Variable.
       layout: the `Layout` of `x`.
@@ -191,15 +187,13 @@ def assert_same_observations(caller, ys, x, layout, batch_axis):
         if not found or (expected is not None and expected in found):
             continue
         sizes = tf.gather(tf.shape(y), _observation_axes(y, axis))
-        message = "{}: {} and {} differ in their number of observations:".format(
-            caller, y.name, x.name
-        )
-        assertions.append(
-            tf.debugging.Assert(
-                tf.reduce_any(tf.equal(sizes, layout.num_observations)),
-                [message, sizes, layout.num_observations],
-            )
-        )
+        message = (
+            "{} and {} differ in their number of observations. Sum {} to a scalar with "
+            "tf.reduce_sum if it is no list of observations, or name the axis of {} "
+            "with batch_axis. Its sizes, and N:"
+        ).format(y.name, x.name, y.name, x.name)
+        fits = tf.reduce_any(tf.equal(sizes, layout.num_observations))
+        assertions.append(assert_that(fits, message, sizes, layout.num_observations))
     return assertions
 
 
@@ -207,90 +201,88 @@ def _list(tensors):
     return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
 
 
-def _check_tensor(caller, role, tensor):
+def _check_tensor(role, tensor):
     if is_eager(tensor) or (tf.executing_eagerly() and isinstance(tensor, Variable)):
         raise RuntimeError(
-            "{}: {} holds an eager tensor, and there is no graph to build in. Build "
+            "{} holds an eager tensor, and there is no graph to build in. Build "
             "the model in `with tf.Graph().as_default():` and run it in a Session, or "
             "call tf.compat.v1.disable_eager_execution() when the program "
-            "starts.".format(caller, role)
+            "starts.".format(role)
         )
     if not isinstance(tensor, (tf.Tensor, Variable)):
         raise TypeError(
-            "{}: {} must be a tf.Tensor or tf.Variable of the graph, or a list of "
-            "such, not {} ({!r}).".format(caller, role, type(tensor).__name__, tensor)
+            "{} must be a tf.Tensor or tf.Variable of the graph, or a list of "
+            "such, not {} ({!r}).".format(role, type(tensor).__name__, tensor)
         )
     if not tensor.dtype.base_dtype.is_floating:
         raise TypeError(
-            "{}: '{}' in {} has dtype {}; derivatives need float16, bfloat16, float32 "
+            "'{}' in {} has dtype {}; derivatives need float16, bfloat16, float32 "
             "or float64. Cast it with tf.cast before the model uses it.".format(
-                caller, tensor.name, role, tensor.dtype.base_dtype.name
+                tensor.name, role, tensor.dtype.base_dtype.name
             )
         )
 
 
-def _innermost_graph(caller, tensors):
+def _innermost_graph(tensors):
     graphs = [tensor.graph for tensor in tensors]
     innermost = max(graphs, key=lambda graph: len(outer_graphs(graph)))
     for tensor in tensors:
         if not any(tensor.graph is graph for graph in outer_graphs(innermost)):
             other = next(t for t in tensors if t.graph is innermost)
             raise ValueError(
-                "{}: '{}' and '{}' are of different graphs. Build both in one "
-                "tf.Graph.".format(caller, other.name, tensor.name)
+                "'{}' and '{}' are of different graphs. Build both in one "
+                "tf.Graph.".format(other.name, tensor.name)
             )
     return innermost
 
 
-def _check_shape(caller, x, batch_axis):
+def _check_shape(x, batch_axis):
     rank = x.shape.ndims
     if rank is None:
         raise ValueError(
-            "{}: '{}' has unknown rank. Give it one with "
-            "x.set_shape([None] * rank) before the model uses it.".format(
-                caller, x.name
-            )
+            "'{}' has unknown rank. Give it one with "
+            "x.set_shape([None] * rank) before the model uses it.".format(x.name)
         )
     if rank == 0:
         raise ValueError(
-            "{}: '{}' is a scalar and has no observation axis. Use tf.hessians for it, "
-            "or give it the shape [N].".format(caller, x.name)
+            "'{}' is a scalar and has no observation axis. Use tf.hessians for it, "
+            "or give it the shape [N].".format(x.name)
         )
     if not -rank <= batch_axis < rank:
         raise ValueError(
-            "{}: batch_axis={} is out of range for '{}' of shape {}; it must be in "
-            "[{}, {}).".format(caller, batch_axis, x.name, x.shape, -rank, rank)
+            "batch_axis={} is out of range for '{}' of shape {}; it must be in "
+            "[{}, {}).".format(batch_axis, x.name, x.shape, -rank, rank)
         )
 
 
-def _check_observations(caller, y, x, batch_axis):
+def _check_observations(y, x, batch_axis):
     expected = x.shape.as_list()[batch_axis]
     found = _observations_of(y, batch_axis % x.shape.ndims)
     if found and None not in found + [expected] and expected not in found:
         raise ValueError(
-            "{}: '{}' of shape {} and '{}' of shape {} differ in their number of "
+            "'{}' of shape {} and '{}' of shape {} differ in their number of "
             "observations. Sum '{}' to a scalar with tf.reduce_sum if it is no list of "
             "observations, or name the axis of '{}' with batch_axis.".format(
-                caller, y.name, y.shape, x.name, x.shape, y.name, x.name
+                y.name, y.shape, x.name, x.shape, y.name, x.name
             )
         )
 
 
-def _check_outputs(caller, ys, xs, batch_axis):
+def _check_outputs(ys, xs, batch_axis):
     y = ys[0]
     if len(ys) != 1 or not y.shape.ndims:
         raise ValueError(
-            "{}: per_output=True needs one y of shape [N, M], not {}.".format(
-                caller, ["'{}' {}".format(y.name, y.shape) for y in ys]
+            "per_output=True needs one y of shape [N, M], not {}.".format(
+                ["'{}' {}".format(y.name, y.shape) for y in ys]
             )
         )
     for x in xs:
         observations, expected = y.shape.as_list()[0], x.shape.as_list()[batch_axis]
         if None not in (observations, expected) and observations != expected:
             raise ValueError(
-                "{}: per_output=True needs the {} observations of '{}' on axis 0 of "
+                "per_output=True needs the {} observations of '{}' on axis 0 of "
                 "'{}', of shape {}. Transpose it.".format(
-                    caller, expected, x.name, y.name, y.shape
+                    expected, x.name, y.name, y.shape
                 )
             )
 

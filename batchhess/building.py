@@ -6,14 +6,14 @@ import contextlib
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.checks import assert_differences, assert_uncoupled
-from batchhess.compat import do_not_convert, tf, where_built
+from batchhess.compat import tf, where_built
 from batchhess.copies import assert_same
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
 from batchhess.graph.tensors import original, product_of
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
-from batchhess.planning import Request, plan
+from batchhess.planning import plan
 from batchhess.problem import Problem
 from batchhess.rebuild import rebuild
 
@@ -21,69 +21,24 @@ from batchhess.rebuild import rebuild
 Built = collections.namedtuple("Built", "gradients answers")
 
 
-@do_not_convert
-def build(
-    ys,
-    xs,
-    name,
-    passes,
-    wanted,
-    batch_axis,
-    method,
-    check,
-    per_output,
-    unconnected_gradients,
-    vs=None,
-    with_gradients=False,
-    coordinates=None,
-):
-    """Gradients and second derivatives for the public function that `passes` names.
-
-    Args:
-      ys: as in `hessians`.
-      xs: as in `hessians`.
-      name: of the first answer.
-      passes: the `Passes`.
-      wanted: the `Wanted`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
-      check: as in `hessians`.
-      per_output: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
-      vs: for a product, as in `hessian_vector_products`.
-      with_gradients: bool, whether the gradients are wanted too, so that what computes
-        both is taken for both.
-      coordinates: as in `hessians`.
+def build(request):
+    """Gradients and second derivatives by each x of a `Request`.
 
     Returns:
       `Built`.
     """
-    caller = passes.caller
-    given = arguments.check(caller, ys, xs, batch_axis, per_output)
-    arguments.check_choice(caller, "method", method, ["auto"] + list(METHODS))
-    arguments.check_choice(caller, "check", check, ["auto", "always", "never"])
-    request = Request(
-        passes,
-        wanted,
-        batch_axis,
-        method,
-        check,
-        per_output,
-        arguments.check_unconnected(caller, unconnected_gradients),
-        with_gradients and not per_output,
-        arguments.check_coordinates(caller, coordinates, given.xs, batch_axis),
-    )
+    request, graph = arguments.checked(request, METHODS)
     gradients, answers = [], []
-    with building_in(given.graph, given.ys):
-        with tf.name_scope(name or caller) as scope:
-            directions = [None] * len(given.xs)
-            if wanted.is_product:
-                directions = arguments.check_directions(caller, vs, given.xs)
-            for x, direction in zip(given.xs, directions):
-                gradient, answer = execute(plan(request, given.ys, x, direction))
+    with building_in(graph, request.ys):
+        with tf.name_scope(request.name) as scope:
+            directions = None
+            if request.wanted.is_product:
+                directions = arguments.check_directions(request.vs, request.xs)
+            for made in plan(request, directions):
+                gradient, answer = execute(made)
                 gradients.append(gradient)
                 answers.append(answer)
-        return Built(gradients, named(answers, scope, name or caller))
+        return Built(gradients, named(answers, scope, request.name))
 
 
 def named(tensors, scope, name):
@@ -115,7 +70,7 @@ def _same_values(made):
     used = made.ys if made.parts is None else made.parts[0]
     if made.request.check == "never" or made.is_linear:
         return []
-    same = assert_same(made.request.passes.caller, made.given, used, made.x)
+    same = assert_same(made.request.ys, used, made.x)
     return [] if same is None else [same]
 
 
@@ -129,19 +84,19 @@ def _unchanged(made, answer):
         return []
     with tf.control_dependencies([answer]):
         again = tf.identity(made.x)
-    copies = rebuild(made.given, [made.x], [again], for_values=True)
+    copies = rebuild(made.request.ys, [made.x], [again], for_values=True)
     if copies is None:
         return []
-    return [assert_same(made.request.passes.caller, made.given, copies, made.x)]
+    return [assert_same(made.request.ys, copies, made.x)]
 
 
 def _same_observations(made):
     """The checks that ys and x have the same N, where the graph does not tell."""
     if made.gradient is None:
         return []
-    loose = [y for y in made.given if not made.walk.state(y).is_own]
+    loose = [y for y in made.request.ys if not made.walk.state(y).is_own]
     return arguments.assert_same_observations(
-        made.request.passes.caller, loose, made.x, made.layout, made.request.batch_axis
+        loose, made.x, made.layout, made.request.batch_axis
     )
 
 
@@ -208,7 +163,7 @@ def _second(made, ys, seeds, gradient):
         return tf.zeros(shape, gradient.dtype), None
     found, rows = _answer(made, ys, seeds, gradient)
     passes = request.passes
-    checks = audit.guards(passes.caller, made.checks.guarded)
+    checks = audit.guards(made.checks.guarded)
     if made.checks.coupling:
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, made.proof))
     if made.checks.differences:
@@ -256,9 +211,9 @@ def _verified(made, ys, seeds, gradient, found):
             raise
         op = original(made.checks.unknown[0])
         raise SecondDerivativeError(
-            "{}: no test has seen TensorFlow's second derivative of '{}' ({}){}, and "
+            "no test has seen TensorFlow's second derivative of '{}' ({}){}, and "
             "the runs cannot verify it: {} Pass check='never' to trust it.".format(
-                made.request.passes.caller, op.name, op.type, where_built(op), error
+                op.name, op.type, where_built(op), error
             )
         ) from error
 
@@ -288,6 +243,7 @@ def _differences(made, ys, seeds, gradient, found):
         wanted.diagonal,
         seeds=seeds,
         coordinates=chosen,
+        suspects=made.checks.unknown,
     )
 
 

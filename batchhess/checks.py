@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 
+from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf
 from batchhess.graph.tensors import original
 from batchhess.methods.differences import (
@@ -108,20 +109,17 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
         coupled |= apart & tf.math.is_finite(scaled)
     count = tf.reduce_sum(tf.cast(tf.reduce_any(coupled, axis=1), tf.int32))
     message = (
-        "{}: observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
+        "observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
         "would hold terms of others. Pass method=observations for the exact diagonal "
         "blocks, or check=never to let it pass. Observations affected, of all:"
     ).format(
-        passes.caller,
         x.name,
         original(ys[0].op).name,
         original(proof.op).name,
         proof.op.type,
         proof.reason,
     )
-    return tf.debugging.Assert(
-        tf.equal(count, 0), [message, count, layout.num_observations]
-    )
+    return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 
 def assert_differences(
@@ -134,6 +132,7 @@ def assert_differences(
     one_coordinate,
     seeds=None,
     coordinates=None,
+    suspects=(),
 ):
     """Builds a check that fails the run where H[n] v[n] is not the gradient's change.
 
@@ -149,6 +148,7 @@ def assert_differences(
         alone H[n] v[n] is known.
       seeds: list of Tensors that weigh `ys` in `gradient`, or None for ones.
       coordinates: list of int, those whose columns alone are known; None for all.
+      suspects: list of Operations whose second derivative no test has seen right.
 
     Returns:
       an Operation that fails with InvalidArgumentError and names an observation: the
@@ -161,8 +161,8 @@ def assert_differences(
     dtype = gradient.dtype.base_dtype
     if dtype.name not in ("float32", "float64"):
         raise ValueError(
-            "{}: check='always' needs float32 or float64, and '{}' is {}.".format(
-                passes.caller, x.name, dtype.name
+            "check='always' needs float32 or float64, and '{}' is {}.".format(
+                x.name, dtype.name
             )
         )
     values, rows = layout.flatten(tf.convert_to_tensor(x)), layout.flatten(gradient)
@@ -186,35 +186,46 @@ def assert_differences(
     defined = largest(rows) < float("inf")
     judgement = _judge_steps(sides, claim, defined, dtype)
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
-    return _assert_right(wrong, judgement.error, defined, passes, ys, x)
+    return _assert_right(wrong, judgement.error, defined, ys, x, suspects)
 
 
-def _assert_right(wrong, error, defined, passes, ys, x):
+def _assert_right(wrong, error, defined, ys, x, suspects):
     """Fails where one is `wrong`, [N], naming that of the largest error; then where one
     is not `defined`."""
     message = (
-        "{}: the Hessian of {} with respect to {} is not what differences of the "
-        "gradient say: TensorFlow differentiates a part of it wrongly, or observations "
-        "are coupled. batchhess.explain may name the op. The worst observation:"
-    ).format(passes.caller, ys[0].name, x.name)
+        "the Hessian of {} with respect to {} is not what differences of the "
+        "gradient say: TensorFlow differentiates a part of it wrongly, {}or "
+        "observations are coupled. Write that part with other ops, or pass "
+        "method=differences; where observations are coupled, pass "
+        "method=observations. The worst observation:"
+    ).format(ys[0].name, x.name, _named(suspects))
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
     error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)
     worst = tf.argmax(error)
-    right = tf.debugging.Assert(
+    right = assert_that(
         tf.logical_not(tf.reduce_any(wrong)),
-        [message, worst, "Its relative error:", tf.gather(error, worst)],
+        message,
+        worst,
+        "Its relative error:",
+        tf.gather(error, worst),
     )
     message = (
-        "{}: the gradient of {} with respect to {} is itself not finite, so its "
+        "the gradient of {} with respect to {} is itself not finite, so its "
         "Hessian cannot be checked; the others are right. Mend the model or its "
         "input there, or pass check='auto'. How many observations, and the "
         "first:"
-    ).format(passes.caller, ys[0].name, x.name)
+    ).format(ys[0].name, x.name)
     undefined = tf.logical_not(defined)
     first = tf.argmax(tf.concat([tf.cast(undefined, tf.int32), [0]], 0))
     count = tf.reduce_sum(tf.cast(undefined, tf.int32))
     with tf.control_dependencies([right]):
-        return tf.debugging.Assert(tf.equal(count, 0), [message, count, first])
+        return assert_that(tf.equal(count, 0), message, count, first)
+
+
+def _named(suspects):
+    """The ops of `suspects` nearest f, for a message; nothing if there are none."""
+    names = ["{} ({})".format(original(op).name, op.type) for op in suspects[-3:]]
+    return "most likely at {}, ".format(" or ".join(names)) if names else ""
 
 
 def _random_direction(values, size, one_coordinate, coordinates=None):

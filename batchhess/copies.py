@@ -2,6 +2,7 @@
 
 import functools
 
+from batchhess.calling import assert_that
 from batchhess.compat import tf
 from batchhess.graph.tensors import original
 from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
@@ -12,14 +13,13 @@ from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
 _ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10}
 
 
-def assert_same(caller, originals, copies, x):
+def assert_same(originals, copies, x):
     """Builds a check that fails the run unless `copies` have the values of `originals`.
 
     They have not if the caller feeds a value into the middle of the model, or assigns
     a variable in the same run that both read, or if both draw random numbers.
 
     Args:
-      caller: str, the public function's name.
       originals: list of Tensors of the model, of any dtype.
       copies: list of Tensors, of which number i should equal number i of `originals`.
       x: the Tensor or Variable that the model is differentiated by, for errors.
@@ -29,9 +29,7 @@ def assert_same(caller, originals, copies, x):
       infinity itself; None if all `copies` are `originals` themselves.
     """
     pairs = [(a, b) for a, b in zip(originals, copies) if a is not b]
-    checks = [
-        tf.debugging.Assert(_is_same(a, b), [_message(caller, a, x)]) for a, b in pairs
-    ]
+    checks = [assert_that(_is_same(a, b), _message(a, x)) for a, b in pairs]
     return tf.group(*checks) if checks else None
 
 
@@ -40,9 +38,9 @@ def all_same(originals, copies):
     return tf.reduce_all([_is_same(a, b) for a, b in zip(originals, copies)])
 
 
-def not_the_same(caller, problem):
+def not_the_same(problem):
     """The message where a `Problem`, built again block by block, is not `all_same`."""
-    return _message(caller, problem.partition.frontier[0], problem.x)
+    return _message(problem.partition.frontier[0], problem.x)
 
 
 def _is_same(a, b):
@@ -84,13 +82,13 @@ def _largest(tensor, depth=4):
     return functools.reduce(tf.maximum, found)
 
 
-def _message(caller, tensor, x):
+def _message(tensor, x):
     return (
-        "{}: a part of the model was built again, to be differentiated twice or on a "
+        "a part of the model was built again, to be differentiated twice or on a "
         "block of observations, and in this run it has not the values of the original "
         "at {} ({}). Either an inner tensor of the model was fed: feed {} and what the "
         "model reads from outside only, pass method=columns, or differentiate by the "
         "tensor that is fed. Or a variable was assigned in the same run: run the "
         "training step in a Session.run of its own. Or something is drawn at random in "
         "both: draw it outside of the loop or function, and feed it."
-    ).format(caller, original(tensor.op).name, tensor.op.type, x.name)
+    ).format(original(tensor.op).name, tensor.op.type, x.name)

@@ -5,12 +5,13 @@ from typing import Any, List, Optional
 
 from batchhess import arguments
 from batchhess.building import building_in
-from batchhess.compat import do_not_convert, tf, where_built
+from batchhess.calling import public
+from batchhess.compat import tf, where_built
 from batchhess.graph.tensors import original
 from batchhess.methods import METHODS, blocks
 from batchhess.passes import Passes
-from batchhess.planning import Request, plan
-from batchhess.problem import WHOLE
+from batchhess.planning import plan
+from batchhess.problem import WHOLE, Request
 
 # Of columns: the Hessians as a list of columns, stacked, and in their final order.
 _COPIES_OF_THE_RESULT = 3
@@ -63,7 +64,7 @@ class Explanation:
         return "<table>{}</table>".format(rows)
 
 
-@do_not_convert
+@public()
 def explain(
     ys: Any, xs: Any, *, batch_axis: int = 0, num_observations: Optional[int] = None
 ) -> List[Explanation]:
@@ -85,27 +86,15 @@ def explain(
       TypeError: as `hessians`.
       ValueError: as `hessians`.
     """
-    given = arguments.check("explain", ys, xs, batch_axis, per_output=False)
-    request = Request(
-        Passes("hessians", False, False, None, None, False, False),
-        WHOLE,
-        batch_axis,
-        "auto",
-        "auto",
-        False,
-        tf.UnconnectedGradients.NONE,
-        False,
-        None,
-    )
-    with building_in(given.graph), tf.name_scope("explain"):
-        return [
-            _explained(plan(request, given.ys, x), num_observations) for x in given.xs
-        ]
+    asked = Request(ys, xs, "explain", WHOLE, Passes(), batch_axis=batch_axis)
+    request, graph = arguments.checked(asked, METHODS)
+    with building_in(graph), tf.name_scope("explain"):
+        return [_explained(made, num_observations) for made in plan(request)]
 
 
 def _explained(made, num_observations):
     size = made.layout.size if isinstance(made.layout.size, int) else "K"
-    given, x = made.given[0], made.x
+    given, x = made.request.ys[0], made.x
     what = "'{}' with respect to '{}', {}".format(given.name, x.name, x.shape)
     lines = [("f", what)]
     count, memory = "0", None
@@ -117,7 +106,7 @@ def _explained(made, num_observations):
     else:
         count, memory = _passes(made, size), _memory(made, num_observations)
         lines += _observations(made) + [("method", _method(made, count))]
-    if made.ys is not made.given:
+    if made.ys is not made.request.ys:
         lines.append(
             ("rewritten", "parts that TensorFlow differentiates wrongly twice")
         )

@@ -4,10 +4,12 @@ import os
 import re
 from typing import Any, Dict, Optional, Tuple
 
+from batchhess.calling import public
 from batchhess.compat import raw_ops, tf
 from batchhess.operators import derivatives
 
 
+@public()
 def export(
     session: tf.Session,
     directory: Any,
@@ -49,18 +51,16 @@ def export(
     """
     directory = os.fspath(directory)
     if os.path.isdir(directory) and os.listdir(directory):
-        raise ValueError("export: '{}' is not empty.".format(directory))
+        raise ValueError("'{}' is not empty.".format(directory))
     flat_ys, flat_xs = tf.nest.flatten(ys), tf.nest.flatten(xs)
     graph = session.graph
     for x in flat_xs:
         if not isinstance(x, tf.Tensor) or not x.op.type.startswith("Placeholder"):
             raise TypeError(
-                "export: {!r} is no placeholder, so a server cannot feed it.".format(x)
+                "{!r} is no placeholder, so a server cannot feed it.".format(x)
             )
     if graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS):
-        raise NotImplementedError(
-            "export: the graph reads assets, which would not be copied."
-        )
+        raise NotImplementedError("the graph reads assets, which would not be copied.")
     needed = _placeholders(flat_ys, flat_xs)
     signatures = dict(signatures or {})
     inputs = dict(zip(_keys(needed, signatures), needed))
@@ -68,7 +68,7 @@ def export(
         outputs = dict(zip(_keys(flat_ys, {}), flat_ys))
         signatures["serving_default"] = (inputs, outputs)
     if "hessians" in signatures:
-        raise ValueError("export: the model has a signature 'hessians' of its own.")
+        raise ValueError("the model has a signature 'hessians' of its own.")
     with graph.as_default():
         built = derivatives(
             flat_ys, flat_xs, batch_axis=batch_axis, method=method, check=check

@@ -22,7 +22,7 @@ class Feed:
         missing = [_name(key) for key in axes if _name(key) not in known]
         if missing or not axes:
             raise ValueError(
-                "evaluate: batched names {}, and feed_dict holds {}.".format(
+                "batched names {}, and feed_dict holds {}.".format(
                     missing or "nothing", sorted(known)
                 )
             )
@@ -33,7 +33,7 @@ class Feed:
             shape = np.shape(feed_dict[key])
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(
-                    "evaluate: what is fed for '{}' has shape {}, and no axis {} of "
+                    "what is fed for '{}' has shape {}, and no axis {} of "
                     "observations.".format(name, shape, axis)
                 )
             self._axes[key] = axis % len(shape)
@@ -48,13 +48,14 @@ class Feed:
         self.count = next(iter(counts.values()))
         if set(counts.values()) != {self.count}:
             raise ValueError(
-                "evaluate: batched arrays differ in their number of observations: "
-                "{}.".format(counts)
+                "batched arrays differ in their number of observations: {}.".format(
+                    counts
+                )
             )
         fixed.discard(None)
         if fixed and fixed != {batch_size}:
             raise ValueError(
-                "evaluate: the graph is of {} observations, and batch_size is {}: they "
+                "the graph is of {} observations, and batch_size is {}: they "
                 "must be equal.".format(sorted(fixed), batch_size)
             )
         self.is_fixed, self.batch_size = bool(fixed), batch_size
@@ -89,7 +90,7 @@ class Feed:
             rows = nonfinite_rows(np.moveaxis(fed[key], axis, 0)[: stop - first])
             if len(rows):
                 raise ValueError(
-                    "evaluate: what is fed for '{}' is NaN or Inf at observations {}. "
+                    "what is fed for '{}' is NaN or Inf at observations {}. "
                     "Pass on_nonfinite='keep' to run with it.".format(
                         _name(key), listed(rows + first)
                     )

@@ -4,120 +4,104 @@ from batchhess import arguments
 from batchhess.analysis.region import depends, region
 from batchhess.analysis.rewriting import correct
 from batchhess.building import Built, build, building_in, named
-from batchhess.compat import Variable, do_not_convert, tf
+from batchhess.compat import Variable, tf
 from batchhess.graph.layout import Layout, dimensions
 from batchhess.graph.tensors import has_custom_gradient
+from batchhess.methods import METHODS
 from batchhess.rebuild import rebuild
 
 
-@do_not_convert
-def build_joined(
-    ys,
-    xs,
-    name,
-    passes,
-    wanted,
-    batch_axis,
-    method,
-    check,
-    per_output,
-    unconnected_gradients,
-    vs=None,
-):
+def build_joined(request):
     """As `build`, of all xs together.
 
-    Builds `ys` again as functions of z, one Tensor that holds all of `xs`, and
+    Builds ys again as functions of z, one Tensor that holds all of xs, and
     differentiates by z.
 
     Returns:
-      `Built`, without gradients. Its answers are for a product a list like `xs`, else a
+      `Built`, without gradients. Its answers are for a product a list like xs, else a
       list of lists with the blocks of each two.
     """
-    caller = passes.caller
-    given = arguments.check(caller, ys, xs, batch_axis, per_output)
-    unconnected = arguments.check_unconnected(caller, unconnected_gradients)
-    _check(caller, given.ys, given.xs, unconnected)
-    with building_in(given.graph), tf.name_scope(name or caller) as scope:
-        layouts = [Layout(x, batch_axis) for x in given.xs]
-        rows = [layout.flatten(x) for layout, x in zip(layouts, given.xs)]
-        z = tf.concat(rows, 1, name="xs")  # [N, K], with the coordinates of all
-        if wanted.is_product:
-            vs = arguments.check_directions(caller, vs, given.xs)
-            vs = tf.concat([layout.flatten(v) for layout, v in zip(layouts, vs)], 1)
-        (found,) = build(
-            _of(caller, given, z, layouts, check),
-            z,
-            "joined",
-            passes,
-            wanted,
-            batch_axis=0,
-            method=method,
-            check=check,
-            per_output=per_output,
-            unconnected_gradients=unconnected,
-            vs=vs,
-        ).answers
-        if not wanted.is_product:
+    request, graph = arguments.checked(request, METHODS)
+    _check(request)
+    name, is_product = request.name, request.wanted.is_product
+    with building_in(graph), tf.name_scope(name) as scope:
+        layouts = [Layout(x, request.batch_axis) for x in request.xs]
+        z = _joined(request.xs, layouts, "xs")
+        vs = None
+        if is_product:
+            vs = arguments.check_directions(request.vs, request.xs)
+            vs = _joined(vs, layouts, "vs")
+        ys = _of(request, z, layouts)
+        of_z = request._replace(ys=ys, xs=z, vs=vs, name="joined", batch_axis=0)
+        (found,) = build(of_z).answers
+        if not is_product:
             blocks = _blocks(found, layouts)
-            flat = named([b for row in blocks for b in row], scope, name or caller)
+            flat = named([b for row in blocks for b in row], scope, name)
             starts = range(0, len(flat), len(layouts))
             return Built(None, [flat[i : i + len(layouts)] for i in starts])
         outer = dimensions(found)[1:-1]
-        pieces = _split(found, layouts, found.shape.ndims - 1)
         pieces = [
-            layout.events(p, [layout], outer) if per_output else layout.unflatten(p)
-            for layout, p in zip(layouts, pieces)
+            layout.events(p, [layout], outer)
+            if request.per_output
+            else layout.unflatten(p)
+            for layout, p in zip(layouts, _split(found, layouts, found.shape.ndims - 1))
         ]
-        return Built(None, named(pieces, scope, name or caller))
+        return Built(None, named(pieces, scope, name))
 
 
-def _check(caller, ys, xs, unconnected):
+def _joined(tensors, layouts, name):
+    """[N, K], with the coordinates of all `tensors`."""
+    return tf.concat([a.flatten(t) for a, t in zip(layouts, tensors)], 1, name=name)
+
+
+def _check(request):
+    xs, unconnected = request.xs, request.unconnected_gradients
     for x in xs:
         if isinstance(x, Variable):
             raise TypeError(
-                "{}: '{}' is a Variable, which cannot be taken together with other xs. "
-                "Pass a Tensor that the model reads it through.".format(caller, x.name)
+                "'{}' is a Variable, which cannot be taken together with other xs. "
+                "Pass a Tensor that the model reads it through.".format(x.name)
             )
         dtypes = [t.dtype.base_dtype for t in (xs[0], x)]
         if dtypes[0] != dtypes[1]:
             raise TypeError(
-                "{}: '{}' is {} and '{}' is {}: their Hessian would have no dtype. "
+                "'{}' is {} and '{}' is {}: their Hessian would have no dtype. "
                 "Cast one with tf.cast before the model uses it.".format(
-                    caller, xs[0].name, dtypes[0].name, x.name, dtypes[1].name
+                    xs[0].name, dtypes[0].name, x.name, dtypes[1].name
                 )
             )
     for i, x in enumerate(xs):
         for j, other in enumerate(xs):
             if i != j and depends([other], x):
                 raise ValueError(
-                    "{}: '{}' is computed from '{}', so they are not the independent "
+                    "'{}' is computed from '{}', so they are not the independent "
                     "coordinates of one point. For derivatives with the others held "
                     "fixed, build the model on tf.stop_gradient of '{}', and pass "
-                    "that.".format(caller, other.name, x.name, other.name)
+                    "that.".format(other.name, x.name, other.name)
                 )
-        if unconnected == tf.UnconnectedGradients.NONE and not depends(ys, x):
-            raise arguments.not_connected(caller, ys, x)
+        if unconnected == tf.UnconnectedGradients.NONE and not depends(request.ys, x):
+            raise arguments.not_connected(request.ys, x)
 
 
-def _of(caller, given, z, layouts, check):
+def _of(request, z, layouts):
     """The ys as functions of `z`."""
-    ys, xs = given.ys, given.xs
-    for x in xs if check != "never" else []:
-        ys = correct(ys, x)
+    ys, xs = request.ys, request.xs
+    if request.check != "never":
+        ys = correct(ys, xs)
     for op in [op for x in xs for op in region(ys, x)]:
         if has_custom_gradient(op):
-            raise _not_built(caller, "has a custom gradient at '{}'".format(op.name))
+            raise _not_built("has a custom gradient at '{}'".format(op.name))
     pieces = [a.unflatten(p) for a, p in zip(layouts, _split(z, layouts, 1))]
     ys = rebuild(ys, xs, pieces)
     if ys is None:
-        raise _not_built(caller, "reads an x inside a loop, branch or function")
+        raise _not_built("reads an x inside a loop, branch or function")
     return ys
 
 
-def _not_built(caller, why):
+def _not_built(why):
     return ValueError(
-        "{}: the model {}, so it cannot be built again as a function of all xs. Pass "
-        "one Tensor, of which the model reads the parts.".format(caller, why)
+        "the model {}, so it cannot be built again as a function of all xs. Pass "
+        "one Tensor, of which the model reads the parts.".format(why)
     )
 
 

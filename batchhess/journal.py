@@ -63,7 +63,7 @@ class Journal:
         header = first.get("header") if first else None
         if not isinstance(header, dict) or first.get("format") != _FORMAT:
             raise ValueError(
-                "evaluate: '{}' is damaged{}: nothing tells what the results beside it "
+                "'{}' is damaged{}: nothing tells what the results beside it "
                 "are of. Begin anew in another directory, or remove this one.".format(
                     self._path, " (empty)" if not lines else ""
                 )

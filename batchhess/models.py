@@ -6,6 +6,7 @@ import os
 from typing import Any, List, Optional
 
 from batchhess import protos
+from batchhess.calling import public
 from batchhess.compat import tf
 from batchhess.effects import find_effects
 from batchhess.inlining import inline
@@ -13,6 +14,7 @@ from batchhess.inlining import inline
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
 
 
+@public()
 def load(
     path: Any,
     *,

@@ -4,14 +4,16 @@ import collections
 from typing import Any, List, Optional, Sequence
 
 from batchhess.building import build
+from batchhess.calling import public
 from batchhess.compat import tf
 from batchhess.joining import build_joined
 from batchhess.passes import Passes
-from batchhess.problem import DIAGONAL, PRODUCT, TRACE, WHOLE
+from batchhess.problem import DIAGONAL, PRODUCT, TRACE, WHOLE, Request
 
 Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
 
 
+@public()
 def hessians(
     ys: Any,
     xs: Any,
@@ -82,29 +84,10 @@ def hessians(
       UndefinedDerivativeError: it has an op without a second derivative.
       NotImplementedError: `jit_compile`, and this TensorFlow has none.
     """
-    return build(
-        ys,
-        xs,
-        name,
-        Passes(
-            "hessians",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        WHOLE,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        coordinates=coordinates,
-        unconnected_gradients=unconnected_gradients,
-    ).answers
+    return build(_request(WHOLE, locals())).answers
 
 
+@public(like=hessians)
 def derivatives(
     ys: Any,
     xs: Any,
@@ -126,61 +109,19 @@ def derivatives(
     """Builds value, gradient and Hessian of each observation on one gradient graph.
 
     Args:
-      ys: as in `hessians`.
-      xs: as in `hessians`.
       name: names the Hessians, as in `hessians`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
-      check: as in `hessians`.
-      per_output: as in `hessians`.
-      coordinates: as in `hessians`.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      jit_compile: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A namedtuple `Derivatives`. `values`: `ys` as given. `gradients`: a list of
       Tensors of the shapes of `xs`, or `[N, M, *E]` with `per_output`. `hessians`: as
       `hessians` answers. What goes block by block computes both of these in one: fetch
       `tf.gradients(ys, xs)` where you want gradients alone.
-
-    Raises:
-      RuntimeError: as `hessians`.
-      TypeError: as `hessians`.
-      ValueError: as `hessians`.
-      SecondDerivativeError: as `hessians`.
-      UndefinedDerivativeError: as `hessians`.
-      NotImplementedError: as `hessians`.
     """
-    built = build(
-        ys,
-        xs,
-        name,
-        Passes(
-            "derivatives",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        WHOLE,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        coordinates=coordinates,
-        unconnected_gradients=unconnected_gradients,
-        with_gradients=True,
-    )
+    built = build(_request(WHOLE, locals(), with_gradients=not per_output))
     return Derivatives(ys, built.gradients, built.answers)
 
 
+@public(like=hessians)
 def hessian_diagonals(
     ys: Any,
     xs: Any,
@@ -206,58 +147,18 @@ def hessian_diagonals(
     "symmetric" saves the products that the rest would need.
 
     Args:
-      ys: as in `hessians`.
-      xs: as in `hessians`.
-      name: names the result, as in `hessians`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
       check: as in `hessians`; "always" holds one coordinate, drawn anew in each run,
         against differences of the gradient.
-      per_output: as in `hessians`.
       coordinates: ints; the diagonal at these coordinates alone, `[N, C]`.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      jit_compile: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A list of Tensors, one for each x, of x's dtype and of shape `[N, *E]`, or
       `[N, M, *E]` with `per_output`.
-
-    Raises:
-      RuntimeError: as `hessians`.
-      TypeError: as `hessians`.
-      ValueError: as `hessians`.
-      SecondDerivativeError: as `hessians`.
-      UndefinedDerivativeError: as `hessians`.
-      NotImplementedError: as `hessians`.
     """
-    return build(
-        ys,
-        xs,
-        name,
-        Passes(
-            "hessian_diagonals",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        DIAGONAL,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        coordinates=coordinates,
-        unconnected_gradients=unconnected_gradients,
-    ).answers
+    return build(_request(DIAGONAL, locals())).answers
 
 
+@public(like=hessians)
 def laplacians(
     ys: Any,
     xs: Any,
@@ -284,57 +185,17 @@ def laplacians(
     Carlo with Forward Laplacian).
 
     Args:
-      ys: as in `hessians`.
-      xs: as in `hessians`.
-      name: names the result, as in `hessians`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
       check: as in `hessian_diagonals`.
-      per_output: as in `hessians`.
       coordinates: ints; the sum over these coordinates alone.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      jit_compile: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A list of Tensors, one for each x, of x's dtype and of shape `[N]`, or `[N, M]`
       with `per_output`.
-
-    Raises:
-      RuntimeError: as `hessians`.
-      TypeError: as `hessians`.
-      ValueError: as `hessians`.
-      SecondDerivativeError: as `hessians`.
-      UndefinedDerivativeError: as `hessians`.
-      NotImplementedError: as `hessians`.
     """
-    return build(
-        ys,
-        xs,
-        name,
-        Passes(
-            "laplacians",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        TRACE,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        coordinates=coordinates,
-        unconnected_gradients=unconnected_gradients,
-    ).answers
+    return build(_request(TRACE, locals())).answers
 
 
+@public(like=hessians)
 def hessian_vector_products(
     ys: Any,
     xs: Any,
@@ -358,20 +219,11 @@ def hessian_vector_products(
     that of all their coordinates, the cross blocks of two xs among them.
 
     Args:
-      ys: as in `hessians`.
       xs: as in `hessians`; several of them as in `hessian_blocks`.
       vs: a Tensor or array of x's dtype and shape, or a list with one for each x.
-      name: names the result, as in `hessians`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
       check: as in `hessians`. Where observations are coupled, "never" answers the
         product with the Hessian of all observations.
       per_output: as in `hessians`; every output's Hessian is multiplied by the same vs.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A list of Tensors of the dtypes and shapes of `xs`, or `[N, M, *E]` with
@@ -385,30 +237,12 @@ def hessian_vector_products(
       SecondDerivativeError: as `hessians`.
       UndefinedDerivativeError: as `hessians`.
     """
+    asked = _request(PRODUCT, locals(), method="columns")
     several = isinstance(xs, (list, tuple)) and len(xs) > 1
-    return (build_joined if several else build)(
-        ys,
-        xs,
-        name,
-        Passes(
-            "hessian_vector_products",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            False,
-        ),
-        PRODUCT,
-        batch_axis=batch_axis,
-        method="columns",
-        check=check,
-        per_output=per_output,
-        unconnected_gradients=unconnected_gradients,
-        vs=vs,
-    ).answers
+    return (build_joined if several else build)(asked).answers
 
 
+@public(like=hessians)
 def hessian_blocks(
     ys: Any,
     xs: Any,
@@ -433,21 +267,9 @@ def hessian_blocks(
     Tensor that holds the coordinates of all xs, whose Hessian is cut into blocks.
 
     Args:
-      ys: as in `hessians`.
       xs: a list of Tensors of one dtype, of shapes `[N, *E]`, none of them computed
         from another.
       name: names the result: `name + ":0"` is the first block's in `Session.run`.
-      colocate_gradients_with_ops: as in `tf.gradients`.
-      gate_gradients: as in `tf.gradients`.
-      aggregation_method: as in `tf.gradients`.
-      batch_axis: as in `hessians`.
-      method: as in `hessians`.
-      check: as in `hessians`.
-      per_output: as in `hessians`.
-      parallel_iterations: as in `hessians`.
-      swap_memory: as in `tf.while_loop`.
-      jit_compile: as in `hessians`.
-      unconnected_gradients: as in `hessians`.
 
     Returns:
       A list of lists of Tensors, at `[i][j]` of shape `[N, *E_i, *E_j]`, or
@@ -462,23 +284,11 @@ def hessian_blocks(
       UndefinedDerivativeError: as `hessians`.
       NotImplementedError: as `hessians`.
     """
-    return build_joined(
-        ys,
-        xs,
-        name,
-        Passes(
-            "hessian_blocks",
-            colocate_gradients_with_ops,
-            gate_gradients,
-            aggregation_method,
-            parallel_iterations,
-            swap_memory,
-            jit_compile,
-        ),
-        WHOLE,
-        batch_axis=batch_axis,
-        method=method,
-        check=check,
-        per_output=per_output,
-        unconnected_gradients=unconnected_gradients,
-    ).answers
+    return build_joined(_request(WHOLE, locals())).answers
+
+
+def _request(wanted, given, **others):
+    """The `Request` for `wanted` of a public function, `given` its arguments."""
+    given = dict(given, **others)
+    options = {name: given.pop(name) for name in Passes._fields if name in given}
+    return Request(wanted=wanted, passes=Passes(**options), **given)

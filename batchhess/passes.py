@@ -15,7 +15,6 @@ class Passes(
     collections.namedtuple(
         "Passes",
         [
-            "caller",
             "colocate_gradients_with_ops",
             "gate_gradients",
             "aggregation_method",
@@ -23,12 +22,10 @@ class Passes(
             "swap_memory",
             "jit_compile",
         ],
+        defaults=(False, False, None, None, False, False),
     )
 ):
-    """How to run reverse passes: the options of tf.gradients and tf.while_loop.
-
-    `caller` is the public function that they serve, named in errors.
-    """
+    """How to run reverse passes: the options of tf.gradients and tf.while_loop."""
 
     def gradients(self, ys, xs, seeds=None, stop=None):
         """tf.gradients with these options: for each of `xs` a Tensor, or None.
@@ -84,7 +81,7 @@ class Passes(
             if value is not None:
                 value.set_shape(x.shape)
             elif local.depends(x):
-                raise audit.lost(self.caller, "second derivative", ys, x)
+                raise audit.lost("second derivative", ys, x)
         return found
 
     @contextlib.contextmanager
@@ -92,8 +89,8 @@ class Passes(
         """Turns what TensorFlow raises for an op without a gradient into our error."""
         try:
             yield
-        except (LookupError, TypeError) as error:
-            undefined = audit.undefined(self.caller, error)
+        except (LookupError, TypeError, ValueError) as error:
+            undefined = audit.undefined(error)
             if undefined is None:
                 raise
             raise undefined from error
@@ -118,7 +115,7 @@ class Passes(
         """
         column = self.gradient([rows], x, [seed])
         if column is None:
-            raise audit.lost(self.caller, "second derivative", [rows], x)
+            raise audit.lost("second derivative", [rows], x)
         return column
 
     def stack(self, function, count, dtype, axis=0):

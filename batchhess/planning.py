@@ -8,20 +8,13 @@ from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
 from batchhess.analysis.region import Region
 from batchhess.analysis.rewriting import correct, take_apart
-from batchhess.compat import tf
+from batchhess.analysis.values import value_region
+from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import original
+from batchhess.graph.tensors import original, tensor_key
 from batchhess.methods import AUTO, METHODS
 from batchhess.methods.blocks import block_size
 from batchhess.ops.states import SUM, UNPROVEN
-
-# What a public function was asked for, x by x. passes: the `Passes`, which name the
-# function; wanted: the `Wanted`; the others as in `hessians`.
-Request = collections.namedtuple(
-    "Request",
-    "passes wanted batch_axis method check per_output unconnected with_gradients "
-    "coordinates",
-)
 
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
 # Operations that are wrong at zeros. differences: bool, whether Hessians are held
@@ -35,7 +28,7 @@ Checks = collections.namedtuple(
 class Plan(
     collections.namedtuple(
         "Plan",
-        "request x direction given ys layout walk proof gradient is_linear findings "
+        "request x direction ys layout walk proof gradient is_linear findings "
         "method parts block lost checks refusal",
     )
 ):
@@ -45,8 +38,7 @@ class Plan(
       request: the `Request`.
       x: a Tensor or Variable.
       direction: Tensor to multiply by, for a product; else None.
-      given: list of Tensors, ys as the caller gave them.
-      ys: list of Tensors of the same values, corrected.
+      ys: list of Tensors of the values of the request's ys, corrected.
       layout: the `Layout` of `x`.
       walk: the `Walk` from `x`.
       proof: the `State` of ys.
@@ -67,31 +59,59 @@ class Plan(
         return self.proof.kind != UNPROVEN
 
 
-def plan(request, given, x, direction=None):
-    """Decides how to differentiate `given` by `x`; builds no more than the gradient.
+def plan(request, directions=None):
+    """Decides how to differentiate by each x; builds no more than the gradients.
+
+    Of xs that are not computed from each other, the model is corrected once, and
+    differentiated once by all of them.
 
     Args:
-      request: the `Request`.
-      given: list of Tensors of the default graph, or of one around it.
-      x: a Tensor or Variable.
-      direction: Tensor of the shape of `x`, for a product.
+      request: the `Request`, checked, of Tensors of the default graph or one around it.
+      directions: list of Tensors of the shapes of xs, for a product.
 
     Returns:
-      a `Plan`.
+      list with a `Plan` for each x.
     """
+    xs = request.xs
+    groups = [[x] for x in xs] if _are_related(xs) else [xs]
+    given = []
+    for group in groups:
+        ys = request.ys if request.check == "never" else correct(request.ys, group)
+        gradients = request.passes.gradients(ys, group)
+        given += [(ys, gradient) for gradient in gradients]
+    return [
+        _plan(request, x, direction, *ys_and_gradient)
+        for x, direction, ys_and_gradient in zip(
+            xs, directions or [None] * len(xs), given
+        )
+    ]
+
+
+def _are_related(xs):
+    """Whether one of `xs` is computed from another, or stands there twice."""
+    sources = {tensor_key(source_tensor(x)): source_tensor(x) for x in xs}
+    if len(sources) < len(xs):
+        return True
+    return any(
+        value_region([x], [s for s in sources.values() if s is not x])
+        for x in xs
+        if isinstance(x, tf.Tensor)
+    )
+
+
+def _plan(request, x, direction, ys, gradient):
+    """The `Plan` of one x, by which the corrected `ys` have that gradient."""
     layout = Layout(x, request.batch_axis)
-    ys = given if request.check == "never" else correct(given, x)
     walk, region = walk_from(x, layout.axis), Region(ys, x)
     made = Plan(
         request=request,
         x=x,
         direction=direction,
-        given=given,
         ys=ys,
         layout=layout,
         walk=walk,
         proof=prove(ys, walk),
-        gradient=request.passes.gradient(ys, x),
+        gradient=gradient,
         is_linear=True,
         findings=Findings([], [], []),
         method=None,
@@ -114,12 +134,11 @@ def plan(request, given, x, direction=None):
 
 def _unconnected(made, region):
     """The refusal where there is no gradient; None where zeros are the answer."""
-    caller = made.request.passes.caller
     if region.depends(made.ys):
-        return lost(caller, "gradient", made.ys, made.x)
-    if made.request.unconnected == tf.UnconnectedGradients.ZERO:
+        return lost("gradient", made.ys, made.x)
+    if made.request.unconnected_gradients == tf.UnconnectedGradients.ZERO:
         return None
-    return arguments.not_connected(caller, made.ys, made.x)
+    return arguments.not_connected(made.ys, made.x)
 
 
 def _with_method(made, region):
@@ -192,7 +211,7 @@ def _with_checks(made, region):
     if refused is None:
         faults = made.findings.faults
         faults = faults if twice else [f for f in faults if f[0].spoils_values]
-        refused = refusal(request.passes.caller, faults, made.x)
+        refused = refusal(faults, made.x)
     if refused is None and coupling and not twice:
         refused = _moves_all(made)
     if made.is_linear:
@@ -228,17 +247,16 @@ def _outputs_refusal(made):
     else:
         why = "on an axis that the graph does not tell. Pass check='never' if it is 0"
     return ValueError(
-        "{}: per_output=True needs the observations of '{}' on axis 0 of '{}', of "
+        "per_output=True needs the observations of '{}' on axis 0 of '{}', of "
         "shape {}, which has them {}.".format(
-            made.request.passes.caller, made.x.name, made.given[0].name, y.shape, why
+            made.x.name, made.request.ys[0].name, y.shape, why
         )
     )
 
 
 def _cannot_compile(request):
     return ValueError(
-        "{}: jit_compile=True needs method={}.".format(
-            request.passes.caller,
+        "jit_compile=True needs method={}.".format(
             " or ".join(repr(n) for n, m in METHODS.items() if m.compiles),
         )
     )
@@ -247,9 +265,8 @@ def _cannot_compile(request):
 def _not_followed(made):
     request, op = made.request, made.lost.op
     return ValueError(
-        "{}: {} cannot follow the observations of '{}': {} {}. Pass "
+        "{} cannot follow the observations of '{}': {} {}. Pass "
         "method='columns' alone.".format(
-            request.passes.caller,
             "jit_compile=True"
             if request.passes.jit_compile
             else "method={!r}".format(made.method),
@@ -263,8 +280,8 @@ def _not_followed(made):
 def _moves_all(made):
     op = original(made.proof.op)
     return ValueError(
-        "{}: method={!r} moves all observations at once, and '{}' ({}) is not proven "
+        "method={!r} moves all observations at once, and '{}' ({}) is not proven "
         "to keep them apart: it {}. Pass check='never' if it does.".format(
-            made.request.passes.caller, made.method, op.name, op.type, made.proof.reason
+            made.method, op.name, op.type, made.proof.reason
         )
     )

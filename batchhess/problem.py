@@ -27,6 +27,28 @@ TRACE = Wanted(0, True, False, _times_diagonal, lambda found: tf.reduce_sum(foun
 PRODUCT = Wanted(1, False, True, None, _as_it_is)
 
 
+class Request(
+    collections.namedtuple(
+        "Request",
+        "ys xs name wanted passes vs batch_axis method check per_output coordinates "
+        "unconnected_gradients with_gradients",
+        defaults=(
+            (None, 0, "auto", "auto", False, None)
+            + (tf.UnconnectedGradients.NONE, False)
+        ),
+    )
+):
+    """What a public function was asked for.
+
+    Attributes:
+      wanted: the `Wanted`.
+      passes: the `Passes`.
+      with_gradients: bool, whether the gradients are wanted too, so that what computes
+        both is taken for both.
+      The others: as in the public functions.
+    """
+
+
 # ys: list of Tensors, and seeds: list of Tensors that weigh them, or None for ones.
 # gradient: Tensor, the gradient of ys, of the shape of x.
 # x: a Tensor or Variable, and layout its `Layout`.

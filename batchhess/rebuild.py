@@ -66,6 +66,59 @@ def _can_be_copied(op, graph, for_values):
     return op.graph is graph and is_plain and not has_own and not has_effect(op)
 
 
+def rewrite(ys, ops, form_of):
+    """Builds `ys` again with some ops in another form, in one walk from x to `ys`.
+
+    Args:
+      ys: list of Tensors of the default graph.
+      ops: list of all Operations through which x can reach `ys` by value.
+      form_of: function from an Operation, or its copy, and a function from a copy to
+        what it is of, to a function that builds the op in another form: from the
+        Operation to a list of Tensors, in the places of its first outputs. None for an
+        op that stays as it is.
+
+    Returns:
+      list of Tensors. What cannot be copied, and all that it is computed from, stays as
+      it is.
+    """
+    graph = tf.get_default_graph()
+    fixed = {op for op in ops if not _can_be_copied(op, graph, False)}
+    plain = dict.fromkeys(op for op in ops if op not in fixed)
+    held = _above(fixed, plain)
+    built, made, original_of = {}, {}, {}
+
+    def needs(op):
+        needed = [t.op for t in op.inputs] + list(op.control_inputs)
+        return [n for n in needed if n in plain]
+
+    for op in _in_order(list(plain), needs):
+        now, inputs = op, [built.get(tensor_key(t), t) for t in op.inputs]
+        waits = any(c in made for c in op.control_inputs)
+        if waits or any(a is not b for a, b in zip(inputs, op.inputs)):
+            with tf.name_scope("rebuilt"):
+                now = copy_op(op, inputs, [made.get(c, c) for c in op.control_inputs])
+            made[op] = now
+            outputs = list(now.outputs)
+            built.update(zip(map(tensor_key, op.outputs), outputs))
+            original_of.update(zip(map(tensor_key, outputs), op.outputs))
+        form = None if op in held else form_of(now, original_of)
+        if form is not None:
+            built.update(zip(map(tensor_key, op.outputs), form(now)))
+    return [built.get(tensor_key(y), y) for y in ys]
+
+
+def _above(ops, among):
+    """Those of `among` that one of `ops` is computed from, or waits for."""
+    found, pending = set(), list(ops)
+    while pending:
+        op = pending.pop()
+        for parent in [t.op for t in op.inputs] + list(op.control_inputs):
+            if parent in among and parent not in found:
+                found.add(parent)
+                pending.append(parent)
+    return found
+
+
 def copy(ops, replaced, wanted):
     """Builds `ops` again in the default graph.
 

@@ -20,6 +20,7 @@ import zlib
 import numpy as np
 
 from batchhess import journal
+from batchhess.calling import told
 from batchhess.compat import tf
 
 # What loss of power may cost, in bytes of results and in seconds.
@@ -50,8 +51,9 @@ class Arrays:
         for array, shape, answer in zip(self.arrays, shapes, answers):
             if (array.shape, array.dtype) != (shape, answer.dtype):
                 raise ValueError(
-                    "evaluate: out has an array of {} {}, and the answer is {} "
-                    "{}.".format(array.dtype, array.shape, answer.dtype, shape)
+                    "out has an array of {} {}, and the answer is {} {}.".format(
+                        array.dtype, array.shape, answer.dtype, shape
+                    )
                 )
 
     def write(self, answers, start, stop, sums):
@@ -106,13 +108,13 @@ class Directory:
             for file in self._finals + [_partial(f) for f in self._finals]:
                 if os.path.exists(file):
                     raise FileExistsError(
-                        "evaluate: '{}' is there, and no journal says that evaluate "
+                        "'{}' is there, and no journal says that evaluate "
                         "wrote it. Move it, or pass another directory.".format(file)
                     )
             return []
         if not resume:
             raise ValueError(
-                "evaluate: '{}' holds results. Pass resume=True to go on with them, or "
+                "'{}' holds results. Pass resume=True to go on with them, or "
                 "another directory.".format(self.path)
             )
         self._header, records, self.is_complete = self._journal.read()
@@ -124,7 +126,7 @@ class Directory:
         for key, mine in self._what.items():
             if header.get(key) != mine:
                 raise ValueError(
-                    "evaluate: '{}' holds results of another {}: {}, not {}. Pass "
+                    "'{}' holds results of another {}: {}, not {}. Pass "
                     "what they were begun with, or another directory.".format(
                         self.path,
                         _WORDS.get(key, key),
@@ -142,7 +144,7 @@ class Directory:
         if self._header is not None:
             if self._header["outputs"] != outputs:
                 raise ValueError(
-                    "evaluate: '{}' holds results of shapes {}, not {}.".format(
+                    "'{}' holds results of shapes {}, not {}.".format(
                         self.path, self._header["outputs"], outputs
                     )
                 )
@@ -156,8 +158,7 @@ class Directory:
         """`answer` in a dtype that a .npy file can hold without pickle."""
         if answer.dtype.kind == "O":
             raise TypeError(
-                "evaluate: an output is of strings, which a .npy file cannot hold. "
-                "Pass out=None."
+                "an output is of strings, which a .npy file cannot hold. Pass out=None."
             )
         if answer.dtype.name == "bfloat16":  # A wider one, which holds it exactly.
             return answer.astype(np.float32)
@@ -182,9 +183,11 @@ class Directory:
         if need > free:
             raise OSError(
                 errno.ENOSPC,
-                "evaluate: the results need {:,} bytes, and {:,} are free where they "
-                "are to be written. Free some, pass another directory, or ask for "
-                "diagonals or Laplacians".format(need, free),
+                told(
+                    "the results need {:,} bytes, and {:,} are free where they are to "
+                    "be written. Free some, pass another directory, or ask for "
+                    "diagonals or Laplacians"
+                ).format(need, free),
                 self.path,
             )
 
@@ -340,7 +343,7 @@ def _allocate(path, header, size):
                 os.remove(path)
                 raise OSError(
                     error.errno,
-                    "evaluate: no room for {:,} bytes of results: {}".format(
+                    told("no room for {:,} bytes of results: {}").format(
                         size, error.strerror
                     ),
                     path,
@@ -356,7 +359,7 @@ def _check_file(path, header, size):
     if not os.path.exists(path):
         raise FileNotFoundError(
             errno.ENOENT,
-            "evaluate: the journal tells of results in a file that is missing. Put it "
+            "the journal tells of results in a file that is missing. Put it "
             "back, or begin anew in another directory",
             path,
         )
@@ -365,7 +368,7 @@ def _check_file(path, header, size):
         same = file.read(len(header)) == header
     if found != size or not same:
         raise ValueError(
-            "evaluate: '{}' is not the file that the journal tells of: it has {:,} "
+            "'{}' is not the file that the journal tells of: it has {:,} "
             "bytes for {:,}{}. Put that one back, or begin anew in another "
             "directory.".format(
                 path, found, size, "" if same else ", and another header"
@@ -384,7 +387,7 @@ def _publish(final):
         if not os.path.samefile(partial, final):
             raise FileExistsError(
                 errno.EEXIST,
-                "evaluate: another file has the name of the results, which are whole "
+                "another file has the name of the results, which are whole "
                 "in '{}'. Move it, and resume".format(partial),
                 final,
             ) from None
@@ -411,7 +414,7 @@ def _lock(directory):
             file.seek(0)
             holder = file.read(100).decode("ascii", "replace").strip()
             raise RuntimeError(
-                "evaluate: '{}' is being written by another evaluation{}. Wait for it, "
+                "'{}' is being written by another evaluation{}. Wait for it, "
                 "or pass another directory.".format(
                     directory, " (process {})".format(holder) if holder else ""
                 )

@@ -7,6 +7,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from batchhess import feeding, fingerprint, naming, storage
+from batchhess.calling import public, told
 from batchhess.compat import tf
 
 # Each batch is held against the one before by one observation that both have; where
@@ -14,6 +15,7 @@ from batchhess.compat import tf
 _SMALL = 16
 
 
+@public()
 def evaluate(
     session: tf.Session,
     fetches: Any,
@@ -83,11 +85,11 @@ def evaluate(
     flat = tf.nest.flatten(fetches)
     for fetch in flat:
         if not isinstance(fetch, tf.Tensor):
-            raise TypeError("evaluate: fetches hold {!r}, no tf.Tensor.".format(fetch))
+            raise TypeError("fetches hold {!r}, no tf.Tensor.".format(fetch))
     if isinstance(batch_size, bool) or not isinstance(batch_size, int):
-        raise TypeError("evaluate: batch_size is {!r}, no int.".format(batch_size))
+        raise TypeError("batch_size is {!r}, no int.".format(batch_size))
     if batch_size < 1:
-        raise ValueError("evaluate: batch_size is {}, not positive.".format(batch_size))
+        raise ValueError("batch_size is {}, not positive.".format(batch_size))
     _check_choice("check", check, ["auto", "never"])
     _check_choice("on_nonfinite", on_nonfinite, ["keep", "error"])
     feed = feeding.Feed(session.graph, feed_dict, batched, batch_size)
@@ -105,7 +107,7 @@ def evaluate(
             arrays = _compute(directory, todo, feed, run, batch_size, progress)
     else:
         if resume:
-            raise ValueError("evaluate: resume=True needs a directory for out.")
+            raise ValueError("resume=True needs a directory for out.")
         sink = storage.Arrays(out, fetches, feed.count)
         arrays = _compute(sink, [], feed, run, batch_size, progress)
     return tf.nest.pack_sequence_as(fetches, arrays)
@@ -137,7 +139,7 @@ def _left(directory, records, feed, run):
         start, stop = done, record["stop"]
         if feed.sums(start, stop) != record["data"]:
             raise ValueError(
-                "evaluate: '{}' holds results of other data: observations {} to {} "
+                "'{}' holds results of other data: observations {} to {} "
                 "are not what they were. Feed what it was begun with, or pass another "
                 "directory.".format(directory.path, start, stop)
             )
@@ -148,12 +150,13 @@ def _left(directory, records, feed, run):
             break
     if anew:
         warnings.warn(
-            "evaluate: results in '{}' are damaged, and computed again: observations "
-            "{}.".format(
+            told(
+                "results in '{}' are damaged, and computed again: observations {}."
+            ).format(
                 directory.path, ", ".join("{} to {}".format(*span) for span in anew)
             ),
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=7,
         )
     sound = [span for span in latest.items() if (span[0], span[1]["stop"]) not in anew]
     if sound and run.is_checked:
@@ -234,14 +237,14 @@ class _Run:
         try:
             answers = self._session.run(self._fetches, fed)
         except tf.errors.OpError as error:
-            where = "evaluate: observations {} to {}: ".format(start, stop)
+            where = told("observations {} to {}: ").format(start, stop)
             raise type(error)(
                 error.node_def, error.op, where + error.message
             ) from error
         for fetch, answer in zip(self._fetches, answers):
             if np.shape(answer)[:1] != (size,):
                 raise ValueError(
-                    "evaluate: '{}' has shape {} for {} observations: it needs them on "
+                    "'{}' has shape {} for {} observations: it needs them on "
                     "axis 0.".format(fetch.name, np.shape(answer), size)
                 )
         kept = len(rows) if rows is not None else stop - first
@@ -272,7 +275,7 @@ class _Run:
         for fetch, one, other, scale in zip(self._fetches, first, second, self._scales):
             if not is_close(one, other, scale):
                 raise ValueError(
-                    "evaluate: '{}' of an observation depends on the others in its "
+                    "'{}' of an observation depends on the others in its "
                     "batch: it is another for {} where they are run with others. "
                     "Take a sum for a mean over observations, pass all of them in one "
                     "batch, or check='never' if it is random.".format(fetch.name, which)
@@ -286,7 +289,7 @@ class _Run:
         ):
             if not is_close(written, answer):
                 raise ValueError(
-                    "evaluate: '{}' holds results of another model: '{}' of "
+                    "'{}' holds results of another model: '{}' of "
                     "observations {} to {} is not what this one answers.".format(
                         directory.path, fetch.name, start, stop
                     )
@@ -297,7 +300,7 @@ class _Run:
             rows = feeding.nonfinite_rows(answer)
             if len(rows):
                 raise ValueError(
-                    "evaluate: '{}' is NaN or Inf at observations {}. Pass "
+                    "'{}' is NaN or Inf at observations {}. Pass "
                     "on_nonfinite='keep' to write them as they are.".format(
                         fetch.name, feeding.listed(rows + start)
                     )
@@ -309,7 +312,7 @@ def _refuse_means(fetches, batch_size):
     mean = naming.find_mean(fetches, batch_size)
     if mean is not None:
         raise ValueError(
-            "evaluate: the graph is of {} observations, and '{}' is a mean over them: "
+            "the graph is of {} observations, and '{}' is a mean over them: "
             "the answers would be of a mean over a batch, not over all. Take a sum, or "
             "pass check='never' if that is what you want.".format(batch_size, mean)
         )
@@ -341,6 +344,4 @@ def _widened(array):
 
 def _check_choice(name, value, choices):
     if value not in choices:
-        raise ValueError(
-            "evaluate: {} is {!r}, not of {}.".format(name, value, choices)
-        )
+        raise ValueError("{} is {!r}, not of {}.".format(name, value, choices))

@@ -4,6 +4,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from batchhess.calling import public
 from batchhess.checks import BLUR, DIFFERENCE, LARGE_STEPS, Claim, judge, unjudged
 from batchhess.compat import Variable, tf
 from batchhess.methods.differences import EPSILON, LEVELS, first_step
@@ -53,6 +54,7 @@ class HessianError(float):
         return repr(self)[len("<HessianError: ") : -1]
 
 
+@public()
 def compute_hessian_error(
     ys: Any,
     xs: Any,
@@ -99,7 +101,7 @@ def compute_hessian_error(
     for x in tensors:
         if isinstance(x, Variable):
             raise TypeError(
-                "compute_hessian_error: '{}' is a Variable, which cannot be fed. Pass "
+                "'{}' is a Variable, which cannot be fed. Pass "
                 "a Tensor that the model reads it through.".format(x.name)
             )
     built = derivatives(
@@ -209,7 +211,7 @@ def _run(session, fetches, feed_dict):
         if "Connecting to invalid output" not in error.message:
             raise
         raise RuntimeError(
-            "compute_hessian_error: this Session ran the model before the Hessian was "
+            "this Session ran the model before the Hessian was "
             "built, and TensorFlow cannot add to control flow that has run. Build "
             "first, or pass a new Session."
         ) from error

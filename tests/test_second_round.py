@@ -9,13 +9,11 @@ import re
 import numpy as np
 import pytest
 from programs import PROGRAMS, REFUSED, RIGHT, WISH, Setup
-from programs.known_failures import KNOWN_FAILURES
 from value_differences import curvatures_of, value_curvatures
 
 import batchhess
-from batchhess.compat import VERSION, tf
+from batchhess.compat import tf
 
-FAILS_NOW = KNOWN_FAILURES[VERSION.split(".")[0]]
 TOLERANCE = {"float64": 1e-6, "float32": 2e-3, "float16": 2e-2}
 # "differences" promises no more than this, and batch norms compute in float32.
 LOOSE = 5e-3
@@ -131,17 +129,12 @@ def _point(program, setup, placeholder):
         return session.run(setup.x, feed).astype(np.float64)
 
 
-def _params():
-    every = 1 if os.environ.get("SECOND_ROUND") == "all" else 10
-    for program in PROGRAMS[::every]:
-        marks = []
-        if program.name in FAILS_NOW:
-            # One that is mended is told as XPASS: take its name out of the list then.
-            marks.append(pytest.mark.xfail(strict=False, raises=AssertionError))
-        yield pytest.param(program, id=program.name, marks=marks)
+EVERY = 1 if os.environ.get("SECOND_ROUND") == "all" else 10
 
 
-@pytest.mark.parametrize("program", _params())
+@pytest.mark.parametrize(
+    "program", [pytest.param(p, id=p.name) for p in PROGRAMS[::EVERY]]
+)
 def test_the_answer_is_right_or_refused_with_a_cure(program):
     try:
         setup, found, placeholder = _answers(program)

@@ -14,6 +14,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
     ["compat", "errors"],
+    ["calling"],
     ["data", "feeding", "fingerprint", "journal", "naming", "progress"],
     ["storage", "effects", "protos"],
     ["streaming", "inlining"],

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from registry import OPS, matrix
+from op_programs import OPS, matrix
 from test_ops import K, mixed
 
 from batchhess.analysis.proof import prove, walk_from

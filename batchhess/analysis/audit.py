@@ -3,6 +3,7 @@
 import collections
 
 from batchhess.analysis.region import Region
+from batchhess.calling import assert_that
 from batchhess.compat import (
     control_flow_context,
     gradient_is_none,
@@ -109,15 +110,14 @@ _UNGUARDED = Fault(
 )
 
 
-def refusal(caller, faults, x):
+def refusal(faults, x):
     """The SecondDerivativeError for the first of `faults`; None if there is none."""
     if not faults:
         return None
     fault, op = faults[0][0], original(faults[0][1])
     return SecondDerivativeError(
-        "{}: the second derivative with respect to '{}' is wrong in TensorFlow at "
+        "the second derivative with respect to '{}' is wrong in TensorFlow at "
         "'{}' ({}){}: it {}, in tf.hessians too. {}".format(
-            caller,
             x.name,
             op.name,
             op.type,
@@ -128,11 +128,10 @@ def refusal(caller, faults, x):
     )
 
 
-def guards(caller, guarded):
+def guards(guarded):
     """Builds checks for what TensorFlow gets wrong at zeros only.
 
     Args:
-      caller: the public function's name.
       guarded: list of Operations.
 
     Returns:
@@ -140,24 +139,21 @@ def guards(caller, guarded):
       one of `guarded` has a zero.
     """
     return [
-        tf.debugging.Assert(
+        assert_that(
             tf.reduce_all(tf.not_equal(op.inputs[0], 0)),
-            [
-                "{}: {} ({}) has a zero among its inputs, where TensorFlow's second "
-                "derivative is wrong. {}".format(
-                    caller, original(op).name, op.type, declared(op).guard.cure
-                )
-            ],
+            "{} ({}) has a zero among its inputs, where TensorFlow's second "
+            "derivative is wrong. {}".format(
+                original(op).name, op.type, declared(op).guard.cure
+            ),
         )
         for op in guarded
     ]
 
 
-def lost(caller, what, ys, x):
+def lost(what, ys, x):
     """The error for a None of tf.gradients although `ys` depend on `x`.
 
     Args:
-      caller: the public function's name.
       what: str, which derivative.
       ys: list of Tensors.
       x: a Tensor or Variable.
@@ -168,9 +164,8 @@ def lost(caller, what, ys, x):
     culprits = [original(op) for op in Region(ys, x).ops if gradient_is_none(op)][-3:]
     names = ", ".join("'{}' ({})".format(op.name, op.type) for op in culprits)
     return SecondDerivativeError(
-        "{}: the {} with respect to '{}' is lost {}. TensorFlow answers None there, "
+        "the {} with respect to '{}' is lost {}. TensorFlow answers None there, "
         "although '{}' depends on '{}': it is not zero. {}".format(
-            caller,
             what,
             x.name,
             "at " + names if names else "on the way",
@@ -181,33 +176,34 @@ def lost(caller, what, ys, x):
     )
 
 
-def not_rebuilt(caller, gradient, x):
+def not_rebuilt(gradient, x):
     """The error for a gradient that cannot be built again on a moved `x`."""
     return SecondDerivativeError(
-        "{}: '{}' cannot be built again on a moved '{}', which must be a Tensor, not "
+        "'{}' cannot be built again on a moved '{}', which must be a Tensor, not "
         "read inside a function, branch or loop. Call "
         "tf.compat.v1.enable_control_flow_v2() before the model is built, and use "
-        "method='columns'.".format(caller, gradient.name, x.name)
+        "method='columns'.".format(gradient.name, x.name)
     )
 
 
-def undefined(caller, error):
-    """The error for a LookupError or TypeError of tf.gradients.
+def undefined(error):
+    """The error for what tf.gradients raises where a gradient is missing or wrong.
 
     A KeyError or IndexError, which are LookupErrors too, is of a user's own gradient.
 
     Args:
-      caller: the public function's name.
       error: what tf.gradients raised, which names the op.
 
     Returns:
       an UndefinedDerivativeError; None if `error` is of another kind.
     """
-    known = type(error) is LookupError or "IndexedSlices" in str(error)
-    if not known and "while loops" not in str(error):
+    known = ("IndexedSlices", "while loops", "calculated input gradient")
+    if type(error) is not LookupError and not any(k in str(error) for k in known):
         return None
     return UndefinedDerivativeError(
-        "{}: TensorFlow cannot differentiate a part of the model again: {} Write that "
-        "part with other ops, or pass method='differences', which takes differences of "
-        "the gradient.".format(caller, str(error).rstrip(". ") + ".")
+        "TensorFlow cannot differentiate a part of the model: {} Write that part with "
+        "other ops; or, if only its second derivative is missing, pass "
+        "method='differences', which takes differences of the gradient.".format(
+            str(error).rstrip(". ") + "."
+        )
     )

@@ -5,28 +5,35 @@ the right second derivative.
 """
 
 from batchhess.analysis.region import Region
-from batchhess.compat import control_flow_context, tf
+from batchhess.analysis.values import value_region
+from batchhess.compat import (
+    control_flow_context,
+    in_v1_while_loop,
+    source_tensor,
+    tf,
+)
 from batchhess.control_flow import rebuild_control_flow
+from batchhess.graph.tensors import tensor_key
 from batchhess.ops.table import declared
-from batchhess.rebuild import rebuild
+from batchhess.rebuild import rewrite
 
 _logged = set()
 
 
-def correct(ys, x):
+def correct(ys, xs):
     """Builds `ys` again where TensorFlow would differentiate them wrongly twice.
 
     What cannot be built again, inside functions and branches, is left for the audit.
 
     Args:
       ys: list of Tensors of the default graph.
-      x: a Tensor or Variable.
+      xs: list of Tensors or Variables, none of them computed from another.
 
     Returns:
       list of Tensors of the same values; `ys` itself if there is nothing to correct.
     """
-    ys = rebuild_control_flow(ys, x)
-    return _rewrite(ys, x, _correction, notify=_log)
+    ys = rebuild_control_flow(ys, xs)
+    return _rewrite(ys, xs, _correction, notify=_log)
 
 
 def take_apart(ys, x):
@@ -41,7 +48,7 @@ def take_apart(ys, x):
     Returns:
       list of Tensors of the same values and derivatives.
     """
-    return _rewrite(ys, x, _parts)
+    return _rewrite(ys, [x], _parts)
 
 
 def _correction(op, depends):
@@ -54,42 +61,37 @@ def _parts(op, depends):
     return None if depends(op.inputs[1:]) else declared(op).parts
 
 
-def _rewrite(ys, x, form_of, notify=lambda op: None):
-    """Builds `ys` again with each op for which there is a form in that form."""
-    tried = set()
-    while True:
-        region = Region(ys, x)
-        forms = {
-            op: form_of(op, region.depends)
-            for op in region.ops
-            if op not in tried and _is_in_reach(op)
-        }
-        op = _last([op for op, form in forms.items() if form is not None], ys)
-        if op is None:
-            return ys
-        tried.add(op)
-        news = forms[op](op)
-        rebuilt = rebuild(ys, list(op.outputs)[: len(news)], news)
-        if rebuilt is not None:
+def _rewrite(ys, xs, form_of, notify=lambda op: None):
+    """Builds `ys` again with each op for which there is a form in that form.
+
+    What is a pattern only when parts of it have been rewritten is seen in a second
+    walk.
+    """
+    while not in_v1_while_loop():
+        region, found = Region(ys, xs), []
+
+        def form(op, original_of, region=region, found=found):
+            def depends(tensors):
+                keys = [original_of.get(tensor_key(t), t) for t in tensors]
+                return region.depends(keys)
+
+            if not depends(op.outputs[:1]) or not _is_in_reach(op):
+                return None
+            build = form_of(op, depends)
+            if build is not None:
+                found.append(op)
+            return build
+
+        ys = rewrite(ys, value_region(ys, [source_tensor(x) for x in xs]), form)
+        for op in found:
             notify(op)
-            ys = rebuilt
+        if not found:
+            break
+    return ys
 
 
 def _is_in_reach(op):
     return op.graph is tf.get_default_graph() and control_flow_context(op) is None
-
-
-def _last(ops, ys):
-    """One of `ops` that no other of them depends on; None if there are none.
-
-    The later op first: a correction copies all that follows, and a stopped mean would
-    stay behind, the mean of another tensor than the copy's.
-    """
-    for op in ops:
-        later = set(Region(ys, op.outputs[0]).ops)
-        if not any(other in later for other in ops if other is not op):
-            return op
-    return None
 
 
 def _log(op):

@@ -1,6 +1,7 @@
 """Any method, on one block of observations after another: memory for one block only."""
 
 from batchhess.analysis import audit
+from batchhess.calling import assert_that
 from batchhess.compat import (
     compile_with_xla,
     control_flow_context,
@@ -46,7 +47,7 @@ def whole_batch(method, problem, parts, passes):
       the method's answer, and the gradient as [N, K], which is computed anyway.
     """
     problem = problem._replace(partition=parts)
-    with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
+    with tf.control_dependencies(_assert_one_or_all(problem)):
         gradient, adjoints = _adjoints(
             parts, problem.ys, problem.seeds, problem.x, passes
         )
@@ -72,7 +73,7 @@ def _adjoints(parts, ys, seeds, x, passes):
     read |= {tensor_key(t) for t in parts.frontier}
     for tensor in between:
         if adjoints[tensor_key(tensor)] is None and tensor_key(tensor) in read:
-            raise audit.lost(passes.caller, "gradient", ys, tensor)
+            raise audit.lost("gradient", ys, tensor)
     return (found[0] if xs else None), adjoints
 
 
@@ -154,7 +155,7 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
     if not passes.jit_compile:
         blocks = _without_rest(count, blocks)
         block = (count + blocks - 1) // blocks
-    with tf.control_dependencies(_assert_one_or_all(problem, passes.caller)):
+    with tf.control_dependencies(_assert_one_or_all(problem)):
         blocks = tf.identity(blocks)
 
     shapes = [[size] if problem.diagonal else [size, size]]
@@ -162,7 +163,7 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
 
     def one_block(b, same, *answers):
         build = _on_block(method, problem, passes, b * block, block, with_gradient)
-        parts = _compiled(build, passes.caller) if passes.jit_compile else build()
+        parts = _compiled(build) if passes.jit_compile else build()
         same = tf.logical_and(same, parts[-1]) if check else same
         rows = [write_row(a, b, part) for a, part in zip(answers, parts)]
         return [b + 1, same] + rows
@@ -179,7 +180,7 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
             swap_memory=passes.swap_memory,
         )
     if check:
-        alike = tf.debugging.Assert(same, [not_the_same(passes.caller, problem)])
+        alike = assert_that(same, not_the_same(problem))
         with tf.control_dependencies([alike]):
             answers = [tf.identity(rows) for rows in answers]
     return [
@@ -199,7 +200,7 @@ def _without_rest(count, blocks):
     return candidates[tf.argmax(tf.cast(divides, tf.int32))]
 
 
-def _assert_one_or_all(problem, caller):
+def _assert_one_or_all(problem):
     """Builds the check that what is taken along with x has 1 or N observations.
 
     With N = 1 TensorFlow broadcasts x itself against more: then a Hessian is a sum over
@@ -222,52 +223,62 @@ def _assert_one_or_all(problem, caller):
     sizes = tf.stack(sizes)
     fits = tf.logical_or(tf.equal(sizes, 1), tf.equal(sizes, count))
     message = (
-        "{}: {} is broadcast against other numbers of observations. Pass "
+        "{} is broadcast against other numbers of observations. Pass "
         "method=columns, without jit_compile, which adds them up. Its own, and theirs:"
-    ).format(caller, problem.x.name)
-    return [tf.debugging.Assert(tf.reduce_all(fits), [message, count, sizes])]
+    ).format(problem.x.name)
+    return [assert_that(tf.reduce_all(fits), message, count, sizes)]
+
+
+class _Reader:
+    """Reads the `count` observations from `start`, at the end the last one again."""
+
+    def __init__(self, start, count, num_observations):
+        self._start, self._count = start, count
+        self._number = tf.minimum(count, num_observations - start)
+        self._taken = {}
+
+    def take(self, tensor, axis, broadcast=True):
+        """The part of `tensor`; where `broadcast` allows one for all, that repeated."""
+        key = tensor_key(tensor), axis
+        if key not in self._taken:
+            self._taken[key] = self._read(tensor, axis, broadcast)
+        return self._taken[key]
+
+    def _read(self, tensor, axis, broadcast):
+        begin, number = self._start, self._number
+        if broadcast and tensor.shape.as_list()[axis] in (None, 1):
+            one = tf.equal(tf.shape(tensor)[axis], 1)
+            begin, number = tf.where(one, 0, begin), tf.where(one, 1, number)
+        rank = tensor.shape.ndims
+        part = tf.slice(
+            tensor,
+            tf.stack([begin if a == axis else 0 for a in range(rank)]),
+            tf.stack([number if a == axis else -1 for a in range(rank)]),
+        )
+        last = part[(slice(None),) * axis + (slice(-1, None),)]
+        part = tf.concat([part, tile_along(last, axis, self._count - number)], axis)
+        shape = tensor.shape.as_list()
+        shape[axis] = self._count if isinstance(self._count, int) else None
+        part.set_shape(shape)
+        return part
+
+    def own(self, tensor, state):
+        """The part of a Tensor in that `State`, all of it if it is not BATCHED."""
+        if state.kind != BATCHED:
+            return tensor
+        return self.take(tensor, state.axis, broadcast=False)
 
 
 def _on_block(method, problem, passes, start, count, with_gradient):
     """What builds `method` on the `count` observations from `start`, read here."""
     axis, parts = problem.layout.axis, problem.partition
-    here_are = tf.minimum(count, problem.layout.num_observations - start)
-    taken = {}
-
-    def take(tensor, axis, broadcast=True):
-        key = tensor_key(tensor), axis
-        if key not in taken:
-            begin, number = start, here_are
-            if broadcast and tensor.shape.as_list()[axis] in (None, 1):
-                # One for all is taken once, and repeated.
-                one = tf.equal(tf.shape(tensor)[axis], 1)
-                begin, number = tf.where(one, 0, start), tf.where(one, 1, here_are)
-            rank = tensor.shape.ndims
-            part = tf.slice(
-                tensor,
-                tf.stack([begin if a == axis else 0 for a in range(rank)]),
-                tf.stack([number if a == axis else -1 for a in range(rank)]),
-            )
-            last = part[(slice(None),) * axis + (slice(-1, None),)]
-            part = tf.concat([part, tile_along(last, axis, count - number)], axis)
-            shape = tensor.shape.as_list()
-            shape[axis] = count if isinstance(count, int) else None
-            part.set_shape(shape)
-            taken[key] = part
-        return taken[key]
-
-    block = take(problem.x, axis, broadcast=False)
+    reader = _Reader(start, count, problem.layout.num_observations)
+    block = reader.take(problem.x, axis, broadcast=False)
     values = {tensor_key(problem.x): block}
-    replaced = on_observations(parts.ops, parts, values, take, count)
-    seeds = [
-        take(seed, state.axis, broadcast=False) if state.kind == BATCHED else seed
-        for seed, state in zip(problem.seeds, map(parts.state, parts.frontier))
-    ]
-
-    originals = [
-        take(t, parts.state(t).axis, broadcast=False) if parts.is_batched(t) else t
-        for t in parts.frontier
-    ]
+    replaced = on_observations(parts.ops, parts, values, reader.take, count)
+    states = [parts.state(t) for t in parts.frontier]
+    seeds = [reader.own(seed, state) for seed, state in zip(problem.seeds, states)]
+    originals = [reader.own(t, state) for t, state in zip(parts.frontier, states)]
 
     def build():
         x, weights = tf.identity(block), [here(seed) for seed in seeds]
@@ -291,12 +302,11 @@ def _on_block(method, problem, passes, start, count, with_gradient):
     return build
 
 
-def _compiled(build, caller):
+def _compiled(build):
     answer, lacking = compile_with_xla(build)
     if lacking:
         raise ValueError(
-            "{}: jit_compile=True, and XLA cannot compile {}.".format(
-                caller,
+            "jit_compile=True, and XLA cannot compile {}.".format(
                 ", ".join("'{}' ({})".format(op.name, op.type) for op in lacking),
             )
         )

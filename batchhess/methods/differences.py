@@ -3,6 +3,7 @@
 import collections
 
 from batchhess.analysis import audit
+from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf
 from batchhess.rebuild import rebuild
 
@@ -75,8 +76,8 @@ def differences(problem, passes):
     dtype = gradient.dtype.base_dtype
     if dtype.name not in _ACCURACY:
         raise ValueError(
-            "{}: method='differences' needs float32 or float64, and '{}' is {}.".format(
-                passes.caller, x.name, dtype.name
+            "method='differences' needs float32 or float64, and '{}' is {}.".format(
+                x.name, dtype.name
             )
         )
     values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
@@ -117,22 +118,23 @@ def _assert_accurate(found, errors, dtype, problem, passes):
     worst = tf.argmax(tf.concat([excess, [float("-inf")]], 0))  # N may be 0.
     share = tf.concat([error / entry, [0.0]], 0)
     message = (
-        "{}: method='differences' does not reach its accuracy, {:.0e} of the largest "
+        "method='differences' does not reach its accuracy, {:.0e} of the largest "
         "entry, in the Hessian of {} with respect to {}: the gradient varies too fast "
         "or is too rough for {}, or has a kink at x. Pass {}move x off the kink, or "
         "write that part with ops that TensorFlow differentiates twice, for "
         "method='auto'. The worst observation, and its estimated error:"
     ).format(
-        passes.caller,
         _ACCURACY[dtype.name].stated,
         problem.ys[0].name,
         problem.x.name,
         dtype.name,
         "x in float64, " if dtype == tf.float32 else "an x scaled to size 1, ",
     )
-    return tf.debugging.Assert(
+    return assert_that(
         tf.logical_not(tf.reduce_any(excess > 0)),
-        [message, worst, tf.gather(share, worst)],
+        message,
+        worst,
+        tf.gather(share, worst),
     )
 
 
@@ -239,7 +241,7 @@ def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):
             copies = rebuild(ys, [x], [moved])
             rebuilt = copies and [passes.gradient(copies, moved, seeds)]
         if rebuilt is None:
-            raise audit.not_rebuilt(passes.caller, gradient, x)
+            raise audit.not_rebuilt(gradient, x)
         return layout.flatten(rebuilt[0])
 
     return at

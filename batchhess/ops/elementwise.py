@@ -315,7 +315,7 @@ op(
         Fault(
             _shape_parameters_depend,
             "takes the gradient by a and b for None",
-            "Declare a and b constant with tf.stop_gradient.",
+            "Pass a and b through tf.stop_gradient, to declare them constant.",
         )
     ],
 )

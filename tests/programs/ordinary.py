@@ -54,7 +54,7 @@ def _array_concat_of_loop(x):
 
 
 def _array_split(x):
-    array = tf.TensorArray(x.dtype, 2).split(tf.transpose(x), [1, 3])
+    array = tf.TensorArray(x.dtype, 2, infer_shape=False).split(tf.transpose(x), [1, 3])
     return tf.reduce_sum(array.read(0) ** 3) + tf.reduce_sum(tf.sin(array.read(1)))
 
 

@@ -169,7 +169,8 @@ for what, f in CASE.items():
             _pick(x), [lambda: tf.reduce_sum(x), lambda: tf.reduce_sum(f(x))]
         ),
         RIGHT if what == "a sine" else SAFE,
-        value=ZEROS,
+        # The second derivative of softsign jumps at zero.
+        value=VALUE if what == "softsign" else ZEROS,
         flows=BOTH if what == "moments" else ("v1",),
     )
     add(
@@ -178,7 +179,8 @@ for what, f in CASE.items():
             _pick(x) > 0, lambda: tf.reduce_sum(f(x)), lambda: tf.reduce_sum(x)
         ),
         RIGHT if what == "a sine" else SAFE,
-        value=ZEROS,
+        # The second derivative of softsign jumps at zero.
+        value=VALUE if what == "softsign" else ZEROS,
         flows=BOTH if what in ("moments", "labels", "a product") else ("v1",),
     )
 
