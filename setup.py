@@ -69,7 +69,7 @@ if __name__ == "__main__":
         extras_require={
             "beam": ["apache-beam", "pyarrow"],
             "bench": ["jax", "torch", "matplotlib"],
-            "docs": ["matplotlib", "mkdocs-material", "mkdocstrings[python]", "ruff"],
+            "docs": ["matplotlib", "mkdocs-material", "mkdocstrings[python]"],
             "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib"],
             "parquet": ["pyarrow"],
             "progress": ["tqdm"],
