@@ -6,9 +6,9 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from batchhess import feeding, fingerprint, naming, storage
 from batchhess.calling import public, told
 from batchhess.compat import tf
+from batchhess.streaming import feeding, fingerprint, naming, storage
 
 # Each batch is held against the one before by one observation that both have; where
 # that would be a large part of the work, each of so many batches against another run.
