@@ -1,7 +1,5 @@
 """What a type checker reads: the names that come in when they are first asked for."""
 
-from typing import List
-
 from batchhess.errors import SecondDerivativeError as SecondDerivativeError
 from batchhess.errors import UndefinedDerivativeError as UndefinedDerivativeError
 from batchhess.explanation import Explanation as Explanation
@@ -20,5 +18,5 @@ from batchhess.streaming import evaluate as evaluate
 from batchhess.verification import HessianError as HessianError
 from batchhess.verification import compute_hessian_error as compute_hessian_error
 
-__all__: List[str]
+__all__: list[str]
 __version__: str
