@@ -22,6 +22,7 @@ _HOMES = {
     "hessian_diagonals": "operators",
     "hessian_vector_products": "operators",
     "hessians": "operators",
+    "jacobians": "operators",
     "laplacians": "operators",
     "load": "models",
 }

@@ -48,6 +48,17 @@ def checked(request, methods):
     return request, graph
 
 
+def check_one_y(ys, xs, batch_axis):
+    """Raises ValueError unless there is one y, with observations on its axis 0."""
+    if len(ys) != 1 or not ys[0].shape.ndims:
+        raise ValueError(
+            "it needs one y of known rank, of shape [N] or [N, M], not {}.".format(
+                ["'{}' {}".format(y.name, y.shape) for y in ys]
+            )
+        )
+    _check_axis_0(ys[0], xs, batch_axis, "the Jacobian")
+
+
 def _check_choice(option, value, choices):
     """Returns `value`, or raises ValueError if it is none of `choices`."""
     if value not in choices:
@@ -78,16 +89,17 @@ def not_connected(ys, x):
     )
 
 
-def check_directions(vs, xs):
-    """`vs` as a list of Tensors, each of the dtype and shape of its x.
+def check_directions(vs, xs, batch_axis):
+    """`vs` as a list of Tensors, each of the dtype of its x.
 
     Args:
       vs: a Tensor or array, or a list of such.
       xs: list of Tensors or Variables.
+      batch_axis: int, the observation axis of `xs`.
 
     Returns:
-      list of Tensors, which fail with InvalidArgumentError in a run where their shapes
-      differ from those of `xs`.
+      list of Tensors of the shapes of `xs`, or all of [N, V, *E]. They fail with
+      InvalidArgumentError in a run where their shapes are others.
 
     Raises:
       TypeError: a v is of another dtype than its x.
@@ -107,21 +119,44 @@ def check_directions(vs, xs):
                     v.name, v.dtype.base_dtype.name, x.name, dtype.name
                 )
             )
-        if not x.shape.is_compatible_with(v.shape):
-            raise ValueError(
-                "'{}' in vs has shape {}, and '{}' in xs has {}.".format(
-                    v.name, v.shape, x.name, x.shape
-                )
-            )
-        if not (x.shape.is_fully_defined() and v.shape.is_fully_defined()):
-            message = told("{} in vs has not the shape of {} in xs.")
-            same = tf.debugging.assert_equal(
-                tf.shape(v), tf.shape(x), message=message.format(v.name, x.name)
-            )
-            with tf.control_dependencies([same]):
-                v = tf.identity(v)
-        directions.append(v)
+        directions.append(_of_shape(v, x, batch_axis))
+    several = [v for v, x in zip(directions, xs) if are_several(v, x)]
+    if len(several) not in (0, len(xs)):
+        raise ValueError("vs has several vectors for some of xs, and one for others.")
     return directions
+
+
+def are_several(v, x):
+    """Whether `v` is several vectors for each observation of `x`: [N, V, *E]."""
+    return v.shape.ndims == x.shape.ndims + 1
+
+
+def _of_shape(v, x, batch_axis):
+    """`v`, checked to be of the shape of `x`, or [N, V, *E]."""
+    static, shape = x.shape.as_list(), tf.shape(x)
+    if are_several(v, x):
+        axis = batch_axis % len(static)
+        order = [axis] + [a for a in range(len(static)) if a != axis]
+        static = [static[axis], v.shape.as_list()[1]] + [static[a] for a in order[1:]]
+        shape = tf.gather(shape, order)
+        shape = tf.concat([shape[:1], tf.shape(v)[1:2], shape[1:]], 0)
+    static = tf.TensorShape(static)
+    if not static.is_compatible_with(v.shape):
+        raise ValueError(
+            "'{}' in vs has shape {}, and '{}' in xs has {}. Several vectors "
+            "for each observation have an axis after N: [N, V, K].".format(
+                v.name, v.shape, x.name, x.shape
+            )
+        )
+    if not (static.is_fully_defined() and v.shape.is_fully_defined()):
+        message = told("{} in vs has not the shape of {} in xs.")
+        same = tf.debugging.assert_equal(
+            tf.shape(v), shape, message=message.format(v.name, x.name)
+        )
+        with tf.control_dependencies([same]):
+            v = tf.identity(v)
+        v.set_shape(static)
+    return v
 
 
 def _check_coordinates(coordinates, xs, batch_axis):
@@ -276,14 +311,16 @@ def _check_outputs(ys, xs, batch_axis):
                 ["'{}' {}".format(y.name, y.shape) for y in ys]
             )
         )
+    _check_axis_0(y, xs, batch_axis, "per_output=True")
+
+
+def _check_axis_0(y, xs, batch_axis, what):
     for x in xs:
         observations, expected = y.shape.as_list()[0], x.shape.as_list()[batch_axis]
         if None not in (observations, expected) and observations != expected:
             raise ValueError(
-                "per_output=True needs the {} observations of '{}' on axis 0 of "
-                "'{}', of shape {}. Transpose it.".format(
-                    expected, x.name, y.name, y.shape
-                )
+                "{} needs the {} observations of '{}' on axis 0 of '{}', of shape "
+                "{}. Transpose it.".format(what, expected, x.name, y.name, y.shape)
             )
 
 

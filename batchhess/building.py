@@ -33,7 +33,9 @@ def build(request):
         with tf.name_scope(request.name) as scope:
             directions = None
             if request.wanted.is_product:
-                directions = arguments.check_directions(request.vs, request.xs)
+                directions = arguments.check_directions(
+                    request.vs, request.xs, request.batch_axis
+                )
             for made in plan(request, directions):
                 gradient, answer = execute(made)
                 gradients.append(gradient)
@@ -61,11 +63,11 @@ def execute(made):
         raise made.refusal
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
     gradient, answer = build_answer(made)
-    checks = _same_observations(made) + _same_values(made) + _unchanged(made, answer)
-    return gradient, _after(checks, answer)
+    checks = _same_observations(made) + same_values(made) + unchanged(made, answer)
+    return gradient, after(checks, answer)
 
 
-def _same_values(made):
+def same_values(made):
     """The check that the model as rebuilt has the values of the original."""
     used = made.ys if made.parts is None else made.parts[0]
     if made.request.check == "never" or made.is_linear:
@@ -74,7 +76,7 @@ def _same_values(made):
     return [] if same is None else [same]
 
 
-def _unchanged(made, answer):
+def unchanged(made, answer):
     """The check that the model still has its values when `answer` is there.
 
     Where a variable is a reference, an assignment of the same run changes what the
@@ -107,9 +109,17 @@ def _sum_of_outputs(made):
     found, rows = _second(made, made.ys, None, gradient)
     if rows is not None:
         gradient = layout.unflatten(rows)
-    if wanted.is_product:
+    if wanted.is_product and not _vectors(made):
         return gradient, layout.unflatten(found)
-    return gradient, layout.events(found, _layouts(made))
+    return gradient, layout.events(found, _layouts(made), _vectors(made) or None)
+
+
+def _vectors(made):
+    """List of V, if there are several vectors for a product; else of nothing."""
+    v = made.direction
+    if v is None or not arguments.are_several(v, made.x):
+        return []
+    return dimensions(v)[1:2]
 
 
 def _layouts(made):
@@ -145,7 +155,7 @@ def _each_output(made):
     found = passes.stack(second, count, dtype, axis=1)  # [N, M, ...]
     return (
         layout.events(gradients, [layout], outer),
-        layout.events(found, _layouts(made), outer),
+        layout.events(found, _layouts(made), outer + _vectors(made)),
     )
 
 
@@ -159,7 +169,7 @@ def _second(made, ys, seeds, gradient):
         sizes, chosen = [layout.size] * request.wanted.axes, request.coordinates
         if chosen is not None and sizes:
             sizes[-1] = len(chosen)
-        shape = tf.stack([layout.num_observations] + sizes)
+        shape = tf.stack([layout.num_observations] + _vectors(made) + sizes)
         return tf.zeros(shape, gradient.dtype), None
     found, rows = _answer(made, ys, seeds, gradient)
     passes = request.passes
@@ -169,14 +179,14 @@ def _second(made, ys, seeds, gradient):
     if made.checks.differences:
         with tf.control_dependencies(checks):  # What they find has a better name.
             checks = [_verified(made, ys, seeds, gradient, found)]
-    return _after(checks, request.wanted.finish(found)), rows
+    return after(checks, request.wanted.finish(found)), rows
 
 
 def _answer(made, ys, seeds, gradient):
     """What the method answers; and the gradient as [N, K], if it comes with that."""
     request, layout, passes = made.request, made.layout, made.request.passes
     if request.wanted.is_product:
-        return layout.flatten(passes.hvp(gradient, made.x, made.direction)), None
+        return _products(made, gradient), None
     method, diagonal = METHODS[made.method], request.wanted.diagonal
     problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
     if method.by_columns:
@@ -192,6 +202,19 @@ def _answer(made, ys, seeds, gradient):
     check = request.check != "never"
     answers = in_blocks(method.build, problem, passes, made.block, together, check)
     return _chosen(made, answers[0]), answers[1] if together else None
+
+
+def _products(made, gradient):
+    """[N, K], or [N, V, K] where there are several vectors."""
+    layout, passes, v = made.layout, made.request.passes, made.direction
+
+    def product(v):
+        return layout.flatten(passes.hvp(gradient, made.x, v))
+
+    if not _vectors(made):
+        return product(v)
+    rows, (count,) = layout.flatten_each(v), _vectors(made)
+    return passes.stack(lambda i: product(layout.nth(rows, i)), count, v.dtype, axis=1)
 
 
 def _chosen(made, found):
@@ -247,7 +270,7 @@ def _differences(made, ys, seeds, gradient, found):
     )
 
 
-def _after(checks, tensor):
+def after(checks, tensor):
     """`tensor`, once `checks` have passed."""
     if not checks:
         return tensor

@@ -69,9 +69,6 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     sum_m H[n, m] u (s[m] - s[n]): not zero even if the off-diagonal blocks sum to zero,
     and above rounding even if they are small.
 
-    s[n] shrinks large answers and enlarges small ones, so it brings no observation
-    nearer to where numbers overflow or underflow.
-
     Args:
       passes: the `Passes` to differentiate with.
       ys: list of Tensors.
@@ -86,28 +83,11 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
       but for a chance of 1 in 1021, drawn anew in each run.
     """
     rows = layout.flatten(gradient)  # [N, K]
-    dtype = rows.dtype
-    # What 16 bits answer is compared in 32: TensorFlow 1.15 lacks kernels for less.
-    wide = tf.float64 if dtype == tf.float64 else tf.float32
-    u = tf.cast(tf.random_uniform([layout.size], 0.5, 1.5), dtype)  # [K]
 
-    def answer(scale):  # [N, 1] -> [N, K]
-        seed = tf.zeros_like(rows) + tf.cast(scale, dtype) * u
-        return tf.cast(layout.flatten(passes.hvp(rows, x, seed)), wide)
+    def pull(seed):
+        return layout.flatten(passes.hvp(rows, x, seed))
 
-    alike = answer(1.0)
-    largest = tf.reduce_max(tf.abs(alike), axis=1, keepdims=True)  # [N, 1]
-    tolerance = _ROUNDING[dtype.name] * largest + _UNDERFLOW[dtype.name]
-    coupled = tf.zeros_like(alike, tf.bool)
-    for powers in _draw_powers(layout.num_observations, dtype.name):
-        powers = tf.cast(powers, wide)[:, None]
-        s = tf.where(largest < 1, powers, 1 / powers)  # [N, 1]
-        scaled = answer(s)
-        apart = tf.abs(scaled / s - alike) > tolerance
-        # A NaN is no coupling: it stands in the result for all to see. Nor does an Inf
-        # tell of one, where the scaled seed has overflowed.
-        coupled |= apart & tf.math.is_finite(scaled)
-    count = tf.reduce_sum(tf.cast(tf.reduce_any(coupled, axis=1), tf.int32))
+    coupled = count_coupled(rows, pull, layout, rows.dtype.name)
     message = (
         "observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
         "would hold terms of others. Pass method=observations for the exact diagonal "
@@ -119,7 +99,53 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
         proof.op.type,
         proof.reason,
     )
-    return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
+    return assert_that(tf.equal(coupled, 0), message, coupled, layout.num_observations)
+
+
+def count_coupled(rows, pull, layout, precision):
+    """How many observations of x a reverse pass does not answer to by themselves.
+
+    Such a pass, with observation n of its seed scaled by s[n], answers what one without
+    answers, with observation n scaled by s[n]. s[n] shrinks large answers and enlarges
+    small ones, so it brings no observation nearer to where numbers overflow or
+    underflow.
+
+    Args:
+      rows: Tensor of observations, to be differentiated: [N, D].
+      pull: function from a seed, [N, D], to the answer of the pass, [N, K].
+      layout: the `Layout` of x.
+      precision: the name of a dtype, in which the passes are precise.
+
+    Returns:
+      a scalar int32 Tensor.
+    """
+    dtype = rows.dtype
+    # What 16 bits answer is compared in 32: TensorFlow 1.15 lacks kernels for less.
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    width = tf.shape(rows)[1]
+    u = tf.cast(tf.random_uniform([width], 0.5, 1.5), dtype)  # [D]
+
+    def answer(scale):  # [N, 1] -> [N, K]
+        return tf.cast(pull(tf.zeros_like(rows) + tf.cast(scale, dtype) * u), wide)
+
+    alike = answer(1.0)
+    largest = tf.reduce_max(tf.abs(alike), axis=1, keepdims=True)  # [N, 1]
+    tolerance = _ROUNDING[precision] * largest + _UNDERFLOW[precision]
+    coupled = tf.zeros_like(alike, tf.bool)
+    for powers in _draw_powers(layout.num_observations, precision):
+        powers = tf.cast(powers, wide)[:, None]
+        s = tf.where(largest < 1, powers, 1 / powers)  # [N, 1]
+        scaled = answer(s)
+        apart = tf.abs(scaled / s - alike) > tolerance
+        # A NaN is no coupling: it stands in the result for all to see. Nor does an Inf
+        # tell of one, where the scaled seed has overflowed.
+        coupled |= apart & tf.math.is_finite(scaled)
+    return tf.reduce_sum(tf.cast(tf.reduce_any(coupled, axis=1), tf.int32))
+
+
+def less_precise(*dtypes):
+    """The name of the least precise of `dtypes`."""
+    return max((dtype.name for dtype in dtypes), key=_ROUNDING.get)
 
 
 def assert_differences(
@@ -166,7 +192,7 @@ def assert_differences(
             )
         )
     values, rows = layout.flatten(tf.convert_to_tensor(x)), layout.flatten(gradient)
-    v, known = _random_direction(values, layout.size, one_coordinate, coordinates)
+    v, known = random_direction(values, layout.size, one_coordinate, coordinates)
     at = moved_gradient(gradient, x, layout, passes, ys, seeds)
 
     def sides(step):  # The gradient a step up and a step down, float64 [N, K].
@@ -184,51 +210,58 @@ def assert_differences(
         / largest(tf.cast(v, tf.float64)),
     )
     defined = largest(rows) < float("inf")
-    judgement = _judge_steps(sides, claim, defined, dtype)
+    judgement = judge_steps(sides, claim, defined, dtype)
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
-    return _assert_right(wrong, judgement.error, defined, ys, x, suspects)
+    names = ys[0].name, x.name
+    messages = (
+        _NOT_RIGHT[0].format(*names, named_suspects(suspects)),
+        _NOT_RIGHT[1].format(*names),
+    )
+    return assert_right(wrong, judgement.error, defined, messages)
 
 
-def _assert_right(wrong, error, defined, ys, x, suspects):
+# The messages where Hessians are wrong, and where nothing can be told of them.
+_NOT_RIGHT = (
+    "the Hessian of {} with respect to {} is not what differences of the "
+    "gradient say: TensorFlow differentiates a part of it wrongly, {}or "
+    "observations are coupled. Write that part with other ops, or pass "
+    "method=differences; where observations are coupled, pass "
+    "method=observations. The worst observation:",
+    "the gradient of {} with respect to {} is itself not finite, so its "
+    "Hessian cannot be checked; the others are right. Mend the model or its "
+    "input there, or pass check='auto'. How many observations, and the "
+    "first:",
+)
+
+
+def assert_right(wrong, error, defined, messages):
     """Fails where one is `wrong`, [N], naming that of the largest error; then where one
-    is not `defined`."""
-    message = (
-        "the Hessian of {} with respect to {} is not what differences of the "
-        "gradient say: TensorFlow differentiates a part of it wrongly, {}or "
-        "observations are coupled. Write that part with other ops, or pass "
-        "method=differences; where observations are coupled, pass "
-        "method=observations. The worst observation:"
-    ).format(ys[0].name, x.name, _named(suspects))
+    is not `defined`, with the second of `messages`.
+    """
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
     error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)
     worst = tf.argmax(error)
     right = assert_that(
         tf.logical_not(tf.reduce_any(wrong)),
-        message,
+        messages[0],
         worst,
         "Its relative error:",
         tf.gather(error, worst),
     )
-    message = (
-        "the gradient of {} with respect to {} is itself not finite, so its "
-        "Hessian cannot be checked; the others are right. Mend the model or its "
-        "input there, or pass check='auto'. How many observations, and the "
-        "first:"
-    ).format(ys[0].name, x.name)
     undefined = tf.logical_not(defined)
     first = tf.argmax(tf.concat([tf.cast(undefined, tf.int32), [0]], 0))
     count = tf.reduce_sum(tf.cast(undefined, tf.int32))
     with tf.control_dependencies([right]):
-        return assert_that(tf.equal(count, 0), message, count, first)
+        return assert_that(tf.equal(count, 0), messages[1], count, first)
 
 
-def _named(suspects):
+def named_suspects(suspects):
     """The ops of `suspects` nearest f, for a message; nothing if there are none."""
     names = ["{} ({})".format(original(op).name, op.type) for op in suspects[-3:]]
     return "most likely at {}, ".format(" or ".join(names)) if names else ""
 
 
-def _random_direction(values, size, one_coordinate, coordinates=None):
+def random_direction(values, size, one_coordinate, coordinates=None):
     """v of the size of x, [N, K], and [K], 1 where H v is known and 0 elsewhere.
 
     v is zero but for `coordinates`, if these are given.
@@ -250,7 +283,7 @@ def _random_direction(values, size, one_coordinate, coordinates=None):
     return v * scale, known
 
 
-def _judge_steps(sides, claim, defined, dtype):
+def judge_steps(sides, claim, defined, dtype):
     """Halves the step until each observation has agreed, and answers the `Judgement`.
 
     Args:

@@ -29,8 +29,9 @@ def build_joined(request):
         z = _joined(request.xs, layouts, "xs")
         vs = None
         if is_product:
-            vs = arguments.check_directions(request.vs, request.xs)
-            vs = _joined(vs, layouts, "vs")
+            vs = arguments.check_directions(request.vs, request.xs, request.batch_axis)
+            several = arguments.are_several(vs[0], request.xs[0])
+            vs = _joined(vs, layouts, "vs", several)
         ys = _of(request, z, layouts)
         of_z = request._replace(ys=ys, xs=z, vs=vs, name="joined", batch_axis=0)
         (found,) = build(of_z).answers
@@ -42,16 +43,20 @@ def build_joined(request):
         outer = dimensions(found)[1:-1]
         pieces = [
             layout.events(p, [layout], outer)
-            if request.per_output
+            if request.per_output or several
             else layout.unflatten(p)
             for layout, p in zip(layouts, _split(found, layouts, found.shape.ndims - 1))
         ]
         return Built(None, named(pieces, scope, name))
 
 
-def _joined(tensors, layouts, name):
-    """[N, K], with the coordinates of all `tensors`."""
-    return tf.concat([a.flatten(t) for a, t in zip(layouts, tensors)], 1, name=name)
+def _joined(tensors, layouts, name, several=False):
+    """[N, K], with the coordinates of all `tensors`; or [N, V, K]."""
+    if several:
+        rows = [a.flatten_each(t) for a, t in zip(layouts, tensors)]
+    else:
+        rows = [a.flatten(t) for a, t in zip(layouts, tensors)]
+    return tf.concat(rows, -1, name=name)
 
 
 def _check(request):

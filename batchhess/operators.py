@@ -5,6 +5,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 from batchhess.building import build
 from batchhess.calling import public
 from batchhess.compat import tf
+from batchhess.jacobian import build_jacobians
 from batchhess.joining import build_joined
 from batchhess.passes import Passes
 from batchhess.problem import DIAGONAL, PRODUCT, TRACE, WHOLE, Request
@@ -223,7 +224,7 @@ def hessian_vector_products(
     swap_memory: bool = False,
     unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
 ) -> List[tf.Tensor]:
-    """Builds the product of each observation's Hessian with a vector, in one pass.
+    """Builds products of each observation's Hessian with vectors, in a pass for each.
 
     `result[n]` is `H[n] v[n]`, whatever K is, by one reverse pass through the gradient
     (Pearlmutter 1994, Fast exact multiplication by the Hessian). With several xs, H is
@@ -231,14 +232,16 @@ def hessian_vector_products(
 
     Args:
       xs: as in `hessians`; several of them as in `hessian_blocks`.
-      vs: a Tensor or array of x's dtype and shape, or a list with one for each x.
+      vs: a Tensor or array of x's dtype and shape, or a list with one for each x. With
+        one more axis after N, `[N, V, K]` or `[N, V, *E]`, it is V vectors for each
+        observation, each multiplied in a pass of its own.
       check: as in `hessians`. Where observations are coupled, "never" answers the
         product with the Hessian of all observations.
       per_output: as in `hessians`; every output's Hessian is multiplied by the same vs.
 
     Returns:
       A list of Tensors of the dtypes and shapes of `xs`, or `[N, M, *E]` with
-      `per_output`.
+      `per_output`; of V vectors `[N, V, *E]`, or `[N, M, V, *E]`.
 
     Raises:
       RuntimeError: as `hessians`.
@@ -296,6 +299,68 @@ def hessian_blocks(
       NotImplementedError: as `hessians`.
     """
     return build_joined(_request(WHOLE, locals())).answers
+
+
+@public(like=hessians)
+def jacobians(
+    ys: Any,
+    xs: Any,
+    name: str = "jacobians",
+    colocate_gradients_with_ops: bool = False,
+    gate_gradients: bool = False,
+    aggregation_method: Optional[int] = None,
+    *,
+    batch_axis: int = 0,
+    method: str = "auto",
+    check: str = "auto",
+    coordinates: Optional[Sequence[int]] = None,
+    parallel_iterations: Optional[int] = None,
+    swap_memory: bool = False,
+    jit_compile: bool = False,
+    unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
+) -> List[tf.Tensor]:
+    """Builds the Jacobian of each observation: `[N, M, K]`, not `[N, M, N, K]`.
+
+    `result[n, m, k]` is the derivative of `ys[n, m]` with respect to `x[n, k]`. N and M
+    may be unknown until the Session runs. The result can itself be differentiated.
+
+    Args:
+      ys: a Tensor of floating dtype and shape `[N, M]`, or any `[N, *F]` of known rank:
+        `[N]` is N observations of one output each, `[N, *E]`.
+      batch_axis: the axis of each x along which the observations lie; they lie along
+        axis 0 of `ys`.
+      method: "forward" carries the tangents of all coordinates through the model at
+        once, block by block, where the graph proves observations separable. "reverse"
+        takes M passes, and needs observation n of `ys` to depend on observation n of x
+        alone. "observations" takes N M passes, and answers the exact diagonal blocks of
+        any `ys`. "auto" is "forward" where it can be and there are no more coordinates
+        than outputs, else "reverse".
+      check: "auto" refuses what the graph shows TensorFlow to differentiate wrongly.
+        Unless it proves observations separable too, three more reverse passes fail the
+        run where they are coupled, or in another order in `ys`. A derivative that no
+        test has seen right is held against differences of `ys` in each run. "always"
+        holds every run's Jacobians against these, along a random direction. "never"
+        does nothing.
+      coordinates: ints; the columns of these coordinates alone, `[N, M, C]`. They count
+        along an observation, in the order of a reshape to `[N, K]`.
+      jit_compile: compile the model and its derivatives with XLA, as one program for
+        each block of observations. TensorFlow 2.5 or newer.
+
+    Returns:
+      A list of Tensors, one for each x, of x's dtype and of shape `[N, *F, *E]`.
+
+    Raises:
+      RuntimeError: `ys` or `xs` are eager tensors.
+      TypeError: one of them is no Tensor, or not of a real floating dtype.
+      ValueError: the graphs, shapes or options do not fit, there is more than one y,
+        its observations are not on axis 0, or it does not depend on an x. When the
+        Session runs, an N that differs, and coupled observations, are an
+        InvalidArgumentError.
+      SecondDerivativeError: TensorFlow has lost the derivative on the way.
+      UndefinedDerivativeError: it has an op without a derivative.
+      NotImplementedError: `jit_compile`, and this TensorFlow has none.
+    """
+    return build_jacobians(_request(None, locals()))
 
 
 def _request(wanted, given, **others):

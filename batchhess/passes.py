@@ -118,7 +118,7 @@ class Passes(
             raise audit.lost("second derivative", [rows], x)
         return column
 
-    def stack(self, function, count, dtype, axis=0):
+    def stack(self, function, count, dtype, axis=0, unrolled=False):
         """Calls `function(i)` for i = 0 .. count - 1, and stacks the answers.
 
         A few are built one after the other, so that no loop stands between the model
@@ -131,11 +131,13 @@ class Passes(
           count: int or scalar int32 Tensor.
           dtype: of the answers.
           axis: int, the axis of the result along which i runs.
+          unrolled: bool, whether to build many one after the other too; count is an
+            int then.
 
         Returns:
           a Tensor, with `count` along `axis`.
         """
-        if isinstance(count, int) and 0 < count <= UNROLLED:
+        if isinstance(count, int) and count > 0 and (unrolled or count <= UNROLLED):
             return tf.stack([function(i) for i in range(count)], axis=axis)
         stacked = self._loop(function, count, dtype)
         order = list(range(1, stacked.shape.ndims))

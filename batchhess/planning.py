@@ -185,18 +185,18 @@ def _parts(made, region):
 # With so few coordinates the tangents of all observations take no more than what the
 # passes of a program written by hand hold, and a loop over blocks costs more than it
 # saves: most of all where the answer is differentiated again.
-_FEW = 4
+FEW = 4
 
 
 def _block(made):
     """The observations of a block; None where all are to be taken at once."""
     layout, (_, parts) = made.layout, made.parts
-    size = block_size(made.x, layout, parts)
+    size = block_size(made.x, layout.size, parts)
     if made.request.passes.jit_compile:
         return size
     count = layout.num_observations
     at_once = isinstance(count, int) and count <= size
-    return None if at_once or layout.size <= _FEW else size
+    return None if at_once or layout.size <= FEW else size
 
 
 def _with_checks(made, region):
@@ -225,12 +225,12 @@ def _with_checks(made, region):
         and twice
         and (method.needs_separable or made.is_proven),
         unknown=unknown,
-        may_change=any(_is_reference(t) for op in region.ops for t in op.inputs),
+        may_change=any(is_reference(t) for op in region.ops for t in op.inputs),
     )
     return made._replace(checks=checks, refusal=refused)
 
 
-def _is_reference(tensor):
+def is_reference(tensor):
     """Whether it is the memory of a variable itself, or a name for it."""
     return any(t.dtype != t.dtype.base_dtype for t in [tensor] + list(tensor.op.inputs))
 

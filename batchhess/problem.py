@@ -57,11 +57,15 @@ class Request(
 # None if that is zero; None where only the gradient by x was asked for.
 # diagonal: bool, whether only the diagonals are asked for.
 # coordinates: tuple of int, those whose columns are asked for; None for all.
+# outputs: M, the outputs of the one y whose Jacobian is asked for, an int or a scalar
+# Tensor; None where it is a Hessian.
+# unrolled: bool, whether passes are to be built one by one.
 class Problem(
     collections.namedtuple(
         "Problem",
-        "ys seeds gradient x layout partition adjoints diagonal coordinates",
-        defaults=(None, None, False, None),
+        "ys seeds gradient x layout partition adjoints diagonal coordinates outputs "
+        "unrolled",
+        defaults=(None, None, False, None, None, False),
     )
 ):
     """What a method is given to differentiate."""
@@ -71,6 +75,19 @@ class Problem(
         """C, how many columns are asked for: an int or a scalar Tensor."""
         chosen = self.coordinates
         return self.layout.size if chosen is None else len(chosen)
+
+    @property
+    def shape(self):
+        """The sizes after N of what a method answers, block by block."""
+        if self.outputs is not None:
+            return [self.outputs, self.count]
+        return [self.layout.size] * (1 if self.diagonal else 2)
+
+    def chosen(self, rows):
+        """The columns that are asked for, of `rows`, [N, K] or [K]."""
+        if self.coordinates is None:
+            return rows
+        return tf.gather(rows, list(self.coordinates), axis=rows.shape.ndims - 1)
 
     def coordinate(self, c):
         """The coordinate of column `c`, an int or a scalar Tensor."""

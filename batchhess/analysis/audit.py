@@ -35,7 +35,28 @@ def audit(ys, region, gradient, x):
     behind = Region([gradient], x)
     faults = _loops(region, behind, gradient, x)
     faults += [(LOST, op) for op, _ in _with_bodies(behind) if gradient_is_none(op)]
-    unknown, guarded = [], []
+    found = _by_the_table(region)
+    return found._replace(faults=faults + found.faults)
+
+
+def audit_once(region):
+    """Reads the `Region` of x for what TensorFlow may differentiate wrongly once.
+
+    What is wrong for certain are ops whose gradient TensorFlow takes for None, and
+    gradients of loops of control flow v1, which no edge joins to what they are of. An
+    op that is not known to be right twice may be right once: that is for a run to tell.
+
+    Returns:
+      a list of (`Fault`, Operation), those that are wrong; and `Findings`.
+    """
+    lost = [(LOST, op) for op, _ in _with_bodies(region) if gradient_is_none(op)]
+    pops = [(LOOP, op) for op in region.above if op.type in STACK_POP]
+    return lost + pops, _by_the_table(region)
+
+
+def _by_the_table(region):
+    """The `Findings` that the table of ops has for those of `region`."""
+    faults, unknown, guarded = [], [], []
     for op, depends in _with_bodies(region):
         known = declared(op)
         faults += [(f, op) for f in known.faults if f.holds(op, depends)]
@@ -47,6 +68,13 @@ def audit(ys, region, gradient, x):
             else:
                 faults.append((_UNGUARDED, op))
     return Findings(faults, list(dict.fromkeys(unknown)), guarded)
+
+
+def can_be_followed(op, depends):
+    """Whether the derivatives of gradients of `op` are right, as tangents need them."""
+    known = declared(op)
+    holds = any(fault.holds(op, depends) for fault in known.faults)
+    return known.twice != UNKNOWN and known.guard is None and not holds
 
 
 def _can_be_read(op):
@@ -110,19 +138,21 @@ _UNGUARDED = Fault(
 )
 
 
-def refusal(faults, x):
+def refusal(faults, x, derivative="second derivative", too="tf.hessians"):
     """The SecondDerivativeError for the first of `faults`; None if there is none."""
     if not faults:
         return None
     fault, op = faults[0][0], original(faults[0][1])
     return SecondDerivativeError(
-        "the second derivative with respect to '{}' is wrong in TensorFlow at "
-        "'{}' ({}){}: it {}, in tf.hessians too. {}".format(
+        "the {} with respect to '{}' is wrong in TensorFlow at "
+        "'{}' ({}){}: it {}, in {} too. {}".format(
+            derivative,
             x.name,
             op.name,
             op.type,
             where_built(op),
             fault.does,
+            too,
             fault.cure,
         )
     )

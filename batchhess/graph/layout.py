@@ -33,6 +33,17 @@ class Layout:
         tensor.set_shape([_static(self.num_observations), _static(self.size)])
         return tensor
 
+    def flatten_each(self, tensor):
+        """Reshapes [N, V, *E] to [N, V, K]."""
+        if len(self._order) != 2:
+            sizes = [self.num_observations, dimensions(tensor)[1], self.size]
+            tensor = tf.reshape(tensor, tf.stack(sizes))
+        return tensor
+
+    def nth(self, rows, i):
+        """Vector `i` of [N, V, K], in the shape of `x`; zeros where V is 0."""
+        return self.unflatten(tf.reduce_sum(rows[:, i : i + 1], 1))
+
     def unflatten(self, rows):
         """Reshapes [N, K] to the shape of `x`, as `flatten` undoes."""
         if len(self._order) != 2:

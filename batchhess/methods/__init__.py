@@ -1,13 +1,17 @@
-"""The ways to a Hessian: one file each, all with the signature of `columns`."""
+"""The ways to a Hessian or a Jacobian: one file each, all with one signature."""
 
 import collections
 
 from batchhess.methods.columns import columns
 from batchhess.methods.differences import differences
+from batchhess.methods.elements import elements
+from batchhess.methods.forward import forward
 from batchhess.methods.observations import observations
+from batchhess.methods.reverse import reverse
 from batchhess.methods.symmetric import symmetric
 
-# build: (problem, passes) -> [N, K, K], or [N, K] where only diagonals are asked for.
+# build: (problem, passes) -> [N, K, K], or [N, K] where only diagonals are asked for;
+# of a Jacobian [N, M, C].
 # The rest are the assumptions that it makes; what is not said is taken to be so that
 # nothing goes unchecked. needs_separable: coupled observations spoil the answer.
 # differentiates_twice: it takes second derivatives from TensorFlow. by_blocks: it works
@@ -28,3 +32,15 @@ METHODS = {
 
 # What "auto" takes: the first one that can go through the model.
 AUTO = ("symmetric", "columns")
+
+# Those of Jacobians. Forward takes derivatives of gradients where an op is neither
+# linear nor element by element.
+JACOBIAN_METHODS = {
+    "forward": Method(forward, by_blocks=True, compiles=True, by_columns=True),
+    "reverse": Method(
+        reverse, differentiates_twice=False, compiles=True, by_columns=True
+    ),
+    "observations": Method(
+        elements, needs_separable=False, differentiates_twice=False, by_columns=True
+    ),
+}

@@ -47,7 +47,7 @@ def whole_batch(method, problem, parts, passes):
       the method's answer, and the gradient as [N, K], which is computed anyway.
     """
     problem = problem._replace(partition=parts)
-    with tf.control_dependencies(_assert_one_or_all(problem)):
+    with tf.control_dependencies(assert_one_or_all(problem)):
         gradient, adjoints = _adjoints(
             parts, problem.ys, problem.seeds, problem.x, passes
         )
@@ -116,8 +116,8 @@ def _zeros(tensor, state, layout):
     return tf.zeros(tensor.shape, tensor.dtype) if known else tf.zeros_like(tensor)
 
 
-def block_size(x, layout, parts):
-    """The observations whose tangents of the widest tensor fill the cache."""
+def block_size(x, size, parts):
+    """The observations whose `size` tangents of the widest tensor fill the cache."""
     widths = [1]
     for tensor in [x] + [t for op in parts.ops for t in op.outputs]:
         if parts.is_batched(tensor):
@@ -125,7 +125,7 @@ def block_size(x, layout, parts):
             del shape[parts.state(tensor).axis]
             widths += [] if None in shape else [product_of(shape)]
     item = x.dtype.base_dtype.size
-    each = max(1, layout.size * max(widths) * item)
+    each = max(1, size * max(widths) * item)
     # What is done once for a block is done for some observations at least.
     return max(1, CACHE // each, min(_FEW, 2 * CACHE // each))
 
@@ -149,17 +149,16 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
       a list of the method's answer for all N, and a Tensor [N, K] if `with_gradient`.
     """
     layout, dtype = problem.layout, problem.x.dtype.base_dtype
-    count, size = layout.num_observations, layout.size
+    count = layout.num_observations
     block = size_of_block  # A program of XLA is for one size of block alone.
     blocks = (count + block - 1) // block
     if not passes.jit_compile:
         blocks = _without_rest(count, blocks)
         block = (count + blocks - 1) // blocks
-    with tf.control_dependencies(_assert_one_or_all(problem)):
+    with tf.control_dependencies(assert_one_or_all(problem)):
         blocks = tf.identity(blocks)
 
-    shapes = [[size] if problem.diagonal else [size, size]]
-    shapes += [[size]] if with_gradient else []
+    shapes = [problem.shape] + ([[layout.size]] if with_gradient else [])
 
     def one_block(b, same, *answers):
         build = _on_block(method, problem, passes, b * block, block, with_gradient)
@@ -200,7 +199,7 @@ def _without_rest(count, blocks):
     return candidates[tf.argmax(tf.cast(divides, tf.int32))]
 
 
-def _assert_one_or_all(problem):
+def assert_one_or_all(problem):
     """Builds the check that what is taken along with x has 1 or N observations.
 
     With N = 1 TensorFlow broadcasts x itself against more: then a Hessian is a sum over
@@ -277,7 +276,8 @@ def _on_block(method, problem, passes, start, count, with_gradient):
     values = {tensor_key(problem.x): block}
     replaced = on_observations(parts.ops, parts, values, reader.take, count)
     states = [parts.state(t) for t in parts.frontier]
-    seeds = [reader.own(seed, state) for seed, state in zip(problem.seeds, states)]
+    weighing = zip(problem.seeds or [], states)
+    seeds = [reader.own(seed, state) for seed, state in weighing]
     originals = [reader.own(t, state) for t, state in zip(parts.frontier, states)]
 
     def build():
@@ -285,16 +285,10 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         onto = {place: x if t is block else t for place, t in replaced.items()}
         here_parts = parts.onto(problem.x, x, copies_of(parts.ops, onto))
         ys, layout = here_parts.frontier, Layout(x, axis)
-        gradient, adjoints = _adjoints(here_parts, ys, weights, x, passes)
-        part = problem._replace(
-            ys=ys,
-            seeds=weights,
-            gradient=gradient,
-            x=x,
-            layout=layout,
-            partition=here_parts,
-            adjoints=adjoints,
-        )
+        part = problem._replace(ys=ys, x=x, layout=layout, partition=here_parts)
+        if problem.outputs is None:
+            gradient, adjoints = _adjoints(here_parts, ys, weights, x, passes)
+            part = part._replace(seeds=weights, gradient=gradient, adjoints=adjoints)
         answers = [method(part, passes)]
         answers += [layout.flatten(gradient)] if with_gradient else []
         return answers + [all_same([here(t) for t in originals], ys)]

@@ -1,0 +1,164 @@
+"""Checks that run with a Jacobian: are observations coupled, are derivatives right?"""
+
+from batchhess.analysis import audit
+from batchhess.analysis.values import value_region
+from batchhess.calling import assert_that
+from batchhess.checks import (
+    BLUR,
+    Claim,
+    assert_right,
+    count_coupled,
+    judge_steps,
+    less_precise,
+    named_suspects,
+    random_direction,
+)
+from batchhess.compat import tf
+from batchhess.graph.layout import Layout
+from batchhess.graph.tensors import has_custom_gradient, original
+from batchhess.methods.differences import EPSILON, largest
+from batchhess.ops.states import SUM
+from batchhess.ops.table import declared
+from batchhess.rebuild import rebuild
+
+_NOT_RIGHT = (
+    "the Jacobian of {} with respect to {} is not what differences of {} say: "
+    "TensorFlow differentiates a part of it wrongly, {}or observations are coupled, or "
+    "a part is stopped or has a gradient of its author's own. Write that part with "
+    "other ops; where observations are coupled, pass method=observations. The worst "
+    "observation:",
+    "{} is itself not finite at some observations of {}, so its Jacobian cannot be "
+    "checked; the others are right. Mend the model or its input there, or pass "
+    "check='auto'. How many observations, and the first:",
+)
+
+
+def assert_apart(passes, y, x, layout, state):
+    """Builds a check that fails the run where y[n] depends on another x[m] than x[n].
+
+    Three reverse passes, as `checks.count_coupled` tells. They find observations that
+    lie on another axis of y, or in another order, too.
+
+    Args:
+      passes: the `Passes` to differentiate with.
+      y: Tensor [N, *F].
+      x: a Tensor or Variable.
+      layout: the `Layout` of `x`.
+      state: the `State` of `y`, which is not proven.
+
+    Returns:
+      an Operation that fails with InvalidArgumentError.
+    """
+    rows = Layout(y, 0).flatten(y)  # [N, M]
+
+    def pull(seed):
+        return layout.flatten(passes.gradient([rows], x, [seed]))
+
+    precision = less_precise(y.dtype.base_dtype, x.dtype.base_dtype)
+    count = count_coupled(rows, pull, layout, precision)
+    where = "it sums up some" if state.kind == SUM else "they are not followed there"
+    if state.op is not None:
+        op = original(state.op)
+        where = "{} ({}) {}".format(op.name, op.type, state.reason)
+    message = (
+        "observations of {} are coupled in {}, or are not in their order along its "
+        "axis 0: {}. The Jacobian of one would hold terms of others. Pass "
+        "method=observations for the exact diagonal blocks, or check=never to let it "
+        "pass. Observations affected, of all:"
+    ).format(x.name, original(y.op).name, where)
+    return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
+
+
+def assert_jacobian(y, x, layout, found, coordinates, holds_stops, suspects):
+    """Builds a check that fails the run where J[n] v[n] is not the change of y[n].
+
+    Args:
+      y: Tensor [N, *F], float32 or float64.
+      x: a Tensor, float32 or float64.
+      layout: the `Layout` of `x`.
+      found: Tensor [N, M, C], the Jacobian.
+      coordinates: tuple of int, those of its columns; None for all.
+      holds_stops: bool, whether what the model's author has stopped stands still.
+      suspects: list of Operations whose derivative no test has seen right.
+
+    Returns:
+      an Operation that fails with InvalidArgumentError and names an observation: the
+      worst of those whose Jacobian is wrong, or else one whose y is not finite.
+
+    Raises:
+      ValueError: x or y has 16 bits only.
+      SecondDerivativeError: the model cannot be built again on a moved x.
+    """
+    dtypes = [x.dtype.base_dtype, y.dtype.base_dtype]
+    precision = less_precise(*dtypes)
+    if precision not in ("float32", "float64"):
+        raise ValueError(
+            "differences need float32 or float64, and '{}' is {}, '{}' {}.".format(
+                x.name, dtypes[0].name, y.name, dtypes[1].name
+            )
+        )
+    outputs = Layout(y, 0)
+    values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
+    v, _ = random_direction(values, layout.size, False, coordinates)
+    at = moved_outputs(y, x, layout, holds_stops)
+    along = v
+    if coordinates is not None:  # One that is listed twice is one.
+        first = [coordinates.index(k) for k in sorted(set(coordinates))]
+        found = tf.gather(found, first, axis=2)
+        along = tf.gather(v, sorted(set(coordinates)), axis=1)
+    terms = tf.cast(found * along[:, None, :], tf.float64)  # [N, M, C]
+    here = tf.cast(outputs.flatten(y), tf.float64)
+    claim = Claim(
+        here,
+        tf.reduce_sum(terms, axis=2),
+        largest(tf.reduce_sum(tf.abs(terms), axis=2)),
+        BLUR
+        * EPSILON[precision]
+        * largest(tf.cast(values, tf.float64))
+        / largest(tf.cast(v, tf.float64)),
+    )
+    defined = largest(here) < float("inf")
+
+    def sides(step):
+        step = tf.cast(step, values.dtype)
+        moved = at(values + step * v), at(values - step * v)
+        return [tf.cast(outputs.flatten(side), tf.float64) for side in moved]
+
+    judgement = judge_steps(sides, claim, defined, tf.as_dtype(precision))
+    wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
+    names = original(y.op).name, x.name
+    messages = (
+        _NOT_RIGHT[0].format(*names, names[0], named_suspects(suspects)),
+        _NOT_RIGHT[1].format(*names),
+    )
+    return assert_right(wrong, judgement.error, defined, messages)
+
+
+def moved_outputs(y, x, layout, holds_stops):
+    """A function from a moved x, [N, K], to y there.
+
+    Args:
+      y: Tensor.
+      x: a Tensor.
+      layout: the `Layout` of `x`.
+      holds_stops: bool, whether what is stopped keeps its value.
+
+    Returns:
+      a function that raises SecondDerivativeError where y cannot be built again.
+    """
+    stopped = []
+    if holds_stops and isinstance(x, tf.Tensor):
+        stopped = [
+            op.outputs[0]
+            for op in value_region([y], [x])
+            if declared(op).stops and not has_custom_gradient(op)
+        ]
+
+    def at(rows):
+        news = [layout.unflatten(rows)] + stopped
+        rebuilt = rebuild([y], [x] + stopped, news, for_values=True)
+        if rebuilt is None:
+            raise audit.not_rebuilt(y, x)
+        return rebuilt[0]
+
+    return at
