@@ -13,6 +13,7 @@ from batchhess.operators import hessian_blocks as hessian_blocks
 from batchhess.operators import hessian_diagonals as hessian_diagonals
 from batchhess.operators import hessian_vector_products as hessian_vector_products
 from batchhess.operators import hessians as hessians
+from batchhess.operators import jacobians as jacobians
 from batchhess.operators import laplacians as laplacians
 from batchhess.streaming import evaluate as evaluate
 from batchhess.verification import HessianError as HessianError
