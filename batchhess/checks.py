@@ -235,8 +235,9 @@ _NOT_RIGHT = (
 
 
 def assert_right(wrong, error, defined, messages):
-    """Fails where one is `wrong`, [N], naming that of the largest error; then where one
-    is not `defined`, with the second of `messages`.
+    """Fails where one is `wrong`, [N], naming that of the largest error.
+
+    Then where one is not `defined`, with the second of `messages`.
     """
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
     error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)

@@ -131,7 +131,7 @@ def test_arguments_that_do_not_fit_are_refused():
 def test_unconnected_outputs_are_zeros_where_they_are_asked_for(method):
     x = tf.placeholder(tf.float64, [None, K])
     y = tf.tile(tf.stop_gradient(x), [1, 2])
-    options = dict(method=method, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    options = {"method": method, "unconnected_gradients": tf.UnconnectedGradients.ZERO}
     found = run(batchhess.jacobians(y, x, **options)[0], {x: np.ones((4, K))})
     np.testing.assert_array_equal(found, np.zeros((4, 2 * K, K)))
 
