@@ -67,8 +67,8 @@ def evaluate(
         observations.
 
     Returns:
-      a structure like `fetches` of arrays: those of `out`; for a directory, memory maps
-      that can be read.
+      a structure like `fetches` of arrays, which are those of `out`; for a directory,
+      memory maps that can be read.
 
     Raises:
       TypeError: `fetches` hold what is no Tensor, `batch_size` is no int, or what is
