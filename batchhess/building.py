@@ -29,16 +29,17 @@ def build(request):
     """
     request, graph = arguments.checked(request, METHODS)
     gradients, answers = [], []
-    with building_in(graph, request.ys), tf.name_scope(request.name) as scope:
-        directions = [None] * len(request.xs)
-        if request.wanted.is_product:
-            directions = arguments.check_directions(
-                request.vs, request.xs, request.batch_axis
-            )
-        for x, direction in zip(request.xs, directions):
-            gradient, answer = execute(plan(request, x, direction))
-            gradients.append(gradient)
-            answers.append(answer)
+    with building_in(graph, request.ys):
+        with tf.name_scope(request.name) as scope:
+            directions = None
+            if request.wanted.is_product:
+                directions = arguments.check_directions(
+                    request.vs, request.xs, request.batch_axis
+                )
+            for made in plan(request, directions):
+                gradient, answer = execute(made)
+                gradients.append(gradient)
+                answers.append(answer)
         return Built(gradients, named(answers, scope, request.name))
 
 

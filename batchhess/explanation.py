@@ -89,7 +89,7 @@ def explain(
     asked = Request(ys, xs, "explain", WHOLE, Passes(), batch_axis=batch_axis)
     request, graph = arguments.checked(asked, METHODS)
     with building_in(graph), tf.name_scope("explain"):
-        return [_explained(plan(request, x), num_observations) for x in request.xs]
+        return [_explained(made, num_observations) for made in plan(request)]
 
 
 def _explained(made, num_observations):

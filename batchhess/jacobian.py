@@ -85,7 +85,7 @@ def plan(request, x):
       a `JacobianPlan`.
     """
     layout = Layout(x, request.batch_axis)
-    ys = request.ys if request.check == "never" else correct(request.ys, x)
+    ys = request.ys if request.check == "never" else correct(request.ys, [x])
     region = Region(ys, x)
     made = JacobianPlan(
         request=request,

@@ -8,9 +8,10 @@ from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
 from batchhess.analysis.region import Region
 from batchhess.analysis.rewriting import correct, take_apart
-from batchhess.compat import tf
+from batchhess.analysis.values import value_region
+from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import original
+from batchhess.graph.tensors import original, tensor_key
 from batchhess.methods import AUTO, METHODS
 from batchhess.methods.blocks import block_size
 from batchhess.ops.states import SUM, UNPROVEN
@@ -58,19 +59,49 @@ class Plan(
         return self.proof.kind != UNPROVEN
 
 
-def plan(request, x, direction=None):
-    """Decides how to differentiate by `x`; builds no more than the gradient.
+def plan(request, directions=None):
+    """Decides how to differentiate by each x; builds no more than the gradients.
+
+    Of xs that are not computed from each other, the model is corrected once, and
+    differentiated once by all of them.
 
     Args:
       request: the `Request`, checked, of Tensors of the default graph or one around it.
-      x: a Tensor or Variable.
-      direction: Tensor of the shape of `x`, for a product.
+      directions: list of Tensors of the shapes of xs, for a product.
 
     Returns:
-      a `Plan`.
+      list with a `Plan` for each x.
     """
+    xs = request.xs
+    groups = [[x] for x in xs] if _are_related(xs) else [xs]
+    given = []
+    for group in groups:
+        ys = request.ys if request.check == "never" else correct(request.ys, group)
+        gradients = request.passes.gradients(ys, group)
+        given += [(ys, gradient) for gradient in gradients]
+    return [
+        _plan(request, x, direction, *ys_and_gradient)
+        for x, direction, ys_and_gradient in zip(
+            xs, directions or [None] * len(xs), given
+        )
+    ]
+
+
+def _are_related(xs):
+    """Whether one of `xs` is computed from another, or stands there twice."""
+    sources = {tensor_key(source_tensor(x)): source_tensor(x) for x in xs}
+    if len(sources) < len(xs):
+        return True
+    return any(
+        value_region([x], [s for s in sources.values() if s is not x])
+        for x in xs
+        if isinstance(x, tf.Tensor)
+    )
+
+
+def _plan(request, x, direction, ys, gradient):
+    """The `Plan` of one x, by which the corrected `ys` have that gradient."""
     layout = Layout(x, request.batch_axis)
-    ys = request.ys if request.check == "never" else correct(request.ys, x)
     walk, region = walk_from(x, layout.axis), Region(ys, x)
     made = Plan(
         request=request,
@@ -80,7 +111,7 @@ def plan(request, x, direction=None):
         layout=layout,
         walk=walk,
         proof=prove(ys, walk),
-        gradient=request.passes.gradient(ys, x),
+        gradient=gradient,
         is_linear=True,
         findings=Findings([], [], []),
         method=None,

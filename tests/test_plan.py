@@ -12,6 +12,8 @@ from batchhess.compat import tf
 from batchhess.methods import METHODS, Method
 from batchhess.methods.columns import columns
 from batchhess.ops.states import NotProvenError
+from batchhess.passes import Passes
+from batchhess.problem import WHOLE, Request
 
 
 def coupled(x):
@@ -64,6 +66,36 @@ def test_proof_partition_and_correction_run_once(monkeypatch):
     y = tf.reduce_sum(tf.tanh(tf.matmul(x, tf.ones([8, 4], tf.float64))), 1)
     batchhess.hessians(y, x, method="symmetric")
     assert [len(c) for c in calls] == [1, 1, 1, 1]
+
+
+def test_several_xs_take_one_correction_and_one_gradient(monkeypatch):
+    corrections = count(monkeypatch, planning, "correct")
+    gradients = count(monkeypatch, Passes, "gradients")
+    xs = [tf.placeholder(tf.float64, [None, 2]) for _ in range(3)]
+    planning.plan(Request([tf.add_n(xs) ** 3], xs, "hess", WHOLE, Passes()))
+    assert [len(corrections), len(gradients)] == [1, 1]
+
+
+@pytest.mark.parametrize("inner", [tf.identity, lambda x: tf.map_fn(tf.sin, x)])
+def test_of_xs_computed_from_each_other_each_has_its_own_hessian(inner, random):
+    x = tf.placeholder(tf.float64, [None, 2])
+    z = inner(x)
+    y = tf.map_fn(lambda row: tf.exp(row), z) * x
+    value = random.randn(3, 2)
+    by_x, by_z, again = batchhess.hessians(y, [x, z, x])
+    (alone,) = batchhess.hessians(y, x)
+    (by_z_alone,) = batchhess.hessians(y, z)
+    found = run([by_x, by_z, again, alone, by_z_alone], {x: value})
+    np.testing.assert_array_equal(found[0], found[3])
+    np.testing.assert_array_equal(found[2], found[3])
+    np.testing.assert_array_equal(found[1], found[4])
+    step, total = 1e-4, np.sin if inner is not tf.identity else (lambda x: x)
+
+    def f(x):
+        return np.exp(total(x)) * x
+
+    second = (f(value + step) - 2 * f(value) + f(value - step)) / step**2
+    np.testing.assert_allclose(found[0], second[:, None] * np.eye(2), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])

@@ -11,7 +11,7 @@ class Region:
 
     Args:
       ys: list of Tensors.
-      x: a Tensor or Variable.
+      x: a Tensor or Variable, or a list of such, none of them computed from another.
       stop: list of Tensors to take for constants.
 
     Attributes:
@@ -22,9 +22,10 @@ class Region:
     """
 
     def __init__(self, ys, x, stop=()):
-        source = tensor_key(source_tensor(x))
-        edges, reached = _walk_back(ys, source, stop)
-        frontier, self._inside = [source], {source}
+        xs = x if isinstance(x, (list, tuple)) else [x]
+        sources = {tensor_key(source_tensor(x)) for x in xs}
+        edges, reached = _walk_back(ys, sources, stop)
+        frontier, self._inside = list(sources), set(sources)
         while frontier:
             for child in edges.get(frontier.pop(), ()):
                 if child not in self._inside:
@@ -35,7 +36,7 @@ class Region:
             t.op
             for t in reached
             if tensor_key(t) in self._inside
-            and tensor_key(t) != source
+            and tensor_key(t) not in sources
             and captured_from(t) is None
         ]
         self.ops = list(dict.fromkeys(inside))
@@ -59,15 +60,15 @@ def depends(ys, x, stop=()):
     return Region(ys, x, stop).depends(ys)
 
 
-def _walk_back(ys, source, stop=()):
-    """Walks from `ys` back to `source` along the edges that a derivative can pass.
+def _walk_back(ys, sources, stop=()):
+    """Walks from `ys` back to `sources` along the edges that a derivative can pass.
 
     Returns:
       edges: dict from a tensor's key to the keys of the tensors computed from it.
       reached: list of the Tensors on the way, `ys` first.
     """
     edges, reached = {}, []
-    ends = {source} | {tensor_key(tensor) for tensor in stop}
+    ends = sources | {tensor_key(tensor) for tensor in stop}
     frontier = [y for y in ys if carries_derivative(y)]
     seen = {tensor_key(y) for y in frontier}
     while frontier:
@@ -77,8 +78,8 @@ def _walk_back(ys, source, stop=()):
             continue
         outer = captured_from(tensor)
         for parent in tensor.op.inputs if outer is None else [outer]:
-            if not (tensor_key(parent) == source or carries_derivative(parent)):
-                continue  # The source may be a step or stopped: what follows is not.
+            if not (tensor_key(parent) in sources or carries_derivative(parent)):
+                continue  # A source may be a step or stopped: what follows is not.
             edges.setdefault(tensor_key(parent), []).append(tensor_key(tensor))
             if tensor_key(parent) not in seen:
                 seen.add(tensor_key(parent))

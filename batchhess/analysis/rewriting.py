@@ -20,20 +20,20 @@ from batchhess.rebuild import rewrite
 _logged = set()
 
 
-def correct(ys, x):
+def correct(ys, xs):
     """Builds `ys` again where TensorFlow would differentiate them wrongly twice.
 
     What cannot be built again, inside functions and branches, is left for the audit.
 
     Args:
       ys: list of Tensors of the default graph.
-      x: a Tensor or Variable.
+      xs: list of Tensors or Variables, none of them computed from another.
 
     Returns:
       list of Tensors of the same values; `ys` itself if there is nothing to correct.
     """
-    ys = rebuild_control_flow(ys, x)
-    return _rewrite(ys, x, _correction, notify=_log)
+    ys = rebuild_control_flow(ys, xs)
+    return _rewrite(ys, xs, _correction, notify=_log)
 
 
 def take_apart(ys, x):
@@ -48,7 +48,7 @@ def take_apart(ys, x):
     Returns:
       list of Tensors of the same values and derivatives.
     """
-    return _rewrite(ys, x, _parts)
+    return _rewrite(ys, [x], _parts)
 
 
 def _correction(op, depends):
@@ -61,14 +61,14 @@ def _parts(op, depends):
     return None if depends(op.inputs[1:]) else declared(op).parts
 
 
-def _rewrite(ys, x, form_of, notify=lambda op: None):
+def _rewrite(ys, xs, form_of, notify=lambda op: None):
     """Builds `ys` again with each op for which there is a form in that form.
 
     What is a pattern only when parts of it have been rewritten is seen in a second
     walk.
     """
     while not in_v1_while_loop():
-        region, found = Region(ys, x), []
+        region, found = Region(ys, xs), []
 
         def form(op, original_of, region=region, found=found):
             def depends(tensors):
@@ -82,7 +82,7 @@ def _rewrite(ys, x, form_of, notify=lambda op: None):
                 found.append(op)
             return build
 
-        ys = rewrite(ys, value_region(ys, [source_tensor(x)]), form)
+        ys = rewrite(ys, value_region(ys, [source_tensor(x) for x in xs]), form)
         for op in found:
             notify(op)
         if not found:

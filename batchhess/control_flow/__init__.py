@@ -21,23 +21,23 @@ from batchhess.control_flow.scope import NotBuiltError, Scope, check_op, is_regi
 from batchhess.ops.table import EXIT, declared
 
 
-def rebuild_control_flow(ys, x):
-    """Builds `ys` again with what controls the flow between `x` and them built anew.
+def rebuild_control_flow(ys, xs):
+    """Builds `ys` again with what controls the flow between `xs` and them built anew.
 
     Args:
       ys: list of Tensors of the default graph.
-      x: a Tensor or Variable.
+      xs: list of Tensors or Variables, none of them computed from another.
 
     Returns:
       list of Tensors of the same values; `ys` itself if there is nothing to build, or
       if it draws random numbers or has another effect, which a copy would have again.
     """
     graph = tf.get_default_graph()
-    if not any(_is_reason(op) for op in region(ys, x)):
+    if not any(_is_reason(op) for op in region(ys, xs)):
         return ys
     if in_v1_while_loop():  # A v2 loop in it could not be differentiated.
         return ys
-    frames, olds = Frames(), [source_tensor(x)]
+    frames, olds = Frames(), [source_tensor(x) for x in xs]
     if any(y.graph is not graph or frames.is_inside(y.op) for y in ys):
         return ys
     try:
