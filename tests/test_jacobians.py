@@ -173,7 +173,7 @@ def test_columns_of_some_coordinates(method, chosen, random):
     x = tf.placeholder(tf.float64, [None, 2, 2], name="x")
     y = tf.tanh(dense(tf.reshape(x, [-1, 4]), 5))
     value = random.randn(3, 2, 2)
-    options = dict(method=method, coordinates=chosen, check="always")
+    options = {"method": method, "coordinates": chosen, "check": "always"}
     (result,) = batchhess.jacobians(y, x, **options)
     expected = difference_jacobians(y, x, value).reshape(3, 5, 4)
     assert result.shape.as_list() == [None, 5, len(chosen)]

@@ -36,7 +36,7 @@ def draw_model(random, per_output):
     for event in events:
         rows.append(random.uniform(-1, 1, (n, int(np.prod(event)))))
         value = np.moveaxis(rows[-1].reshape((n,) + event), 0, axis)
-        whole = [d for d in value.shape]
+        whole = list(value.shape)
         if not is_static:
             whole[axis] = None
         x = tf.placeholder(tf.float64, whole)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import CASES
-from oracles import difference_blocks, run
+from oracles import difference_blocks, difference_jacobians, run
 
 import batchhess
 from batchhess.compat import tf
