@@ -153,7 +153,8 @@ def _lost(made, pulled, seed):
 
     Args:
       made: the `JacobianPlan`.
-      pulled: Tensor, J' w; seed: Tensor [N, M], w.
+      pulled: Tensor, J' w.
+      seed: Tensor [N, M], w.
     """
     if made.request.check == "never":
         return None

@@ -137,7 +137,7 @@ class Passes(
         Returns:
           a Tensor, with `count` along `axis`.
         """
-        if isinstance(count, int) and 0 < count and (unrolled or count <= UNROLLED):
+        if isinstance(count, int) and count > 0 and (unrolled or count <= UNROLLED):
             return tf.stack([function(i) for i in range(count)], axis=axis)
         stacked = self._loop(function, count, dtype)
         order = list(range(1, stacked.shape.ndims))

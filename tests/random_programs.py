@@ -388,11 +388,7 @@ def main(arguments=None):
         if given.verbose or verdict.verdict in BAD:
             print("{}: {}".format(verdict.verdict, ", ".join(verdict.words)))
             print("   ", verdict.detail)
-            print("    python tests/random_programs.py 1 --verbose", end="")
-            print(" --seed {} --first {}".format(given.seed, number), end="")
-            print(
-                " --operators " + " ".join(given.operators) if given.operators else ""
-            )
+            print(_command(given, number))
             sys.stdout.flush()
     total = sum(tally.values())
     print("{} programs, {:.1f} a second".format(total, total / (time.time() - start)))

@@ -149,7 +149,7 @@ def test_a_variable_read_in_a_loop_is_read_once_outside_of_its_copy(x, control_f
     body = lambda i, a: (i + 1, tf.sin(a * v.read_value()) * x)  # noqa: E731
     y = tf.while_loop(lambda i, _: i < 2, body, (0, x))[1]
     count = len(tf.get_default_graph().get_operations())
-    (copy,) = rebuild_control_flow([y], x)
+    (copy,) = rebuild_control_flow([y], [x])
     assert copy is not y
     made = tf.get_default_graph().get_operations()[count:]
     assert len([op for op in made if op.type == "ReadVariableOp"]) == 1
@@ -206,7 +206,7 @@ def test_what_a_loop_draws_is_drawn_once(x, control_flow):
         return i + 1, tf.sin(a) * factor
 
     y = tf.while_loop(lambda i, _: i < 3, body, (0, x))[1]
-    assert rebuild_control_flow([y], x)[0] is y
+    assert rebuild_control_flow([y], [x])[0] is y
 
 
 def test_an_effect_in_a_function_is_not_repeated(x):
@@ -218,7 +218,7 @@ def test_an_effect_in_a_function_is_not_repeated(x):
         return tf.sin(x)
 
     y = f(x)
-    assert rebuild_control_flow([y], x)[0] is y
+    assert rebuild_control_flow([y], [x])[0] is y
 
 
 def test_an_assertion_in_a_loop_holds_for_its_copy(x, control_flow):

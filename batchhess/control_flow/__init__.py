@@ -18,6 +18,7 @@ from batchhess.compat import (
 from batchhess.control_flow import v1, v2  # noqa: F401 (They register themselves.)
 from batchhess.control_flow.arrays import is_array
 from batchhess.control_flow.scope import NotBuiltError, Scope, check_op, is_registered
+from batchhess.graph.tensors import tensor_key
 from batchhess.ops.table import EXIT, declared
 
 
@@ -45,7 +46,8 @@ def rebuild_control_flow(ys, xs):
             check_op(op)
         inside = set(value_region(ys, olds, shared=_is_shared))
         with tf.name_scope("rebuilt"), differentiable_control_flow():
-            return Scope({}, lambda op: op in inside or is_array(op)).tensors(ys)
+            known = {tensor_key(old): old for old in olds}
+            return Scope(known, lambda op: op in inside or is_array(op)).tensors(ys)
     except NotBuiltError:
         return ys
 

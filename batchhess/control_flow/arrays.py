@@ -129,7 +129,7 @@ def size(scope, op):
 
 _ARRAYS = frozenset(
     "TensorArray{}V3".format(name)
-    for name in "Concat Gather Read Scatter Size Split Write".split() + [""]
+    for name in ["Concat", "Gather", "Read", "Scatter", "Size", "Split", "Write"] + [""]
 )
 
 

@@ -85,13 +85,12 @@ class Scope:
     def __init__(
         self, known, is_inside=lambda op: True, around=None, is_loop=False, entered=()
     ):
-        """
-        Args:
-          known: dict from the key of a Tensor to the Tensor that stands for it.
-          is_inside: whether to build an op; what is not is read as it is.
-          around: the `Scope` in which the op is whose body this is; None at the top.
-          is_loop: bool, whether this may run more than once.
-          entered: list of the Operations that must have run before any of this does.
+        """Args:
+        known: dict from the key of a Tensor to the Tensor that stands for it.
+        is_inside: whether to build an op; what is not is read as it is.
+        around: the `Scope` in which the op is whose body this is; None at the top.
+        is_loop: bool, whether this may run more than once.
+        entered: list of the Operations that must have run before any of this does.
         """
         self._known, self._is_inside = dict(known), is_inside
         self._around, self.is_loop = around, is_loop
