@@ -71,9 +71,9 @@ def _in_name_of(name):
         yield
     except Exception as error:
         # Errors of TensorFlow's runtime have more arguments, and a KeyError no message.
-        if len(error.args) == 1 and isinstance(error.args[0], str):
-            if not isinstance(error, KeyError):
-                error.args = (told(error.args[0]),)
+        is_told = len(error.args) == 1 and isinstance(error.args[0], str)
+        if is_told and not isinstance(error, KeyError):
+            error.args = (told(error.args[0]),)
         raise
     finally:
         _here.caller = None

@@ -212,10 +212,7 @@ def _parquet(path, columns, name, dtype):
                     )
                 )
             parts.append(part)
-        if columns is None and len(wanted) == 1:
-            rows = parts[0]
-        else:
-            rows = np.stack(parts, 1)
+        rows = parts[0] if columns is None and len(wanted) == 1 else np.stack(parts, 1)
         store = store or _Store(rows.shape[1:], rows.dtype)
         store.append(rows)
         number += len(rows)

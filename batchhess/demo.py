@@ -17,8 +17,10 @@ SPECIES = ["setosa", "versicolor", "virginica"]
 
 
 def load_iris():
-    """Reads the measurements of R. A. Fisher, "The use of multiple measurements in
-    taxonomic problems", Annals of Eugenics 7 (1936), 179-188.
+    """Reads the measurements of iris flowers.
+
+    They are R. A. Fisher's, "The use of multiple measurements in taxonomic problems",
+    Annals of Eugenics 7 (1936), 179-188.
 
     Returns:
       features: float32 array [150, 4], each column scaled to mean 0 and deviation 1.

@@ -130,12 +130,14 @@ def find_effects(graph, ops, functions, stops=(), allowed=None):
 def _inside(name, op, functions, allowed):
     for outer in _closure(name, functions):
         nodes = {node.name: node for node in functions[outer].node_def}
+
+        def named(text, at=nodes):
+            return at.get(text.partition(":")[0])
+
         for node in nodes.values():
-            if is_harmful(node.op, functions):
-                if allowed is None or not allowed(
-                    node, lambda text, at=nodes: at.get(text.partition(":")[0])
-                ):
-                    yield "{}/{} ({})".format(op.name, node.name, node.op)
+            harmful = is_harmful(node.op, functions)
+            if harmful and not (allowed is not None and allowed(node, named)):
+                yield "{}/{} ({})".format(op.name, node.name, node.op)
 
 
 def _closure(name, functions):

@@ -1,5 +1,6 @@
 """What a model is, in a few digits: its ops, and the values of its variables."""
 
+import contextlib
 import hashlib
 
 from batchhess.compat import raw_ops, tf
@@ -123,10 +124,8 @@ def _values(session, ops):
         values = session.run(found)
     except tf.errors.FailedPreconditionError:  # One has no value: one at a time.
         for name, reader in found.items():
-            try:
+            with contextlib.suppress(tf.errors.FailedPreconditionError):
                 values[name] = session.run(reader)
-            except tf.errors.FailedPreconditionError:
-                pass
     return sorted(values.items())
 
 

@@ -1,5 +1,6 @@
 """Names of outputs as their caller knows them, and means that a fetch is of."""
 
+import contextlib
 import re
 
 import numpy as np
@@ -77,10 +78,8 @@ def _differentiated(graph, name):
         if part.endswith("_grad"):
             for begin in range(end + 1):
                 candidate = "/".join(parts[begin:end] + [part[: -len("_grad")]])
-                try:
+                with contextlib.suppress(KeyError):
                     found.append(graph.get_operation_by_name(candidate))
-                except KeyError:
-                    pass
     return found
 
 

@@ -383,6 +383,7 @@ def main():
             json.dump({"machine": rates, "workloads": results}, file, indent=1)
     if given.plot:
         plot(results, given.peers, given.plot)
+    return None
 
 
 if __name__ == "__main__":

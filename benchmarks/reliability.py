@@ -7,6 +7,7 @@ Prints a table in Markdown, as docs/at_scale.md has it. Takes minutes. Needs os.
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import os
 import random
@@ -100,7 +101,7 @@ def digest(path):
 
 
 def kills(folder, tries):
-    """kill -9 at random moments, and resume"""
+    """kill -9 at random moments, and resume."""
     child(lambda: evaluate(folder + "/whole") is None)
     expected = digest(folder + "/whole/H.npy")
     killed = finished = lost = early = 0
@@ -125,7 +126,7 @@ def kills(folder, tries):
 
 
 def full_disk(folder, tries):
-    """A disk that is full: before, and in the middle"""
+    """A disk that is full: before, and in the middle."""
     import resource
 
     outcomes = collections.Counter()
@@ -153,7 +154,7 @@ def is_right_after(out):
 
 
 def two_writers(folder, tries):
-    """Two writers into one directory at a time"""
+    """Two writers into one directory at a time."""
     outcomes = collections.Counter()
     for index in range(tries):
         out = "{}/{}".format(folder, index)
@@ -211,14 +212,12 @@ def stop(done, count):
 
 
 def damaged_results(folder, tries):
-    """Damaged journals and results, unfinished and finished"""
+    """Damaged journals and results, unfinished and finished."""
 
     def some(seed):
         rng, outcomes = random.Random(seed), collections.Counter()
-        try:
+        with contextlib.suppress(StoppedError):
             evaluate(folder + "/half", progress=stop, batch_size=256)
-        except StoppedError:
-            pass
         evaluate(folder + "/done", batch_size=256)
         for _ in range(tries // 4):
             source = rng.choice(["half", "done"])
@@ -308,7 +307,7 @@ def read_model(folder, name):
 
 
 def corrupted_models(folder, tries):
-    """Damaged models: MetaGraph, SavedModels, frozen graph, checkpoint"""
+    """Damaged models: MetaGraph, SavedModels, frozen graph, checkpoint."""
     names = ["model.meta", "text.meta", "frozen.pb", "frozen.pbtxt", "model.index"]
     names += ["model.data-00000-of-00001"]
     flat = folder + "/flat"
@@ -323,7 +322,7 @@ def corrupted_models(folder, tries):
 
 
 def corrupted_data(folder, tries):
-    """Damaged data: .npy, .npz, .csv, .tfrecord"""
+    """Damaged data: .npy, .npz, .csv, .tfrecord."""
     flat = folder + "/flat"
     os.makedirs(flat)
     value = VALUE[:20]
@@ -344,7 +343,7 @@ def corrupted_data(folder, tries):
 
 
 def many_evaluations(folder, tries):
-    """Evaluations in one Session"""
+    """Evaluations in one Session."""
 
     def run():
         with tf.Graph().as_default() as graph, tf.Session() as session:

@@ -45,7 +45,7 @@ def plot(results, path):
             label = "batchhess" if peer in OURS else peer
             found = [(int(n), r) for n, r in reports.items() if r.get("median")]
             numbers = [n for n, _ in found]
-            axis_of = dict(marker="o", label=label)
+            axis_of = {"marker": "o", "label": label}
             column[0].loglog(numbers, [1e3 * r["median"] for _, r in found], **axis_of)
             peaks = [max(r["peak"] / 1e6, 0.1) for _, r in found]
             column[1].loglog(numbers, peaks, **axis_of)

@@ -167,9 +167,8 @@ def test_effects_inside_functions_and_loops_are_found(tmp_path, control_flow):
             return i + 1
 
     path = saved(tmp_path, lambda x: x + tf.while_loop(lambda i: i < 3.0, body, [0.0]))
-    with load(path) as model:
-        with pytest.raises(ValueError, match="WriteFile"):
-            model.tensor("f")
+    with load(path) as model, pytest.raises(ValueError, match="WriteFile"):
+        model.tensor("f")
 
 
 def test_an_initializer_with_an_effect_is_refused(tmp_path):

@@ -37,7 +37,7 @@ def assert_close(result, expected, case):
 @pytest.mark.parametrize("method", METHODS)
 def test_diagonals_and_laplacians_equal_the_closed_form(case, method):
     x, ys = fed(case)
-    options = dict(method=method, batch_axis=case.batch_axis)
+    options = {"method": method, "batch_axis": case.batch_axis}
     (diagonal,) = batchhess.hessian_diagonals(ys, x, **options)
     (laplacian,) = batchhess.laplacians(ys, x, **options)
     assert diagonal.shape.ndims == case.value.ndim and laplacian.shape.ndims == 1
@@ -107,7 +107,7 @@ def test_diagonals_by_differences(random):
     x = tf.placeholder(tf.float64, [None, 3])
     feed = {x: random.randn(5, 3)}
     y = tf.reduce_sum(tf.sin(x) * x[:, ::-1], 1)
-    options = dict(method="differences")
+    options = {"method": "differences"}
     diagonal, laplacian = run(
         [
             f(y, x, **options)[0]
@@ -132,12 +132,12 @@ def test_per_output(outputs, method, random):
         for m in range(many)
     ]
     blocks = np.stack(blocks, 1).reshape((6,) + outputs + (4, 4))
-    options = dict(per_output=True)
+    options = {"per_output": True}
     (diagonal,) = batchhess.hessian_diagonals(y, x, method=method, **options)
     (laplacian,) = batchhess.laplacians(y, x, method=method, **options)
     (product,) = batchhess.hessian_vector_products(y, x, v, **options)
     found = run([diagonal, laplacian, product], {x: value})
-    close = dict(rtol=1e-9, atol=1e-11)
+    close = {"rtol": 1e-9, "atol": 1e-11}
     np.testing.assert_allclose(found[0], np.einsum("n...kk->n...k", blocks), **close)
     np.testing.assert_allclose(found[1], np.einsum("n...kk->n...", blocks), **close)
     expected = np.einsum("n...ij,nj->n...i", blocks, v)

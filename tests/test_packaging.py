@@ -115,7 +115,7 @@ def test_a_type_checker_knows_the_public_functions(tmp_path):
     found = subprocess.run(
         command + [str(program)],
         stdout=subprocess.PIPE,
-        universal_newlines=True,
+        text=True,
         cwd=str(tmp_path),
         env=dict(os.environ, MYPYPATH=ROOT),
     )

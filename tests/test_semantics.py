@@ -164,7 +164,17 @@ def test_derivatives_are_those_of_tensorflow(random):
         lambda x: x * tf.stop_gradient(tf.exp(x)),
         lambda x: x * tf.cast(tf.argmax(x, 1)[:, None], tf.float64),
     ],
-    ids="sum matmul x abs relu where round stop_gradient argmax".split(),
+    ids=[
+        "sum",
+        "matmul",
+        "x",
+        "abs",
+        "relu",
+        "where",
+        "round",
+        "stop_gradient",
+        "argmax",
+    ],
 )
 def test_linear_f_gives_zeros(build, method, random):
     x = placeholder(None, 3)

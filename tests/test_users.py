@@ -83,7 +83,7 @@ def test_costs_of_states_and_controls(follows_act, random):
     feed = {start: random.randn(4, 3), act: random.randn(4, 1)}
     whole = sliced_hessians(cost, x, feed)
     (l_xx, l_xu), (l_ux, l_uu) = run(batchhess.hessian_blocks(cost, [obs, act]), feed)
-    close = dict(rtol=1e-10, atol=1e-12)
+    close = {"rtol": 1e-10, "atol": 1e-12}
     np.testing.assert_allclose(l_xx, whole[:, :3, :3], **close)
     np.testing.assert_allclose(l_xu, whole[:, :3, 3:], **close)
     np.testing.assert_allclose(l_ux, whole[:, 3:, :3], **close)

@@ -226,10 +226,10 @@ def _is_followed(op, whole, ends, walk):
         and (tensor_key(tensor) in ends or any(c in whole for c in tensor.consumers()))
     ]
     states = [walk.state(tensor) for tensor in outputs]
-    if not all(state.is_own for state in states):
-        # Affine is enough: what is added is no derivative.
-        if kind_of(op, walk) in (IDENTITY, LINEAR) or linearity(op) == AFFINE:
-            return False
+    # Affine is enough: what is added is no derivative.
+    is_affine = kind_of(op, walk) in (IDENTITY, LINEAR) or linearity(op) == AFFINE
+    if is_affine and not all(state.is_own for state in states):
+        return False
     alignment(op, walk)
     if any(state.kind not in (BATCHED, SUM) for state in states):
         raise NotProvenError("has observations that are not followed")

@@ -88,8 +88,10 @@ def _walk_back(ys, sources, stop=()):
 
 
 def carries_derivative(tensor):
-    """Whether a small change can pass through `tensor`: not if it is an integer, a step
-    function of its inputs, or stopped; unless its author says how.
+    """Whether a small change can pass through `tensor`.
+
+    Not if it is an integer, a step function of its inputs, or stopped; unless its
+    author says how.
     """
     dtype, known = tensor.dtype.base_dtype, declared(tensor.op)
     if dtype.is_integer or dtype.is_bool:

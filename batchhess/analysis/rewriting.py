@@ -75,7 +75,7 @@ def _rewrite(ys, xs, form_of, notify=lambda op: None):
                 keys = [original_of.get(tensor_key(t), t) for t in tensors]
                 return region.depends(keys)
 
-            if not depends(op.outputs[:1]) or not _is_in_reach(op):
+            if not depends(op.outputs) or not _is_in_reach(op):
                 return None
             build = form_of(op, depends)
             if build is not None:

@@ -41,7 +41,7 @@ def value_region(ys, olds, shared=None):
 
 
 def _walk_back(ys, ends, shared):
-    """From a tensor's key to the keys of those computed from it; and all Tensors met"""
+    """From a tensor's key to the keys of those computed from it; and all it met."""
     children, reached, frames = {}, list(ys), Frames()
     seen = {tensor_key(y) for y in ys}
     for tensor in reached:  # It grows.

@@ -85,12 +85,14 @@ class Scope:
     def __init__(
         self, known, is_inside=lambda op: True, around=None, is_loop=False, entered=()
     ):
-        """Args:
-        known: dict from the key of a Tensor to the Tensor that stands for it.
-        is_inside: whether to build an op; what is not is read as it is.
-        around: the `Scope` in which the op is whose body this is; None at the top.
-        is_loop: bool, whether this may run more than once.
-        entered: list of the Operations that must have run before any of this does.
+        """Of the top of a graph, if `around` is None, or of a body.
+
+        Args:
+          known: dict from the key of a Tensor to the Tensor that stands for it.
+          is_inside: whether to build an op; what is not is read as it is.
+          around: the `Scope` in which the op is whose body this is; None at the top.
+          is_loop: bool, whether this may run more than once.
+          entered: list of the Operations that must have run before any of this does.
         """
         self._known, self._is_inside = dict(known), is_inside
         self._around, self.is_loop = around, is_loop
@@ -176,8 +178,9 @@ class Scope:
         return tensor_key(tensor) in self._known
 
     def read(self, op):
-        """The indices of the outputs of `op` that are read here; all, if it only runs
-        before something else.
+        """The indices of the outputs of `op` that are read here.
+
+        All, if it only runs before something else.
         """
         every = range(len(op.outputs))
         read = [i for i in every if tensor_key(op.outputs[i]) in self._wanted]

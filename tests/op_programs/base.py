@@ -59,7 +59,7 @@ def image(x):
 
 
 def images(x):
-    """[N, 2, 2, 4]"""
+    """[N, 2, 2, 4]."""
     return tf.reshape(x, [-1, 2, 2, 4])
 
 

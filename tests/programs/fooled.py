@@ -11,7 +11,7 @@ WRONG_ROW = np.where(np.arange(3)[:, None] == 0, np.nan, VALUE)
 
 def _always(y, repeats=3, method="auto"):
     return lambda x: Setup(
-        y(x), options=dict(check="always", method=method), repeats=repeats
+        y(x), options={"check": "always", "method": method}, repeats=repeats
     )
 
 
@@ -56,11 +56,11 @@ ALARMS = {
     "at the point, float32": (lambda x: tf.sin(x) * x, VALUE, "float32", 0.04),
 }
 for what, (y, value, dtype, step) in ALARMS.items():
-    options = dict(value=value, dtype=dtype, step=step)
+    options = {"value": value, "dtype": dtype, "step": step}
     add("no alarm " + what, _always(y), RIGHT, **options)
     add(
         "differences " + what,
-        lambda x, y=y: Setup(y(x), options=dict(method="differences")),
+        lambda x, y=y: Setup(y(x), options={"method": "differences"}),
         SAFE,
         **options,
     )

@@ -115,9 +115,11 @@ V2, V3 = "MatrixDiagV2", "MatrixDiagV3"
 
 def _bands(kind, k, t, padding=0.0):
     op = getattr(raw_ops, kind)
-    options = dict(
-        num_rows=-1, num_cols=-1, padding_value=tf.constant(padding, t.dtype)
-    )
+    options = {
+        "num_rows": -1,
+        "num_cols": -1,
+        "padding_value": tf.constant(padding, t.dtype),
+    }
     if kind == V3:
         options["align"] = "RIGHT_LEFT"
     return op(diagonal=t, k=k, **options)
