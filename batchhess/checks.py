@@ -235,7 +235,6 @@ _NOT_RIGHT = (
 
 
 def assert_right(wrong, error, defined, messages):
-<<<<<<< HEAD
     """Fails where one is `wrong`, or not `defined`, [N].
 
     Args:
@@ -246,11 +245,6 @@ def assert_right(wrong, error, defined, messages):
 
     Returns:
       an Operation that fails with InvalidArgumentError.
-=======
-    """Fails where one is `wrong`, [N], naming that of the largest error.
-
-    Then where one is not `defined`, with the second of `messages`.
->>>>>>> main
     """
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
     error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)
