@@ -235,16 +235,13 @@ _NOT_RIGHT = (
 
 
 def assert_right(wrong, error, defined, messages):
-    """Fails where one is `wrong`, or not `defined`, [N].
+    """Fails where one is `wrong`, [N], then where one is not `defined`, [N].
 
     Args:
       wrong: bool Tensor [N].
       error: Tensor [N], to name the observation of the largest.
       defined: bool Tensor [N].
       messages: str for the first, and str for the second.
-
-    Returns:
-      an Operation that fails with InvalidArgumentError.
     """
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
     error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)
