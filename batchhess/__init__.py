@@ -18,6 +18,7 @@ _HOMES = {
     "evaluate": "streaming",
     "explain": "explanation",
     "export": "exporting",
+    "gauss_newton_products": "operators",
     "hessian_blocks": "operators",
     "hessian_diagonals": "operators",
     "hessian_vector_products": "operators",

@@ -49,7 +49,7 @@ def checked(request, methods):
 
 
 def check_one_y(ys, xs, batch_axis):
-    """Raises ValueError unless there is one y, with observations on its axis 0."""
+    """Returns the one y, with observations on its axis 0, or raises ValueError."""
     if len(ys) != 1 or not ys[0].shape.ndims:
         raise ValueError(
             "it needs one y of known rank, of shape [N] or [N, M], not {}.".format(
@@ -57,6 +57,7 @@ def check_one_y(ys, xs, batch_axis):
             )
         )
     _check_axis_0(ys[0], xs, batch_axis, "the Jacobian")
+    return ys[0]
 
 
 def _check_choice(option, value, choices):

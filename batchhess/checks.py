@@ -235,9 +235,13 @@ _NOT_RIGHT = (
 
 
 def assert_right(wrong, error, defined, messages):
-    """Fails where one is `wrong`, [N], naming that of the largest error.
+    """Fails where one is `wrong`, [N], then where one is not `defined`, [N].
 
-    Then where one is not `defined`, with the second of `messages`.
+    Args:
+      wrong: bool Tensor [N].
+      error: Tensor [N], to name the observation of the largest.
+      defined: bool Tensor [N].
+      messages: str for the first, and str for the second.
     """
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
     error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)

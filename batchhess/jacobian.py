@@ -270,11 +270,11 @@ def execute(made):
         )
     if made.checks.differences:
         with tf.control_dependencies(checks):  # What they find has a better name.
-            checks = [_verified(made, found)]
+            checks = [verified(made, lambda: _differences(made, found))]
     chosen = made.request.coordinates
     last = layout if chosen is None else Chosen(len(chosen))
     answer = layout.events(after(checks, found), [last], dimensions(made.ys[0])[1:])
-    checks = _same_count(made) + same_values(made) + unchanged(made, answer)
+    checks = same_count(made) + same_values(made) + unchanged(made, answer)
     return after(checks, answer)
 
 
@@ -307,25 +307,28 @@ def _answer(made):
     return in_blocks(method.build, problem, passes, made.block, check=check)[0]
 
 
-def _verified(made, found):
-    """The check against differences, which an op that no test has seen must have."""
+def _differences(made, found):
+    request, checks = made.request, made.checks
+    return assert_jacobian(
+        made.ys[0], made.x, made.layout, found, request.coordinates, checks
+    )
+
+
+def verified(made, differences):
+    """The check that `differences()` builds, which an op not known to be right needs.
+
+    Raises:
+      SecondDerivativeError: it cannot be built.
+    """
     try:
-        return assert_jacobian(
-            made.ys[0],
-            made.x,
-            made.layout,
-            found,
-            made.request.coordinates,
-            made.checks.holds_stops,
-            made.checks.suspects,
-        )
+        return differences()
     except ValueError as error:
         if made.request.check == "always":
             raise
         raise _not_seen(made, str(error)) from error
 
 
-def _same_count(made):
+def same_count(made):
     """The check that y and x have the same N, where the graph does not tell."""
     y, count = made.request.ys[0], made.layout.num_observations
     if isinstance(count, int) and y.shape.as_list()[0] == count:

@@ -5,6 +5,7 @@ from batchhess.analysis.values import value_region
 from batchhess.calling import assert_that
 from batchhess.checks import (
     BLUR,
+    DIFFERENCE,
     Claim,
     assert_right,
     count_coupled,
@@ -69,7 +70,7 @@ def assert_apart(passes, y, x, layout, state):
     return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 
-def assert_jacobian(y, x, layout, found, coordinates, holds_stops, suspects):
+def assert_jacobian(y, x, layout, found, coordinates, checks):
     """Builds a check that fails the run where J[n] v[n] is not the change of y[n].
 
     Args:
@@ -78,8 +79,36 @@ def assert_jacobian(y, x, layout, found, coordinates, holds_stops, suspects):
       layout: the `Layout` of `x`.
       found: Tensor [N, M, C], the Jacobian.
       coordinates: tuple of int, those of its columns; None for all.
-      holds_stops: bool, whether what the model's author has stopped stands still.
-      suspects: list of Operations whose derivative no test has seen right.
+      checks: the `Checks`.
+
+    Returns:
+      as `assert_along`.
+
+    Raises:
+      as `assert_along`.
+    """
+
+    def along(v):
+        if coordinates is None:
+            return found * v[:, None, :]
+        first = [coordinates.index(k) for k in sorted(set(coordinates))]
+        some = tf.gather(found, first, axis=2)  # None of them twice.
+        return some * tf.gather(v, sorted(set(coordinates)), axis=1)[:, None, :]
+
+    return assert_along(y, x, layout, along, coordinates, checks)
+
+
+def assert_along(y, x, layout, along, coordinates, checks):
+    """The same of J[n] v[n], however it is found.
+
+    Args:
+      y: Tensor [N, *F], float32 or float64.
+      x: a Tensor, float32 or float64.
+      layout: the `Layout` of `x`.
+      along: function from v, [N, K], to the terms whose sum over the last axis is
+        J[n] v[n]: a Tensor [N, M, terms].
+      coordinates: tuple of int, those along which v may be; None for all.
+      checks: the `Checks`.
 
     Returns:
       an Operation that fails with InvalidArgumentError and names an observation: the
@@ -100,13 +129,8 @@ def assert_jacobian(y, x, layout, found, coordinates, holds_stops, suspects):
     outputs = Layout(y, 0)
     values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
     v, _ = random_direction(values, layout.size, False, coordinates)
-    at = moved_outputs(y, x, layout, holds_stops)
-    along = v
-    if coordinates is not None:  # One that is listed twice is one.
-        first = [coordinates.index(k) for k in sorted(set(coordinates))]
-        found = tf.gather(found, first, axis=2)
-        along = tf.gather(v, sorted(set(coordinates)), axis=1)
-    terms = tf.cast(found * along[:, None, :], tf.float64)  # [N, M, C]
+    at = moved_outputs(y, x, layout, checks.holds_stops)
+    terms = tf.cast(along(v), tf.float64)  # [N, M, terms]
     here = tf.cast(outputs.flatten(y), tf.float64)
     claim = Claim(
         here,
@@ -128,10 +152,44 @@ def assert_jacobian(y, x, layout, found, coordinates, holds_stops, suspects):
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
     names = original(y.op).name, x.name
     messages = (
-        _NOT_RIGHT[0].format(*names, names[0], named_suspects(suspects)),
+        _NOT_RIGHT[0].format(*names, names[0], named_suspects(checks.suspects)),
         _NOT_RIGHT[1].format(*names),
     )
     return assert_right(wrong, judgement.error, defined, messages)
+
+
+def assert_adjoint(rows, x, layout, push, pull, outputs):
+    """Builds a check that fails the run where w[n] J[n] v[n] differs from both sides.
+
+    Args:
+      rows: Tensor [N, M], y.
+      x: a Tensor or Variable.
+      layout: the `Layout` of `x`.
+      push: function from v, of the shape of `x`, to J v, [N, M].
+      pull: function from w, of the shape of y, to J' w, [N, K].
+      outputs: the `Layout` of y.
+
+    Returns:
+      an Operation that fails with InvalidArgumentError.
+    """
+    values = layout.flatten(tf.convert_to_tensor(x))
+    v, w = (
+        tf.cast(tf.random_uniform(tf.shape(t), 0.5, 1.5), t.dtype)
+        for t in (values, rows)
+    )
+    pairs = [(w, push(layout.unflatten(v))), (v, pull(outputs.unflatten(w)))]
+    terms = [tf.cast(a, tf.float64) * tf.cast(b, tf.float64) for a, b in pairs]
+    first, second = (tf.reduce_sum(t, 1) for t in terms)  # [N]
+    scale = sum(tf.reduce_sum(tf.abs(t), 1) for t in terms)
+    precision = less_precise(rows.dtype, values.dtype)
+    wrong = tf.abs(first - second) > DIFFERENCE[precision] * scale
+    count = tf.reduce_sum(tf.cast(wrong, tf.int32))
+    message = (
+        "products of the Jacobian by {} with a vector, and of its transpose, do not "
+        "agree: TensorFlow differentiates a gradient of the model wrongly. Write that "
+        "part with other ops. Observations affected, of all:"
+    ).format(x.name)
+    return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 
 def moved_outputs(y, x, layout, holds_stops):

@@ -1,5 +1,7 @@
 """Several x as the coordinates of one, whose Hessian has the cross blocks of all."""
 
+import itertools
+
 from batchhess import arguments
 from batchhess.analysis.region import depends, region
 from batchhess.analysis.rewriting import correct
@@ -75,17 +77,22 @@ def _check(request):
                     xs[0].name, dtypes[0].name, x.name, dtypes[1].name
                 )
             )
-    for i, x in enumerate(xs):
-        for j, other in enumerate(xs):
-            if i != j and depends([other], x):
-                raise ValueError(
-                    "'{}' is computed from '{}', so they are not the independent "
-                    "coordinates of one point. For derivatives with the others held "
-                    "fixed, build the model on tf.stop_gradient of '{}', and pass "
-                    "that.".format(other.name, x.name, other.name)
-                )
+    check_independent(xs)
+    for x in xs:
         if unconnected == tf.UnconnectedGradients.NONE and not depends(request.ys, x):
             raise arguments.not_connected(request.ys, x)
+
+
+def check_independent(xs):
+    """Raises ValueError where one of `xs` is computed from another."""
+    for x, other in itertools.permutations(xs, 2):
+        if depends([other], x):
+            raise ValueError(
+                "'{}' is computed from '{}', so they are not the independent "
+                "coordinates of one point. For derivatives with the others held "
+                "fixed, build the model on tf.stop_gradient of '{}', and pass "
+                "that.".format(other.name, x.name, other.name)
+            )
 
 
 def _of(request, z, layouts):

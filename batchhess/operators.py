@@ -5,6 +5,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 from batchhess.building import build
 from batchhess.calling import public
 from batchhess.compat import tf
+from batchhess.gauss_newton import build_gauss_newton
 from batchhess.jacobian import build_jacobians
 from batchhess.joining import build_joined
 from batchhess.passes import Passes
@@ -361,6 +362,62 @@ def jacobians(
       NotImplementedError: `jit_compile`, and this TensorFlow has none.
     """
     return build_jacobians(_request(None, locals()))
+
+
+@public(like=hessians)
+def gauss_newton_products(
+    outputs: Any,
+    loss: Any,
+    xs: Any,
+    vs: Any,
+    name: str = "gauss_newton_products",
+    colocate_gradients_with_ops: bool = False,
+    gate_gradients: bool = False,
+    aggregation_method: Optional[int] = None,
+    *,
+    batch_axis: int = 0,
+    check: str = "auto",
+    parallel_iterations: Optional[int] = None,
+    swap_memory: bool = False,
+    unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
+) -> List[tf.Tensor]:
+    """Builds the product of each observation's Gauss-Newton matrix with a vector.
+
+    `result[n]` is `J[n]' H[n] J[n] v[n]`: `J[n]`, `[M, K]`, is the Jacobian of
+    `outputs[n]` by `x[n]`, and `H[n]`, `[M, M]`, the Hessian of the loss by
+    `outputs[n]`. Unlike the Hessian of the loss by x, it is positive semidefinite
+    wherever the loss is convex in the outputs (Schraudolph 2002, Fast curvature
+    matrix-vector products for second-order gradient descent). It takes five reverse
+    passes, whatever K and M are.
+
+    Args:
+      outputs: a Tensor of floating dtype and shape `[N, M]`, or any `[N, *F]` of known
+        rank, computed from `xs`.
+      loss: a Tensor of floating dtype and shape `[]`, `[N]` or `[N, M]`, or a list of
+        such, which are summed; computed from `outputs`, and from `xs` through them
+        alone.
+      xs: as in `hessians`. With several, J holds the columns of all of them.
+      vs: as in `hessian_vector_products`.
+      check: as in `jacobians`, of the outputs, and as in `hessians`, of the loss. Where
+        observations are coupled, "never" answers the product with the matrices of all
+        observations.
+
+    Returns:
+      A list of Tensors of the dtypes and shapes of `xs`; of V vectors `[N, V, *E]`.
+
+    Raises:
+      RuntimeError: as `hessians`.
+      TypeError: as `hessians`.
+      ValueError: as `jacobians` for `outputs` and as `hessians` for `loss`, `vs` do not
+        fit `xs`, an x is computed from another, or `loss` depends on an x beside
+        `outputs`. When the Session runs, sizes that differ are an
+        InvalidArgumentError.
+      SecondDerivativeError: TensorFlow has lost a derivative on the way.
+      UndefinedDerivativeError: it has an op without one.
+    """
+    given = dict(locals(), ys=outputs)
+    loss = [given.pop(name) for name in ("outputs", "loss")][1]
+    return build_gauss_newton(_request(None, given, method="reverse"), loss)
 
 
 def _request(wanted, given, **others):

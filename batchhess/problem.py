@@ -81,7 +81,7 @@ class Problem(
         """The sizes after N of what a method answers, block by block."""
         if self.outputs is not None:
             return [self.outputs, self.count]
-        return [self.layout.size] * (1 if self.diagonal else 2)
+        return ([] if self.diagonal else [self.layout.size]) + [self.count]
 
     def chosen(self, rows):
         """The columns that are asked for, of `rows`, [N, K] or [K]."""

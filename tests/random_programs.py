@@ -17,7 +17,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np
 from random_models import draw_model
 from random_steps import K, N, draw, outcomes, tell_proofs
-from value_differences import value_curvatures
+from value_differences import value_curvatures, value_slopes
 
 import batchhess
 from batchhess.compat import tf
@@ -31,8 +31,10 @@ OPERATORS = [
     "laplacians",
     "hessian_vector_products",
     "hessian_blocks",
+    "jacobians",
 ]
 METHODS = ["auto"] * 6 + ["columns", "symmetric", "observations", "differences"]
+OF_JACOBIANS = ["auto"] * 3 + ["forward", "reverse", "observations"]
 
 # verdict: "right"; "refused when built"; "refused when run"; "false alarm", of a
 # coupling or by check="always" where no step couples; "imprecise", wrong in float32 and
@@ -57,15 +59,18 @@ def judge(seed, number, operators=None):
     flow = random.choice(["v1", "v2"])
     dtype = str(random.choice(["float64", "float64", "float32"]))
     per_output = operator != "hessian_blocks" and random.rand() < 0.15
+    per_output |= operator == "jacobians"
+    methods = OF_JACOBIANS if operator == "jacobians" else METHODS
     options = {}
     if operator != "hessian_vector_products":
-        options["method"] = METHODS[random.randint(len(METHODS))]
+        options["method"] = methods[random.randint(len(methods))]
     if random.rand() < 0.1:
         options["check"] = "always"
     words += ["control flow " + flow, dtype] + sorted(
         "{}={}".format(*item) for item in options.items()
     )
-    options["per_output"] = per_output
+    if operator != "jacobians":
+        options["per_output"] = per_output
     draws = random.randint(2**31)
     (tf.enable_control_flow_v2 if flow == "v2" else tf.disable_control_flow_v2)()
 
@@ -202,6 +207,8 @@ def _runs(model, session):
 
 
 def _compare(operator, model, options, words, answers, session, dtype="float64"):
+    if operator == "jacobians":
+        return _compare_slopes(model, words, answers, session, dtype)
     n = model.values[0].shape[model.axis]
     v = _direction(model.values, model.axis)[1]
     k = len(v)
@@ -213,7 +220,8 @@ def _compare(operator, model, options, words, answers, session, dtype="float64")
         directions = units
     else:
         directions = None
-    evaluate, size = _evaluator(model, options["per_output"], session)
+    axes = [0] if options["per_output"] else None
+    evaluate, size = _evaluator(model, axes, session)
     if not np.isfinite(size):
         return Verdict("no model", words, "f is not finite")
     rows = np.concatenate(
@@ -260,9 +268,35 @@ def _compare(operator, model, options, words, answers, session, dtype="float64")
     return Verdict("right" if trusted.all() else "no oracle", words, "")
 
 
-def _evaluator(model, per_output, session):
-    """f of [N, K] in float64, its stops standing still, and how large it is."""
-    axes = [0] if per_output else None
+def _compare_slopes(model, words, answers, session, dtype):
+    """The same of Jacobians, against differences of y, one observation at a time."""
+    n = model.values[0].shape[model.axis]
+    rows = np.moveaxis(model.values[0], model.axis, 0).reshape(n, -1)
+    try:
+        evaluate, size = _evaluator(model, [], session)
+    except tf.errors.OpError as error:  # As in 2.x, whose MKL fuses float64 wrongly.
+        return Verdict("no model", words, _short(error))
+    if not np.isfinite(size):
+        return Verdict("no model", words, "f is not finite")
+    found = np.reshape(answers, [n, -1, rows.shape[1]])
+    slopes, errors = value_slopes(evaluate, rows)
+    tolerance, scale = TOLERANCE[dtype], np.nanmax(np.abs(slopes)) + 1e-3
+    scale += size if dtype == "float32" else 0
+    trusted = errors < 0.1 * tolerance * scale
+    if not np.isfinite(found[trusted]).all():
+        return Verdict("not finite", words, str(found)[:100])
+    off = np.abs(found - slopes)[trusted]
+    if off.size and off.max() > tolerance * scale:
+        detail = "off by {:.3g} of {:.3g}".format(off.max(), scale)
+        return Verdict("WRONG", words, detail)
+    return Verdict("right" if trusted.all() else "no oracle", words, "")
+
+
+def _evaluator(model, axes, session):
+    """f of [N, K] in float64, its stops standing still, and how large it is.
+
+    f is summed over `axes`, or over all if they are None.
+    """
     y = tf.add_n([tf.reduce_sum(y, axes) for y in model.ys])
     n = model.values[0].shape[model.axis]
     widths = np.cumsum([v.size // n for v in model.values])[:-1]

@@ -6,7 +6,7 @@ from cases import wrong_cube
 from oracles import run, sliced_hessians
 
 import batchhess
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, tf
 
 
 def model(x):
@@ -80,6 +80,22 @@ def test_one_column_takes_one_pass(problem):
     batchhess.hessians(y, x, coordinates=[0])
     types = [op.type for op in tf.get_default_graph().get_operations()[explained:]]
     assert not {"While", "StatelessWhile", "Enter"} & set(types)
+
+
+@pytest.mark.skipif(IS_V1, reason="TensorFlow 1 has no jit_compile")
+@pytest.mark.parametrize("chosen", [[3], [0, 4, 2]])
+def test_compiled_columns_of_some_coordinates(problem, chosen):
+    x, y, feed, expected = problem
+    options = {"coordinates": chosen, "jit_compile": True}
+    found = run(
+        [
+            batchhess.hessians(y, x, **options)[0],
+            batchhess.hessian_diagonals(y, x, **options)[0],
+        ],
+        feed,
+    )
+    np.testing.assert_allclose(found[0], expected[:, :, chosen], atol=1e-12)
+    np.testing.assert_allclose(found[1], expected[:, chosen, chosen], atol=1e-12)
 
 
 def test_linear_f_gives_zeros_for_the_chosen(random):

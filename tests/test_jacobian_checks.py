@@ -131,7 +131,7 @@ def test_arguments_that_do_not_fit_are_refused():
 def test_unconnected_outputs_are_zeros_where_they_are_asked_for(method):
     x = tf.placeholder(tf.float64, [None, K])
     y = tf.tile(tf.stop_gradient(x), [1, 2])
-    options = {"method": method, "unconnected_gradients": tf.UnconnectedGradients.ZERO}
+    options = {"method": method, "unconnected_gradients": "zero"}
     found = run(batchhess.jacobians(y, x, **options)[0], {x: np.ones((4, K))})
     np.testing.assert_array_equal(found, np.zeros((4, 2 * K, K)))
 
@@ -276,18 +276,18 @@ DOUBTFUL = {
     ),
     "a median": (lambda x: tf.nn.top_k(x, 2)[0][:, 1:], [0.5, 1, 3]),
     "eigenvalues": (
-        lambda x: tf.linalg.eigh(x[:, :, None] * x[:, None] + tf.diag([1.0, 2, 3]))[0],
+        lambda x: tf.linalg.eigh(x[:, :, None] * x[:, None] + np.diag([1.0, 2, 3]))[0],
         [0.5, 1, 3],
     ),
     "an exponential of matrices": (
-        lambda x: tf.linalg.expm(x[:, :, None] * tf.ones([1, 1, 3]) / 3),
+        lambda x: tf.linalg.expm(x[:, :, None] * np.ones([1, 1, 3]) / 3),
         [0.5, 1, 0.3],
     ),
 }
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["auto", "forward"])
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("name", sorted(DOUBTFUL))
 def test_what_is_doubtful_is_right_or_refused(name, hidden, method, dtype, random):
@@ -303,7 +303,8 @@ def test_what_is_doubtful_is_right_or_refused(name, hidden, method, dtype, rando
     try:
         x = tf.placeholder(dtype, [None, K])
         y = model(x)
-    except (TypeError, ValueError):
+        run(y, {x: value})
+    except (TypeError, ValueError, tf.errors.OpError):
         pytest.skip("no such program in this dtype")
     try:
         (result,) = batchhess.jacobians(y, x, method=method)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import CASES
-from oracles import difference_blocks, run
+from oracles import difference_blocks, difference_jacobians, run
 
 import batchhess
 from batchhess.compat import tf
@@ -87,3 +87,208 @@ def test_vectors_of_other_shapes_are_refused(shape):
         return
     with pytest.raises(COUPLED, match="not the shape"):
         run(result, {x: np.ones((4, 3)), v: np.ones(shape)})
+
+
+def softmax_loss(outputs):
+    labels = np.array([0.2, 0.5, 0.3])
+    return tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.zeros_like(outputs) + tf.constant(labels, outputs.dtype),
+        logits=outputs,
+    )
+
+
+# A model of x [N, 4], a loss of its outputs, and the loss's Hessian by these.
+def softmax_hessian(z):
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    return np.einsum("nm,mk->nmk", p, np.eye(3)) - p[:, :, None] * p[:, None]
+
+
+LOSSES = {
+    "cross entropy": (softmax_loss, softmax_hessian),
+    "squares": (
+        lambda z: tf.reduce_sum((z - 1.0) ** 2),
+        lambda z: np.tile(2 * np.eye(3), (len(z), 1, 1)),
+    ),
+    "products": (
+        lambda z: z[:, 0] * z[:, 1] * z[:, 2],
+        lambda z: np.stack(
+            [np.array([[0, c, b], [c, 0, a], [b, a, 0]]) for a, b, c in z]
+        ),
+    ),
+}
+
+
+def gauss_newton(outputs, x, value, hessian, vs, axis=0):
+    """J' H J v, [N, V, K], of differences and the closed form of H."""
+    z = run(outputs, {x: value})
+    slopes = difference_jacobians(outputs, x, value, axis=axis).reshape(len(z), 3, -1)
+    matrices = np.einsum("nmi,nmp,npj->nij", slopes, hessian(z.reshape(-1, 3)), slopes)
+    assert np.abs(matrices).max() > 1e-2
+    return np.einsum("nij,nvj->nvi", matrices, vs.reshape(len(z), -1, 4))
+
+
+@pytest.mark.parametrize("events", [(4,), (2, 2)])
+@pytest.mark.parametrize("count", [None, 1, 6])
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("check", ["auto", "always"])
+def test_gauss_newton_equals_the_product_of_matrices(
+    name, count, events, check, random, control_flow
+):
+    loss, hessian = LOSSES[name]
+    x = tf.placeholder(tf.float64, (None,) + events, name="x")
+    outputs = network(tf.reshape(x, [-1, 4]), 5, 3)
+    value = random.randn(3, *events)
+    vs = random.randn(3, *(() if count is None else (count,)) + events)
+    (result,) = batchhess.gauss_newton_products(
+        outputs, loss(outputs), x, vs, name="gn", check=check
+    )
+    assert result.name == "gn:0"
+    found = run(result, {x: value})
+    expected = gauss_newton(outputs, x, value, hessian, vs)
+    assert found.shape == vs.shape
+    np.testing.assert_allclose(found, expected.reshape(vs.shape), atol=1e-8)
+
+
+def test_gauss_newton_along_another_axis_and_of_events(random):
+    x = tf.placeholder(tf.float64, [4, 3], name="x")
+    outputs = tf.reshape(network(tf.transpose(x), 3), [3, 1, 3])
+    loss = tf.reduce_sum(tf.exp(outputs), [1, 2])
+    value, v = random.randn(4, 3), random.randn(4, 3)
+    (result,) = batchhess.gauss_newton_products(outputs, loss, x, v, batch_axis=1)
+
+    def hessian(z):
+        return np.exp(z)[:, :, None] * np.eye(3)
+
+    expected = gauss_newton(outputs, x, value, hessian, v.T.copy(), axis=1)
+    np.testing.assert_allclose(run(result, {x: value}), expected[:, 0].T, atol=1e-8)
+
+
+@pytest.mark.parametrize("count", [None, 5])
+def test_gauss_newton_of_several_xs(count, random):
+    x = tf.placeholder(tf.float64, [None, 3], name="x")
+    t = tf.placeholder(tf.float32, [None], name="t")
+    z = tf.concat([x, tf.cast(t, tf.float64)[:, None]], 1)
+    outputs = network(z, 3)
+    value = random.randn(5, 4).astype(np.float32).astype(float)
+    several = () if count is None else (count,)
+    vs = random.randn(5, *several + (4,))
+    built = batchhess.gauss_newton_products(
+        outputs, softmax_loss(outputs), [x, t], [vs[..., :3], vs[..., 3]]
+    )
+    found = run(built, {x: value[:, :3], t: value[:, 3]})
+    twin = tf.placeholder(tf.float64, [None, 4], name="twin")
+    expected = gauss_newton(network(twin, 3), twin, value, softmax_hessian, vs)
+    expected = expected.reshape(vs.shape)
+    np.testing.assert_allclose(found[0], expected[..., :3], atol=1e-6)
+    np.testing.assert_allclose(found[1], expected[..., 3], atol=1e-5)
+
+
+def test_gauss_newton_where_nothing_curves_or_is_connected(random):
+    x = tf.placeholder(tf.float64, [None, 4])
+    t = tf.placeholder(tf.float64, [None, 2])
+    outputs, feed = network(x, 3), {x: random.randn(3, 4), t: np.ones((3, 2))}
+    linear = batchhess.gauss_newton_products(outputs, 2 * outputs, x, tf.ones_like(x))
+    zero = batchhess.gauss_newton_products(
+        outputs,
+        softmax_loss(outputs),
+        [x, t],
+        [tf.ones_like(x), tf.ones_like(t)],
+        unconnected_gradients="zero",
+    )
+    found = run([linear[0], zero[1]], feed)
+    assert [f.shape for f in found] == [(3, 4), (3, 2)]
+    assert not found[0].any() and not found[1].any()
+    for n in (0, 1):
+        feed = {x: random.randn(n, 4), t: np.ones((n, 2))}
+        assert run(zero, feed)[0].shape == (n, 4)
+
+
+def test_gauss_newton_of_coupled_outputs_or_losses_fails_the_run(random):
+    x = tf.placeholder(tf.float64, [None, 4], name="x")
+    apart = network(x, 3)
+    coupled = apart * tf.reduce_mean(apart, 0)
+    value = random.randn(5, 4)
+    for outputs, loss in [
+        (coupled, softmax_loss(coupled)),
+        (apart, tf.reduce_sum(tf.reduce_sum(apart, 0) ** 3)),
+    ]:
+        (result,) = batchhess.gauss_newton_products(outputs, loss, x, value)
+        with pytest.raises(COUPLED, match="gauss_newton_products: .* coupled"):
+            run(result, {x: value})
+
+
+def test_gauss_newton_refuses_what_it_would_leave_out():
+    x = tf.placeholder(tf.float64, [4, 3], name="x")
+    outputs = tf.sin(x)
+    v = tf.ones_like(x)
+    for given, error, phrase in [
+        (
+            (outputs, softmax_loss(outputs) + x[:, 0], x, v),
+            ValueError,
+            "beside 'Sin:0'",
+        ),
+        ((outputs, softmax_loss(x), x, v), ValueError, "beside 'Sin:0'"),
+        ((outputs, tf.ones([4]), x, v), ValueError, "does not depend on 'Sin:0'"),
+        (([outputs, x], outputs, x, v), ValueError, "one y of known rank"),
+        ((outputs, outputs, x, v[:2]), ValueError, "vs has shape"),
+        ((outputs, outputs, [x, outputs], [v, v]), ValueError, "is computed from"),
+        ((tf.transpose(x), tf.transpose(x), x, v), ValueError, "number of obs|axis 0"),
+        ((outputs, tf.cast(outputs, tf.int32), x, v), TypeError, "dtype int32"),
+    ]:
+        with pytest.raises(error, match=phrase) as caught:
+            batchhess.gauss_newton_products(*given)
+        assert str(caught.value).startswith("gauss_newton_products: ")
+    (passed,) = batchhess.gauss_newton_products(
+        outputs, softmax_loss(outputs) + x[:, 0], x, v, check="never"
+    )
+    assert run(passed, {x: np.ones((4, 3))}).shape == (4, 3)
+
+
+DOUBTFUL = {
+    "a response": lambda x: tf.reshape(
+        tf.nn.lrn(tf.reshape(x, [-1, 1, 1, 4]), depth_radius=1), [-1, 4]
+    ),
+    "larger images": lambda x: tf.reshape(
+        tf.image.resize_bilinear(tf.reshape(x, [-1, 2, 2, 1]), [3, 2]), [-1, 6]
+    ),
+    "overlapping windows": lambda x: tf.reshape(
+        tf.nn.max_pool(
+            tf.reshape(x, [-1, 2, 2, 1]), [1, 2, 2, 1], [1, 1, 1, 1], "SAME"
+        ),
+        [-1, 4],
+    ),
+    "a loop": lambda x: tf.while_loop(
+        lambda i, _: i < 3, lambda i, z: (i + 1, tf.sin(z)), (0, x)
+    )[1],
+    "a loop that draws": lambda x: tf.while_loop(
+        lambda i, _: i < 3,
+        lambda i, z: (i + 1, tf.sin(z) + 0 * tf.random_uniform([1], dtype=z.dtype)),
+        (0, x),
+    )[1],
+    "products with zeros": lambda x: tf.math.cumprod(x * [0.0, 1, 2, 3], 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", sorted(DOUBTFUL))
+def test_gauss_newton_is_right_or_refused(name, dtype, random, control_flow):
+    if name == "a response" and dtype == "float64":
+        pytest.skip("TensorFlow has no kernel")
+    x = tf.placeholder(dtype, [None, 4], name="x")
+    outputs = DOUBTFUL[name](x)
+    loss = tf.reduce_sum(outputs**2, 1) / 2
+    # No two are near each other, where the maximum has a kink.
+    value = np.stack([random.permutation([0.5, 0.9, 1.3, 1.7]) for _ in range(3)])
+    v = random.randn(3, 4)
+    try:
+        (result,) = batchhess.gauss_newton_products(outputs, loss, x, v)
+        found = run(result, {x: value})
+    except (ValueError, COUPLED) as error:
+        assert "gauss_newton_products: " in str(error)
+        return
+    slopes = difference_jacobians(
+        outputs, x, value, step=1e-3 if "64" in dtype else 0.05
+    )
+    expected = np.einsum("nmi,nmj,nj->ni", slopes, slopes, v)
+    tolerance = 1e-7 if dtype == "float64" else 2e-2
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)

@@ -57,6 +57,7 @@ LAYERS = [
     ["jacobian_checks", "planning"],
     ["building"],
     ["explanation", "jacobian", "joining"],
+    ["gauss_newton"],
     ["operators"],
     ["verification", "exporting"],
     ["answering"],

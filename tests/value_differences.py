@@ -70,3 +70,38 @@ def _second(at, base, step):
     jump = np.abs(2 * gaps[1] - gaps[0])
     jump = np.where(jump > 0.02 * np.abs(limit) + 1e-4, jump, 0.0)
     return limit, np.abs(limit - first[1]) + jump
+
+
+def value_slopes(f, rows, step=1e-3):
+    """The derivatives of f[n] by row n, one coordinate of one observation at a time.
+
+    Args:
+      f: function from an array [N, K] to an array [N, M].
+      rows: float64 array [N, K].
+      step: the larger of two distances.
+
+    Returns:
+      float64 arrays [N, M, K]: the derivatives, and their estimated errors.
+    """
+    here = f(rows)
+    slopes = np.zeros(here.shape[:2] + rows.shape[1:])
+    errors = np.zeros_like(slopes)
+    for n, k in np.ndindex(*rows.shape):
+
+        def at(distance, n=n, k=k):
+            moved = rows.copy()
+            moved[n, k] += distance
+            return f(moved)[n]
+
+        first, second = (
+            (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+            for h in (step, step / 2)
+        )
+        # The slopes of the two sides part by h f'' where f is smooth, and stay apart at
+        # a kink.
+        bends = [(at(h) + at(-h) - 2 * here[n]) / h for h in (step, step / 2)]
+        kink = np.abs(2 * bends[1] - bends[0])
+        slopes[n, :, k] = second
+        errors[n, :, k] = np.abs(second - first) + kink
+    # A part of f may be in float32: what rounding does to one, it may do to others.
+    return slopes, np.zeros_like(errors) + errors.max((1, 2), keepdims=True, initial=0)

@@ -34,7 +34,7 @@ def audit(ys, region, gradient, x):
     """
     behind = Region([gradient], x)
     faults = _loops(region, behind, gradient, x)
-    faults += [(LOST, op) for op, _ in _with_bodies(behind) if gradient_is_none(op)]
+    faults += lost_in(behind)
     found = _by_the_table(region)
     return found._replace(faults=faults + found.faults)
 
@@ -49,9 +49,18 @@ def audit_once(region):
     Returns:
       a list of (`Fault`, Operation), those that are wrong; and `Findings`.
     """
-    lost = [(LOST, op) for op, _ in _with_bodies(region) if gradient_is_none(op)]
     pops = [(LOOP, op) for op in region.above if op.type in STACK_POP]
-    return lost + pops, _by_the_table(region)
+    return lost_in(region) + pops, _by_the_table(region)
+
+
+def lost_in(region):
+    """The ops of a `Region` whose gradient TensorFlow takes for None, as faults."""
+    return [(LOST, op) for op, _ in _with_bodies(region) if gradient_is_none(op)]
+
+
+def loops_in(region):
+    """The ends of the loops of control flow v1 in a `Region`, as faults."""
+    return [(LOOP, op) for op in region.ops if declared(op).frame == EXIT]
 
 
 def _by_the_table(region):

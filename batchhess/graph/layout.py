@@ -70,7 +70,9 @@ class Layout:
         sizes = [self.num_observations] + list(outer or [])
         sizes += [d for layout in layouts for d in layout._event]
         axes = [len(layout._event) for layout in layouts]
-        if any(count != 1 for count in axes + ([] if outer is None else [len(outer)])):
+        is_same = tensor.shape.ndims == len(sizes)
+        each = axes + ([] if outer is None else [len(outer)])
+        if not is_same or any(count != 1 for count in each):
             tensor = tf.reshape(tensor, tf.stack(sizes))
         tensor.set_shape([_static(d) for d in sizes])
         return tensor
