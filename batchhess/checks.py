@@ -6,7 +6,7 @@ import numpy as np
 
 from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf
-from batchhess.graph.tensors import original
+from batchhess.graph.tensors import name_of, original
 from batchhess.methods.differences import (
     EPSILON,
     LEVELS,
@@ -93,7 +93,7 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
         "would hold terms of others. Pass method=observations for the exact diagonal "
         "blocks, or check=never to let it pass. Observations affected, of all:"
     ).format(
-        x.name,
+        name_of(x),
         original(ys[0].op).name,
         original(proof.op).name,
         proof.op.type,
@@ -188,7 +188,7 @@ def assert_differences(
     if dtype.name not in ("float32", "float64"):
         raise ValueError(
             "check='always' needs float32 or float64, and '{}' is {}.".format(
-                x.name, dtype.name
+                name_of(x), dtype.name
             )
         )
     values, rows = layout.flatten(tf.convert_to_tensor(x)), layout.flatten(gradient)
@@ -212,7 +212,7 @@ def assert_differences(
     defined = largest(rows) < float("inf")
     judgement = judge_steps(sides, claim, defined, dtype)
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
-    names = ys[0].name, x.name
+    names = ys[0].name, name_of(x)
     messages = (
         _NOT_RIGHT[0].format(*names, named_suspects(suspects)),
         _NOT_RIGHT[1].format(*names),

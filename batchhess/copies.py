@@ -4,7 +4,7 @@ import functools
 
 from batchhess.calling import assert_that
 from batchhess.compat import tf
-from batchhess.graph.tensors import original
+from batchhess.graph.tensors import name_of, original
 from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
 
 # What two ways to round may differ by, relative to the largest magnitude of a tensor. A
@@ -91,4 +91,4 @@ def _message(tensor, x):
         "tensor that is fed. Or a variable was assigned in the same run: run the "
         "training step in a Session.run of its own. Or something is drawn at random in "
         "both: draw it outside of the loop or function, and feed it."
-    ).format(original(tensor.op).name, tensor.op.type, x.name)
+    ).format(original(tensor.op).name, tensor.op.type, name_of(x))

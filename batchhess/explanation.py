@@ -7,7 +7,7 @@ from batchhess import arguments
 from batchhess.building import building_in
 from batchhess.calling import public
 from batchhess.compat import tf, where_built
-from batchhess.graph.tensors import original
+from batchhess.graph.tensors import name_of, original
 from batchhess.methods import METHODS, blocks
 from batchhess.passes import Passes
 from batchhess.planning import plan
@@ -95,7 +95,7 @@ def explain(
 def _explained(made, num_observations):
     size = made.layout.size if isinstance(made.layout.size, int) else "K"
     given, x = made.request.ys[0], made.x
-    what = "'{}' with respect to '{}', {}".format(given.name, x.name, x.shape)
+    what = "'{}' with respect to '{}', {}".format(given.name, name_of(x), x.shape)
     lines = [("f", what)]
     count, memory = "0", None
     if made.gradient is None:
@@ -106,7 +106,7 @@ def _explained(made, num_observations):
     else:
         count, memory = _passes(made, size), _memory(made, num_observations)
         lines += _observations(made) + [("method", _method(made, count))]
-    if made.ys is not made.request.ys:
+    if made.corrected:
         lines.append(
             ("rewritten", "parts that TensorFlow differentiates wrongly twice")
         )
@@ -117,7 +117,7 @@ def _explained(made, num_observations):
         text = "about {:.1f} MB beyond the model's own".format(memory / 1e6)
         lines.append(("memory", text))
     return Explanation(
-        made.x.name,
+        name_of(made.x),
         made.is_proven,
         made.proof.op and original(made.proof.op),
         [original(op) for _, op in made.findings.faults],

@@ -6,7 +6,7 @@ from batchhess.analysis.region import Region, depends
 from batchhess.building import after, build, building_in, named, same_values, unchanged
 from batchhess.compat import tf
 from batchhess.graph.layout import dimensions
-from batchhess.graph.tensors import tensor_key
+from batchhess.graph.tensors import name_of, tensor_key
 from batchhess.jacobian import plan, same_count, verified
 from batchhess.jacobian_checks import assert_adjoint, assert_along, assert_apart
 from batchhess.joining import check_independent
@@ -47,7 +47,7 @@ def _check_reads(losses, outputs, xs):
                 "'{}' depends on '{}' beside '{}' too, which the product of Gauss and "
                 "Newton leaves out. Pass the part of it that is a function of '{}', or "
                 "check='never'.".format(
-                    losses[0].name, x.name, outputs.name, outputs.name
+                    losses[0].name, name_of(x), outputs.name, outputs.name
                 )
             )
 

@@ -6,6 +6,7 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.partition import BILINEAR, GENERAL, NoPartitionError, partition
 from batchhess.analysis.proof import walk_from
+from batchhess.analysis.reading import read_once
 from batchhess.analysis.region import Region
 from batchhess.analysis.rewriting import correct, take_apart
 from batchhess.building import after, building_in, named, same_values, unchanged
@@ -13,13 +14,13 @@ from batchhess.calling import assert_that
 from batchhess.compat import tf, where_built
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, Layout, dimensions
-from batchhess.graph.tensors import original
+from batchhess.graph.tensors import name_of, original
 from batchhess.jacobian_checks import assert_apart, assert_jacobian
 from batchhess.methods import JACOBIAN_METHODS
 from batchhess.methods.blocks import assert_one_or_all, block_size, in_blocks
 from batchhess.ops.states import UNPROVEN
 from batchhess.ops.table import EXIT, NEXT, declared
-from batchhess.planning import FEW, is_reference
+from batchhess.planning import FEW, reads_reference
 from batchhess.problem import Problem
 
 # What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
@@ -84,8 +85,9 @@ def plan(request, x):
     Returns:
       a `JacobianPlan`.
     """
+    ys, (x,) = read_once(request.ys, [x])
+    ys = ys if request.check == "never" else correct(ys, [x])
     layout = Layout(x, request.batch_axis)
-    ys = request.ys if request.check == "never" else correct(request.ys, [x])
     region = Region(ys, x)
     made = JacobianPlan(
         request=request,
@@ -212,7 +214,7 @@ def _axis_refusal(made):
     y = made.request.ys[0]
     return ValueError(
         "axis 0 of '{}', of shape {}, must hold the observations of '{}', which are on "
-        "axis {}. Transpose it.".format(y.name, y.shape, made.x.name, state.axis)
+        "axis {}. Transpose it.".format(y.name, y.shape, name_of(made.x), state.axis)
     )
 
 
@@ -227,7 +229,7 @@ def _loop_refusal(made):
         "a while loop of control flow v1 is between '{}' and '{}', so the passes "
         "through it are built one by one, and the graph does not tell how many. Call "
         "tf.compat.v1.enable_control_flow_v2() before the loop is built, or give '{}' "
-        "its shape.".format(made.x.name, made.request.ys[0].name, made.x.name)
+        "its shape.".format(name_of(made.x), made.request.ys[0].name, name_of(made.x))
     )
 
 
@@ -244,7 +246,7 @@ def _with_checks(made, region, findings):
         suspects=suspects,
         # A mean that is stopped wrongly must move.
         holds_stops=not faults,
-        may_change=any(is_reference(t) for op in region.ops for t in op.inputs),
+        may_change=reads_reference(region.ops, made.x),
     )
     made = made._replace(checks=checks)
     if suspects and not (made.is_followed or checks.coupling):
@@ -334,7 +336,7 @@ def same_count(made):
     if isinstance(count, int) and y.shape.as_list()[0] == count:
         return []
     message = "{} and {} differ in their number of observations:".format(
-        y.name, made.x.name
+        y.name, name_of(made.x)
     )
     found = tf.shape(y)[0]
     return [assert_that(tf.equal(found, count), message, found, count)]
@@ -364,7 +366,7 @@ def _not_followed(made):
         "{} cannot follow the observations of '{}': {} {}. Pass method='reverse' "
         "alone.".format(
             asked,
-            made.x.name,
+            name_of(made.x),
             "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
             made.lost.reason,
         )

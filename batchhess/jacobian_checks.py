@@ -16,7 +16,7 @@ from batchhess.checks import (
 )
 from batchhess.compat import tf
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import has_custom_gradient, original
+from batchhess.graph.tensors import has_custom_gradient, name_of, original
 from batchhess.methods.differences import EPSILON, largest
 from batchhess.ops.states import SUM
 from batchhess.ops.table import declared
@@ -66,7 +66,7 @@ def assert_apart(passes, y, x, layout, state):
         "axis 0: {}. The Jacobian of one would hold terms of others. Pass "
         "method=observations for the exact diagonal blocks, or check=never to let it "
         "pass. Observations affected, of all:"
-    ).format(x.name, original(y.op).name, where)
+    ).format(name_of(x), original(y.op).name, where)
     return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 
@@ -123,7 +123,7 @@ def assert_along(y, x, layout, along, coordinates, checks):
     if precision not in ("float32", "float64"):
         raise ValueError(
             "differences need float32 or float64, and '{}' is {}, '{}' {}.".format(
-                x.name, dtypes[0].name, y.name, dtypes[1].name
+                name_of(x), dtypes[0].name, y.name, dtypes[1].name
             )
         )
     outputs = Layout(y, 0)
@@ -150,7 +150,7 @@ def assert_along(y, x, layout, along, coordinates, checks):
 
     judgement = judge_steps(sides, claim, defined, tf.as_dtype(precision))
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
-    names = original(y.op).name, x.name
+    names = original(y.op).name, name_of(x)
     messages = (
         _NOT_RIGHT[0].format(*names, names[0], named_suspects(checks.suspects)),
         _NOT_RIGHT[1].format(*names),
@@ -188,7 +188,7 @@ def assert_adjoint(rows, x, layout, push, pull, outputs):
         "products of the Jacobian by {} with a vector, and of its transpose, do not "
         "agree: TensorFlow differentiates a gradient of the model wrongly. Write that "
         "part with other ops. Observations affected, of all:"
-    ).format(x.name)
+    ).format(name_of(x))
     return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 

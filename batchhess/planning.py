@@ -6,12 +6,13 @@ from batchhess import arguments
 from batchhess.analysis.audit import Findings, audit, lost, refusal
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
+from batchhess.analysis.reading import read_once
 from batchhess.analysis.region import Region
 from batchhess.analysis.rewriting import correct, take_apart
 from batchhess.analysis.values import value_region
-from batchhess.compat import source_tensor, tf
+from batchhess.compat import Variable, source_tensor, tf
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import original, tensor_key
+from batchhess.graph.tensors import name_of, original, tensor_key
 from batchhess.methods import AUTO, METHODS
 from batchhess.methods.blocks import block_size
 from batchhess.ops.states import SUM, UNPROVEN
@@ -28,8 +29,8 @@ Checks = collections.namedtuple(
 class Plan(
     collections.namedtuple(
         "Plan",
-        "request x direction ys layout walk proof gradient is_linear findings "
-        "method parts block lost checks refusal",
+        "request x direction ys corrected layout walk proof gradient is_linear "
+        "findings method parts block lost checks refusal",
     )
 ):
     """What will be built for one x, and why.
@@ -39,6 +40,7 @@ class Plan(
       x: a Tensor or Variable.
       direction: Tensor to multiply by, for a product; else None.
       ys: list of Tensors of the values of the request's ys, corrected.
+      corrected: bool, whether anything was.
       layout: the `Layout` of `x`.
       walk: the `Walk` from `x`.
       proof: the `State` of ys.
@@ -76,15 +78,12 @@ def plan(request, directions=None):
     groups = [[x] for x in xs] if _are_related(xs) else [xs]
     given = []
     for group in groups:
-        ys = request.ys if request.check == "never" else correct(request.ys, group)
+        ys, group = read_once(request.ys, group)
+        read, ys = ys, ys if request.check == "never" else correct(ys, group)
         gradients = request.passes.gradients(ys, group)
-        given += [(ys, gradient) for gradient in gradients]
-    return [
-        _plan(request, x, direction, *ys_and_gradient)
-        for x, direction, ys_and_gradient in zip(
-            xs, directions or [None] * len(xs), given
-        )
-    ]
+        given += [(ys, ys is not read, x, g) for x, g in zip(group, gradients)]
+    directions = directions or [None] * len(xs)
+    return [_plan(request, *rest) for rest in zip(given, directions)]
 
 
 def _are_related(xs):
@@ -99,8 +98,9 @@ def _are_related(xs):
     )
 
 
-def _plan(request, x, direction, ys, gradient):
-    """The `Plan` of one x, by which the corrected `ys` have that gradient."""
+def _plan(request, given, direction):
+    """The `Plan` of one x: `given` are ys, if corrected, x, and its gradient."""
+    ys, corrected, x, gradient = given
     layout = Layout(x, request.batch_axis)
     walk, region = walk_from(x, layout.axis), Region(ys, x)
     made = Plan(
@@ -108,6 +108,7 @@ def _plan(request, x, direction, ys, gradient):
         x=x,
         direction=direction,
         ys=ys,
+        corrected=corrected,
         layout=layout,
         walk=walk,
         proof=prove(ys, walk),
@@ -225,12 +226,18 @@ def _with_checks(made, region):
         and twice
         and (method.needs_separable or made.is_proven),
         unknown=unknown,
-        may_change=any(is_reference(t) for op in region.ops for t in op.inputs),
+        may_change=reads_reference(region.ops, made.x),
     )
     return made._replace(checks=checks, refusal=refused)
 
 
-def is_reference(tensor):
+def reads_reference(ops, x):
+    """Whether `ops`, or what computes `x`, read the memory of a variable itself."""
+    ops = ops if isinstance(x, Variable) else [x.op] + ops
+    return any(_is_reference(t) for op in ops for t in op.inputs)
+
+
+def _is_reference(tensor):
     """Whether it is the memory of a variable itself, or a name for it."""
     return any(t.dtype != t.dtype.base_dtype for t in [tensor] + list(tensor.op.inputs))
 
@@ -249,7 +256,7 @@ def _outputs_refusal(made):
     return ValueError(
         "per_output=True needs the observations of '{}' on axis 0 of '{}', of "
         "shape {}, which has them {}.".format(
-            made.x.name, made.request.ys[0].name, y.shape, why
+            name_of(made.x), made.request.ys[0].name, y.shape, why
         )
     )
 
@@ -270,7 +277,7 @@ def _not_followed(made):
             "jit_compile=True"
             if request.passes.jit_compile
             else "method={!r}".format(made.method),
-            made.x.name,
+            name_of(made.x),
             "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
             made.lost.reason,
         )

@@ -41,7 +41,7 @@ LAYERS = [
     ["control_flow.scope"],
     ["control_flow.arrays", "control_flow.v1", "control_flow.v2"],
     ["control_flow"],
-    ["analysis.rewriting", "methods.bilinear", "methods.tangents"],
+    ["analysis.reading", "analysis.rewriting", "methods.bilinear", "methods.tangents"],
     ["methods.curvature"],
     [
         "methods.blocks",

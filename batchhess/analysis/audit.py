@@ -11,7 +11,7 @@ from batchhess.compat import (
     where_built,
 )
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
-from batchhess.graph.tensors import has_custom_gradient, original
+from batchhess.graph.tensors import has_custom_gradient, name_of, original
 from batchhess.ops.flow import STACK_POP, bodies
 from batchhess.ops.table import EXIT, NEXT, UNKNOWN, Fault, declared
 
@@ -156,7 +156,7 @@ def refusal(faults, x, derivative="second derivative", too="tf.hessians"):
         "the {} with respect to '{}' is wrong in TensorFlow at "
         "'{}' ({}){}: it {}, in {} too. {}".format(
             derivative,
-            x.name,
+            name_of(x),
             op.name,
             op.type,
             where_built(op),
@@ -206,10 +206,10 @@ def lost(what, ys, x):
         "the {} with respect to '{}' is lost {}. TensorFlow answers None there, "
         "although '{}' depends on '{}': it is not zero. {}".format(
             what,
-            x.name,
+            name_of(x),
             "at " + names if names else "on the way",
             ys[0].name,
-            x.name,
+            name_of(x),
             LOST.cure,
         )
     )
@@ -221,7 +221,7 @@ def not_rebuilt(gradient, x):
         "'{}' cannot be built again on a moved '{}', which must be a Tensor, not "
         "read inside a function, branch or loop. Call "
         "tf.compat.v1.enable_control_flow_v2() before the model is built, and use "
-        "method='columns'.".format(gradient.name, x.name)
+        "method='columns'.".format(gradient.name, name_of(x))
     )
 
 

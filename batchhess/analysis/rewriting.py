@@ -82,11 +82,13 @@ def _rewrite(ys, xs, form_of, notify=lambda op: None):
                 found.append(op)
             return build
 
-        ys = rewrite(ys, value_region(ys, [source_tensor(x) for x in xs]), form)
-        for op in found:
-            notify(op)
+        ops = value_region(ys, [source_tensor(x) for x in xs])
+        rewritten = rewrite(ys, ops, form)
         if not found:
             break
+        ys = rewritten
+        for op in found:
+            notify(op)
     return ys
 
 

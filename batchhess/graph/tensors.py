@@ -31,6 +31,20 @@ def product_of(sizes):
     return functools.reduce(operator.mul, sizes, 1)
 
 
+# From the op that reads a variable to the variable's name.
+_READ_FROM = weakref.WeakKeyDictionary()
+
+
+def note_read(tensor, variable):
+    """Keeps in mind that `tensor` stands for `variable`, which errors name."""
+    _READ_FROM[tensor.op] = variable.name
+
+
+def name_of(x):
+    """The name by which the user knows a Tensor or Variable to differentiate by."""
+    return _READ_FROM.get(x.op, x.name)
+
+
 # From a copy to a weak reference to the op that it copies.
 _COPIED_FROM = weakref.WeakKeyDictionary()
 

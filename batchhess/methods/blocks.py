@@ -12,7 +12,7 @@ from batchhess.compat import (
 )
 from batchhess.copies import all_same, not_the_same
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import product_of, tensor_key
+from batchhess.graph.tensors import name_of, product_of, tensor_key
 from batchhess.ops.sizes import shape_of
 from batchhess.ops.states import BATCHED
 from batchhess.rebuild import (
@@ -224,7 +224,7 @@ def assert_one_or_all(problem):
     message = (
         "{} is broadcast against other numbers of observations. Pass "
         "method=columns, without jit_compile, which adds them up. Its own, and theirs:"
-    ).format(problem.x.name)
+    ).format(name_of(problem.x))
     return [assert_that(tf.reduce_all(fits), message, count, sizes)]
 
 

@@ -5,6 +5,7 @@ import collections
 from batchhess.analysis import audit
 from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf
+from batchhess.graph.tensors import name_of
 from batchhess.rebuild import rebuild
 
 # The precision in which a gradient of this dtype is worked out.
@@ -77,7 +78,7 @@ def differences(problem, passes):
     if dtype.name not in _ACCURACY:
         raise ValueError(
             "method='differences' needs float32 or float64, and '{}' is {}.".format(
-                x.name, dtype.name
+                name_of(x), dtype.name
             )
         )
     values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
@@ -126,7 +127,7 @@ def _assert_accurate(found, errors, dtype, problem, passes):
     ).format(
         _ACCURACY[dtype.name].stated,
         problem.ys[0].name,
-        problem.x.name,
+        name_of(problem.x),
         dtype.name,
         "x in float64, " if dtype == tf.float32 else "an x scaled to size 1, ",
     )

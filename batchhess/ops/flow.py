@@ -58,7 +58,7 @@ op(
 # May be fed: what is built anew would not see it. So its readers stay as they are.
 op("PlaceholderWithDefault", _same, twice=SOUND)
 op("Print", _same, twice=SOUND)
-op("ReadVariableOp", _same, twice=SOUND, repeatable=True)
+op("ReadVariableOp", _same, twice=SOUND, repeatable=True, reads=True)
 op("Assert VarIsInitializedOp VariableShape", twice=SOUND, repeatable=True)
 op("Switch", _same, twice=SOUND, frame=SWITCH)
 op("RefSwitch", _same, frame=SWITCH)

@@ -46,7 +46,7 @@ Guard = collections.namedtuple("Guard", "cure")
 Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrite guard "
-    "parts elements shape_input size_only step stops calls frame repeatable",
+    "parts elements shape_input size_only step stops calls frame repeatable reads",
 )
 
 _TABLE = {}
@@ -72,6 +72,7 @@ _NOTHING = Declared(
     calls=(),
     frame=None,
     repeatable=False,
+    reads=False,
 )
 
 
@@ -108,6 +109,7 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
         `CONDITION`.
       repeatable: bool, whether it has a state, and a second one in the same run does no
         harm.
+      reads: bool, whether it answers the value of the variable that it is given.
     """
     for name in types.split():
         assert name not in _TABLE, name

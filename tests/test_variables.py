@@ -1,0 +1,127 @@
+"""x a Variable: as fast as a Tensor where the model only reads its value."""
+
+import numpy as np
+import pytest
+import tensorflow
+
+import batchhess
+from batchhess.compat import tf
+
+SEEDS = np.random.RandomState(7)
+START = SEEDS.randn(5, 3)
+DATA = SEEDS.randn(4, 3)
+
+
+def several_reads(v):
+    """A sum over the 3 columns of v, which is read four times."""
+    top = tf.reduce_sum(tf.exp(tf.sin(v[:2])) * v[2:4])
+    return top + tf.reduce_sum(tf.tanh(v) ** 2 * tf.reduce_sum(v**2, 0))
+
+
+def several_reads_in_numpy(v):
+    top = (np.exp(np.sin(v[:2])) * v[2:4]).sum(0)
+    return top + (np.tanh(v) ** 2 * (v**2).sum(0)).sum(0)
+
+
+def differences_of(f, value, step=1e-3):
+    """[3, 5, 5] of f, which answers [3], by the columns of `value`."""
+    size, count = value.shape
+    blocks = np.zeros((count, size, size))
+    for i, j in np.ndindex(size, size):
+        for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            moved = value.copy()
+            moved[i] += a * step / 2
+            moved[j] += b * step / 2
+            blocks[:, i, j] += a * b * f(moved) / step**2
+    return blocks
+
+
+def variable(use_resource):
+    return tf.get_variable("theta", initializer=START, use_resource=use_resource)
+
+
+def answers(session, fetches):
+    session.run(tf.global_variables_initializer())
+    return session.run(fetches)
+
+
+resource = pytest.mark.parametrize("use_resource", [False, True])
+
+
+@resource
+@pytest.mark.parametrize("method", ["auto", "symmetric", "columns", "differences"])
+def test_a_variable_that_is_read_several_times(use_resource, method):
+    v = variable(use_resource)
+    (hessian,) = batchhess.hessians(several_reads(v), v, batch_axis=1, method=method)
+    with tf.Session() as session:
+        result = answers(session, hessian)
+    expected = differences_of(several_reads_in_numpy, START)
+    np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@resource
+def test_explain_names_the_variable_and_its_method(use_resource):
+    v = variable(use_resource)
+    (told,) = batchhess.explain(several_reads(v), v, batch_axis=1)
+    lines = dict(told.lines)
+    assert "'theta:0'" in lines["f"]
+    assert lines["method"].startswith("symmetric")
+    assert "rewritten" not in lines
+
+
+@resource
+def test_the_hessian_is_of_the_value_that_f_saw_or_the_run_fails(use_resource):
+    v = variable(use_resource)
+    f = several_reads(v)
+    (hessian,) = batchhess.hessians(f, v, batch_axis=1)
+    step = tf.assign_add(v, tf.ones_like(v))
+    with tf.Session() as session:
+        for _ in range(10):
+            session.run(tf.global_variables_initializer())
+            try:
+                result, value, _ = session.run([hessian, f, step])
+            except tf.errors.InvalidArgumentError as error:
+                assert "a variable was assigned in the same run" in str(error)
+                continue
+            before = several_reads_in_numpy(START).sum()
+            at = START if abs(value - before) < 1e-9 else START + 1
+            expected = differences_of(several_reads_in_numpy, at)
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(result, expected, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("way", ["in a function", "in a v1 loop", "by rows"])
+def test_what_is_read_in_another_way_is_right_too(way):
+    v = variable(True)
+    if way == "in a function":
+        y = tensorflow.function(lambda: tf.sin(v) ** 2, autograph=False)() * v
+    elif way == "in a v1 loop":
+        tf.disable_control_flow_v2()
+        y = tf.map_fn(lambda i: tf.sin(v[i]) ** 2, tf.range(5), dtype=tf.float64) * v
+    else:
+        y = tf.sin(tf.gather(v, tf.range(5))) ** 2 * v
+    try:
+        (hessian,) = batchhess.hessians(y, v, batch_axis=1)
+    except batchhess.SecondDerivativeError as error:
+        assert way == "in a v1 loop" and "enable_control_flow_v2" in str(error)
+        return
+    with tf.Session() as session:
+        result = answers(session, hessian)
+    expected = differences_of(lambda v: (np.sin(v) ** 2 * v).sum(0), START)
+    np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@resource
+def test_two_variables_and_a_tensor_that_one_of_them_makes(use_resource):
+    v = variable(use_resource)
+    w = tf.get_variable("w", initializer=DATA[:, :3], use_resource=use_resource)
+    z = tf.sin(v)
+    f = tf.reduce_sum(z**3) * 2 + tf.reduce_sum(tf.exp(w)) + tf.reduce_sum(w**3)
+    found = batchhess.hessians(f, [v, w, z], batch_axis=1)
+    with tf.Session() as session:
+        by_v, by_w, by_z = answers(session, found)
+    expected = differences_of(lambda v: 2 * (np.sin(v) ** 3).sum(0), START)
+    np.testing.assert_allclose(by_v, expected, atol=1e-4)
+    eye = np.eye(4) * (np.exp(DATA) + 6 * DATA).T[:, None]
+    np.testing.assert_allclose(by_w, eye, atol=1e-9)
+    np.testing.assert_allclose(by_z, np.eye(5) * 12 * np.sin(START).T[:, None])
