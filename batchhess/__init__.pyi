@@ -1,7 +1,5 @@
 """What a type checker reads: the names that come in when they are first asked for."""
 
-from typing import List
-
 from batchhess.errors import SecondDerivativeError as SecondDerivativeError
 from batchhess.errors import UndefinedDerivativeError as UndefinedDerivativeError
 from batchhess.explanation import Explanation as Explanation
@@ -15,10 +13,11 @@ from batchhess.operators import hessian_blocks as hessian_blocks
 from batchhess.operators import hessian_diagonals as hessian_diagonals
 from batchhess.operators import hessian_vector_products as hessian_vector_products
 from batchhess.operators import hessians as hessians
+from batchhess.operators import jacobians as jacobians
 from batchhess.operators import laplacians as laplacians
 from batchhess.streaming import evaluate as evaluate
 from batchhess.verification import HessianError as HessianError
 from batchhess.verification import compute_hessian_error as compute_hessian_error
 
-__all__: List[str]
+__all__: list[str]
 __version__: str

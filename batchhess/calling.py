@@ -5,13 +5,17 @@ import functools
 import inspect
 import re
 import threading
+from typing import Any, Callable, Optional, TypeVar
 
 from batchhess.compat import do_not_convert, tf
 
 _here = threading.local()
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def public(like=None):
+def public(
+    like: Optional[Callable[..., Any]] = None,
+) -> Callable[[_Function], _Function]:
     """Decorates a public function, and leaves its signature as it is.
 
     What it raises begins with its name, and so does what fails in a run of the ops that

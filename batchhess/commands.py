@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from batchhess import data, protos
 from batchhess import demo as iris
+from batchhess import reading
 from batchhess.answering import build_answers
 from batchhess.compat import tf
 from batchhess.explanation import explain as explain_hessians
 from batchhess.exporting import export as export_model
-from batchhess.models import load
-from batchhess.progress import Progress
+from batchhess.models import load, protos
 from batchhess.streaming import evaluate
+from batchhess.streaming.progress import Progress
 from batchhess.verification import compute_hessian_error
 
 # The relative error that right Hessians stay below.
@@ -125,7 +125,7 @@ def _run_by_beam(model, options, batched):
         if tensor.name in batched:
             files[tensor.name] = (text, dtype)
         else:
-            rest[tensor.name] = np.asarray(data.read(text, tensor.name, dtype))
+            rest[tensor.name] = np.asarray(reading.read(text, tensor.name, dtype))
     pipeline.run(options, files, rest)
     print("written to", options.out)
     return 0
@@ -153,7 +153,7 @@ def _fed(model, options):
     for name, text in options.feed:
         tensor = model.find(name)
         dtype = np.dtype(tensor.dtype.base_dtype.as_numpy_dtype)
-        feed[tensor] = data.read(text, tensor.name, dtype)
+        feed[tensor] = reading.read(text, tensor.name, dtype)
     ys, xs = _tensors(model, options, list(feed))
     for x in xs:
         if x not in feed:

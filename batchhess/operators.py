@@ -1,7 +1,6 @@
 """The public op builders."""
 
-import collections
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 from batchhess.building import build
 from batchhess.calling import public
@@ -12,7 +11,19 @@ from batchhess.joining import build_joined
 from batchhess.passes import Passes
 from batchhess.problem import DIAGONAL, PRODUCT, TRACE, WHOLE, Request
 
-Derivatives = collections.namedtuple("Derivatives", ["values", "gradients", "hessians"])
+
+class Derivatives(NamedTuple):
+    """Value, gradient and Hessian of each observation.
+
+    Attributes:
+      values: `ys` as given.
+      gradients: list with one for each x.
+      hessians: list with one for each x.
+    """
+
+    values: Any
+    gradients: List[tf.Tensor]
+    hessians: List[tf.Tensor]
 
 
 @public()
@@ -114,10 +125,10 @@ def derivatives(
       name: names the Hessians, as in `hessians`.
 
     Returns:
-      A namedtuple `Derivatives`. `values`: `ys` as given. `gradients`: a list of
-      Tensors of the shapes of `xs`, or `[N, M, *E]` with `per_output`. `hessians`: as
-      `hessians` answers. What goes block by block computes both of these in one: fetch
-      `tf.gradients(ys, xs)` where you want gradients alone.
+      A namedtuple `Derivatives`. Its `values` are `ys` as given, its `gradients` a list
+      of Tensors of the shapes of `xs`, or `[N, M, *E]` with `per_output`, its
+      `hessians` what `hessians` answers. What goes block by block computes both of
+      these in one: fetch `tf.gradients(ys, xs)` where you want gradients alone.
     """
     built = build(_request(WHOLE, locals(), with_gradients=not per_output))
     return Derivatives(ys, built.gradients, built.answers)

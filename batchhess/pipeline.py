@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from batchhess import data
+from batchhess import reading
 from batchhess.beam import HessianModelHandler
 
 try:
@@ -33,7 +33,7 @@ def run(options, files, rest):
     Args:
       options: those of the command line.
       files: dict from the names of placeholders of observations to their file, as
-        `data.read` takes it, and dtype.
+        `reading.read` takes it, and dtype.
       rest: dict from the names of other placeholders to arrays.
     """
     if options.batch_axis != 0:
@@ -77,7 +77,7 @@ def run(options, files, rest):
 
 def _first(files):
     """The number of observations, and the first of them."""
-    arrays = {n: data.read(text, n, dtype) for n, (text, dtype) in files.items()}
+    arrays = {n: reading.read(text, n, dtype) for n, (text, dtype) in files.items()}
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) != 1:
         raise ValueError("files differ in their number of rows: {}.".format(counts))
@@ -114,7 +114,7 @@ class _Read(apache_beam.DoFn):
 
     def setup(self):
         self._arrays = {
-            name: data.read(text, name, dtype)
+            name: reading.read(text, name, dtype)
             for name, (text, dtype) in self._files.items()
         }
 

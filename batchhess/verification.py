@@ -83,7 +83,7 @@ def compute_hessian_error(
       seed: of the random direction; None for another one at each call.
 
     Returns:
-      a `HessianError`, which is a float: the largest error of H[n] v[n], relative to
+      a `HessianError`, a float that is the largest error of H[n] v[n], relative to
       the largest of its terms in observation n. Right Hessians of smooth f are below
       1e-6 in float64 and 1e-2 in float32; its attributes `x` and `observation` name
       where it is largest. Steps are halved until the differences of two agree, for each

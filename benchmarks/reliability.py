@@ -26,7 +26,7 @@ sys.path.insert(0, ROOT)
 import numpy as np  # noqa: E402
 
 import batchhess  # noqa: E402
-from batchhess import data  # noqa: E402
+from batchhess import reading  # noqa: E402
 from batchhess.compat import tf  # noqa: E402
 
 MODELS = os.path.join(ROOT, "tests", "data", "models", "tf1")
@@ -336,7 +336,7 @@ def corrupted_data(folder, tries):
             writer.write(example.SerializeToString())
 
     def read(path, name):
-        return outcome(lambda: np.array(data.read(path + "/" + name, "x:0")), path)
+        return outcome(lambda: np.array(reading.read(path + "/" + name, "x:0")), path)
 
     paths = [flat + "/x" + end for end in (".npy", ".npz", ".csv", ".tfrecord")]
     return corrupted(read, paths, folder, tries)

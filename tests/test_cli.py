@@ -14,7 +14,7 @@ import batchhess
 from batchhess import HessianError
 from batchhess.cli import main
 from batchhess.compat import tf
-from batchhess.progress import Progress
+from batchhess.streaming.progress import Progress
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MODELS = os.path.join(ROOT, "tests", "data", "models", "tf1")

@@ -92,7 +92,7 @@ blocks: List[Any] = batchhess.hessians(x, [x], batch_axis=1, per_output=True)
 whole = batchhess.derivatives(x, x, coordinates=[0], method="columns")
 parts = [whole.values, whole.gradients, whole.hessians]
 rows: List[List[Any]] = batchhess.hessian_blocks(x, [x, x])
-error: float = batchhess.compute_hessian_error(x, x, {})
+error: float = batchhess.compute_hessian_error(x, x, {}, x)
 report: str = str(batchhess.explain(x, x)[0])
 """
 MISTAKES = [

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import batchhess
-from batchhess import storage
 from batchhess.compat import tf
+from batchhess.streaming import storage
 
 COUNT, BATCH = 40, 16
 

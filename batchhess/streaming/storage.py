@@ -19,9 +19,9 @@ import zlib
 
 import numpy as np
 
-from batchhess import journal
 from batchhess.calling import told
 from batchhess.compat import tf
+from batchhess.streaming import journal
 
 # What loss of power may cost, in bytes of results and in seconds.
 _SYNC_BYTES = 1 << 30

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from batchhess.compat import tf
-from batchhess.data import read
+from batchhess.reading import read
 
 
 @pytest.fixture

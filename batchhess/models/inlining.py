@@ -5,7 +5,7 @@ function has lost its Python half. What it does can be differentiated without en
 """
 
 from batchhess.compat import function_body, tf
-from batchhess.effects import has_effects
+from batchhess.models.effects import has_effects
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 

@@ -5,11 +5,11 @@ import difflib
 import os
 from typing import Any, List, Optional
 
-from batchhess import protos
 from batchhess.calling import public
 from batchhess.compat import tf
-from batchhess.effects import find_effects
-from batchhess.inlining import inline
+from batchhess.models import protos
+from batchhess.models.effects import find_effects
+from batchhess.models.inlining import inline
 
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
 

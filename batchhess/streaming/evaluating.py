@@ -6,9 +6,9 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from batchhess import feeding, fingerprint, naming, storage
 from batchhess.calling import public, told
 from batchhess.compat import tf
+from batchhess.streaming import feeding, fingerprint, naming, storage
 
 # Each batch is held against the one before by one observation that both have; where
 # that would be a large part of the work, each of so many batches against another run.
@@ -67,8 +67,8 @@ def evaluate(
         observations.
 
     Returns:
-      a structure like `fetches` of arrays: those of `out`; for a directory, memory maps
-      that can be read.
+      a structure like `fetches` of arrays, which are those of `out`; for a directory,
+      memory maps that can be read.
 
     Raises:
       TypeError: `fetches` hold what is no Tensor, `batch_size` is no int, or what is
