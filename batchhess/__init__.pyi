@@ -9,6 +9,7 @@ from batchhess.models import Model as Model
 from batchhess.models import load as load
 from batchhess.operators import Derivatives as Derivatives
 from batchhess.operators import derivatives as derivatives
+from batchhess.operators import gauss_newton_products as gauss_newton_products
 from batchhess.operators import hessian_blocks as hessian_blocks
 from batchhess.operators import hessian_diagonals as hessian_diagonals
 from batchhess.operators import hessian_vector_products as hessian_vector_products
