@@ -33,6 +33,19 @@ PEERS = [
     "tf_while",
     "tf_hessians_sliced",
 ]
+# What readers call them.
+LABELS = {
+    "auto": "batchhess",
+    "symmetric": "batchhess, method='symmetric'",
+    "columns": "batchhess, method='columns'",
+    "jit": "batchhess, jit_compile=True",
+    "jax_hessian": "JAX, hessian",
+    "jax_jacrev_grad": "JAX, jacrev of grad",
+    "torch_hessian": "PyTorch, hessian",
+    "tf_pfor": "TensorFlow, batch_jacobian by pfor",
+    "tf_while": "TensorFlow, batch_jacobian by a loop",
+    "tf_hessians_sliced": "tf.hessians, of 8 at a time, sliced",
+}
 TIMEOUT = 40  # Seconds, for the first answer and for each run.
 
 
@@ -324,6 +337,14 @@ def peaks(results, peers):
     return "\n".join(lines)
 
 
+_ON_AXIS = {
+    "xycoords": ("data", "axes fraction"),
+    "textcoords": "offset points",
+    "ha": "center",
+    "fontsize": 7,
+}
+
+
 def plot(results, peers, path):
     import matplotlib
 
@@ -331,19 +352,25 @@ def plot(results, peers, path):
     import matplotlib.pyplot as plt
 
     names = list(results)
-    figure, axes = plt.subplots(figsize=(10, 4.5))
-    width = 0.8 / len(peers)
-    for i, peer in enumerate(peers):
-        times = [results[n]["peers"].get(peer, {}).get("median") for n in names]
+    figure, axes = plt.subplots(figsize=(10, 5))
+    found = {
+        p: [results[n]["peers"].get(p, {}).get("median") for n in names] for p in peers
+    }
+    found = {peer: times for peer, times in found.items() if any(times)}
+    width = 0.8 / len(found)
+    for i, (peer, times) in enumerate(found.items()):
         at = [j + i * width for j, t in enumerate(times) if t]
-        label = "batchhess, " + peer if peer in OURS else peer
-        axes.bar(at, [1e3 * t for t in times if t], width, label=label)
+        axes.bar(at, [1e3 * t for t in times if t], width, label=LABELS[peer])
+        for j, time_of_run in enumerate(times):
+            if not time_of_run:
+                axes.annotate("x", (j + i * width, 0), (0, 2), **_ON_AXIS)
     axes.set_yscale("log")
-    axes.set_ylabel("time of a run, ms")
+    axes.set_ylabel("time of a run, ms (log)")
     axes.set_xticks([j + 0.4 - width / 2 for j in range(len(names))])
     axes.set_xticklabels(names)
-    axes.legend(fontsize=7, ncol=2)
-    figure.tight_layout()
+    axes.set_xlabel("x: it fails, or takes over {} s".format(TIMEOUT), fontsize=8)
+    figure.legend(fontsize=7, ncol=3, loc="upper center", frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.88))
     figure.savefig(path, dpi=120)
 
 

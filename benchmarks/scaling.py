@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 
-from compare import OURS, Peer
+from compare import LABELS, Peer
 
 POINTS = {
     "observations": [100, 1000, 10000, 100000, 1000000],
@@ -42,7 +42,7 @@ def plot(results, path):
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex="col")
     for column, (axis, by_peer) in zip(axes.T, results.items()):
         for peer, reports in by_peer.items():
-            label = "batchhess" if peer in OURS else peer
+            label = LABELS[peer]
             found = [(int(n), r) for n, r in reports.items() if r.get("median")]
             numbers = [n for n, _ in found]
             axis_of = {"marker": "o", "label": label}
