@@ -12,6 +12,10 @@ from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
 # that a variable had before, is elsewhere by far more.
 _ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10}
 
+# The same relative to the largest x: what has cancelled out is no more precise than
+# what it is computed from.
+_CANCELLED = {"float16": 8e-3, "bfloat16": 6e-2, "float32": 1e-6, "float64": 2e-15}
+
 
 def assert_same(originals, copies, x):
     """Builds a check that fails the run unless `copies` have the values of `originals`.
@@ -29,13 +33,13 @@ def assert_same(originals, copies, x):
       infinity itself; None if all `copies` are `originals` themselves.
     """
     pairs = [(a, b) for a, b in zip(originals, copies) if a is not b]
-    checks = [assert_that(_is_same(a, b), _message(a, x)) for a, b in pairs]
+    checks = [assert_that(_is_same(a, b, x), _message(a, x)) for a, b in pairs]
     return tf.group(*checks) if checks else None
 
 
-def all_same(originals, copies):
+def all_same(originals, copies, x):
     """Whether each of `copies` equals its original, as for `assert_same`: a bool []."""
-    return tf.reduce_all([_is_same(a, b) for a, b in zip(originals, copies)])
+    return tf.reduce_all([_is_same(a, b, x) for a, b in zip(originals, copies)])
 
 
 def not_the_same(problem):
@@ -43,10 +47,10 @@ def not_the_same(problem):
     return _message(problem.partition.frontier[0], problem.x)
 
 
-def _is_same(a, b):
+def _is_same(a, b, x):
     """Whether two Tensors are equal to rounding, and in shape: a bool Tensor []."""
     if a.dtype.base_dtype.is_complex:
-        parts = [_is_same(part(a), part(b)) for part in (tf.real, tf.imag)]
+        parts = [_is_same(part(a), part(b), x) for part in (tf.real, tf.imag)]
         return tf.logical_and(*parts)
     # Tensors of other shapes are compared as far as they go, for the error to be ours.
     sizes = tf.size(a), tf.size(b)
@@ -54,17 +58,19 @@ def _is_same(a, b):
     if a.shape.ndims is not None and a.shape.ndims == b.shape.ndims:
         same = tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
     first = tf.minimum(*sizes)
-    near = _is_near(a, *(tf.reshape(t, [-1])[:first] for t in (a, b)))
+    near = _is_near(a, x, *(tf.reshape(t, [-1])[:first] for t in (a, b)))
     return tf.logical_and(same, tf.reduce_all(near))
 
 
-def _is_near(tensor, a, b):
+def _is_near(tensor, x, a, b):
     """Where the vectors a, of the elements of `tensor`, and b are equal to rounding."""
     dtype = a.dtype.base_dtype
     if dtype.name not in _ROUNDING:
         return tf.equal(a, b)
     # The difference of equal infinities is a NaN, and near to nothing.
-    near = tf.abs(a - b) <= _ROUNDING[dtype.name] * _largest(tensor)
+    allowed = _ROUNDING[dtype.name] * _largest(tensor)
+    allowed += _CANCELLED[dtype.name] * tf.cast(_magnitude(x), dtype)
+    near = tf.abs(a - b) <= allowed
     missing = tf.logical_and(tf.is_nan(a), tf.is_nan(b))
     return tf.logical_or(tf.logical_or(near, missing), tf.equal(a, b))
 
@@ -74,12 +80,17 @@ def _largest(tensor, depth=4):
     op = tensor.op
     if declared(op).tangents in (PASSED, RESHAPED) and depth:
         return _largest(op.inputs[0], depth - 1)
-    finite = tf.where(tf.is_finite(tensor), tf.abs(tensor), tf.zeros_like(tensor))
-    found = [tf.maximum(tf.reduce_max(finite), 0)]  # Of nothing it is -inf.
+    found = [_magnitude(tensor)]
     if linearity(op) == YES and depth:  # A sum may be less than what was rounded.
         terms = [t for t in op.inputs if t.dtype.base_dtype == tensor.dtype.base_dtype]
         found += [_largest(t, depth - 1) for t in terms]
     return functools.reduce(tf.maximum, found)
+
+
+def _magnitude(tensor):
+    tensor = tf.convert_to_tensor(tensor)
+    finite = tf.where(tf.is_finite(tensor), tf.abs(tensor), tf.zeros_like(tensor))
+    return tf.maximum(tf.reduce_max(finite), 0)  # Of nothing it is -inf.
 
 
 def _message(tensor, x):

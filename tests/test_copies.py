@@ -279,7 +279,15 @@ def test_equal_means_to_rounding(dtype, by, passes):
 def test_what_is_not_equal_fails_the_run(a, b):
     a, b = tf.constant(a), tf.constant(b)
     with pytest.raises(tf.errors.InvalidArgumentError):
-        run(assert_same([a], [b], a))
+        run(assert_same([a], [b], tf.zeros([2])))
+
+
+def test_what_has_cancelled_is_no_more_exact_than_x():
+    x = tf.constant([3.0, -2.0], tf.float64)
+    zero = tf.constant([0.0], tf.float64)
+    run(assert_same([zero], [zero + 4e-16], x))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        run(assert_same([zero], [zero + 4e-14], x))
 
 
 def test_a_sum_is_as_exact_as_its_terms():

@@ -8,9 +8,9 @@ import random_programs
 from oracles import count_ops, run, sliced_hessians
 
 import batchhess
+from batchhess import planning
 from batchhess.analysis.dominators import narrows
 from batchhess.compat import VERSION, tf
-from batchhess.methods import blocks
 
 HAS_JIT = not VERSION.startswith("1.")
 
@@ -18,7 +18,7 @@ HAS_JIT = not VERSION.startswith("1.")
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a few observations, whatever their width."""
-    monkeypatch.setattr(blocks, "block_size", lambda x, layout, parts: 3)
+    monkeypatch.setattr(planning, "block_size", lambda x, size, parts: 3)
 
 
 def random_array(*shape):
@@ -135,6 +135,27 @@ def test_random_programs(small_blocks):
                 )
                 done += 1
     assert done > 15, left
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        lambda h, x: tf.nn.l2_loss(h * x),
+        lambda h, x: tf.einsum("nk,nk->", h, x**2),
+        lambda h, x: tf.reduce_sum(h * x) + tf.nn.l2_loss(x**2),
+    ],
+    ids=["l2_loss", "einsum", "both"],
+)
+def test_what_sums_over_observations_itself_goes_block_by_block(
+    ends, small_blocks, random
+):
+    x = tf.placeholder(tf.float64, [None, 6])
+    y = ends(tf.tanh(tf.matmul(x, tf.constant(random.randn(6, 6)))), x)
+    (ours,) = batchhess.hessians(y, x)  # 1.15 makes a product of the einsum.
+    (full,) = tf.hessians(y, x)
+    found, full = run([ours, full], {x: random.randn(7, 6)})
+    expected = np.stack([full[n, :, n] for n in range(7)])
+    np.testing.assert_allclose(found, expected, atol=1e-12 * np.abs(expected).max())
 
 
 def matrices(x):

@@ -64,6 +64,17 @@ class Partition(
         """Whether `tensor` depends on x, with its observations along an axis."""
         return self.depends(tensor) and self.state(tensor).kind == BATCHED
 
+    def of_each(self):
+        """The Tensors nearest the frontier that tell of each observation by itself.
+
+        A sum over the observations of a block is not the sum over all.
+        """
+        found = []
+        for tensor in self.frontier:
+            inputs = [t for t in tensor.op.inputs if self.is_batched(t)]
+            found += [tensor] if self.is_batched(tensor) else inputs
+        return found
+
     def depending(self, op):
         """The inputs of `op` that depend on x, each once."""
         alive = [t for t in op.inputs if self.depends(t)]

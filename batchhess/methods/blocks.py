@@ -278,7 +278,7 @@ def _on_block(method, problem, passes, start, count, with_gradient):
     states = [parts.state(t) for t in parts.frontier]
     weighing = zip(problem.seeds or [], states)
     seeds = [reader.own(seed, state) for seed, state in weighing]
-    originals = [reader.own(t, state) for t, state in zip(parts.frontier, states)]
+    originals = [reader.own(t, parts.state(t)) for t in parts.of_each()]
 
     def build():
         x, weights = tf.identity(block), [here(seed) for seed in seeds]
@@ -291,7 +291,8 @@ def _on_block(method, problem, passes, start, count, with_gradient):
             part = part._replace(seeds=weights, gradient=gradient, adjoints=adjoints)
         answers = [method(part, passes)]
         answers += [layout.flatten(gradient)] if with_gradient else []
-        return answers + [all_same([here(t) for t in originals], ys)]
+        again = here_parts.of_each()
+        return answers + [all_same([here(t) for t in originals], again, x)]
 
     return build
 
