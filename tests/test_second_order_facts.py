@@ -5,7 +5,7 @@ import pytest
 from oracles import difference_blocks, run
 
 import batchhess
-from batchhess.compat import tf
+from batchhess.compat import LACKS_SPARSE_CROSS_ENTROPY, tf
 
 ROWS = np.array([[0.5, -1.2, 0.8], [1.5, 0.3, -0.4]])
 
@@ -567,3 +567,30 @@ def test_ops_whose_gradient_is_lost_are_never_silent(row):
     else:
         expected = difference_blocks(y, x, ROWS, step=1e-2)
         np.testing.assert_allclose(result, expected, atol=2e-2 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("labels", ["stopped", "of x", "indices"])
+def test_gradient_of_cross_entropy_in_the_model_is_differentiated(labels):
+    x = tf.placeholder(tf.float64, [None, 3])
+    logits = tf.matmul(x**2, tf.constant(ROWS.T[:, :1] * ROWS[:1], tf.float64))
+    indices = tf.argmax(x, 1)
+    p = {
+        "stopped": tf.constant([[0.2, 0.5, 0.3]], tf.float64) + 0 * tf.stop_gradient(x),
+        "of x": tf.nn.softmax(x),
+        "indices": tf.one_hot(indices, 3, dtype=tf.float64),
+    }[labels]
+    if labels == "indices":
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=indices, logits=logits
+        )
+    else:
+        loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=p, logits=logits)
+    slope = tf.gradients(loss, logits)[0]
+    if labels == "indices" and LACKS_SPARSE_CROSS_ENTROPY:
+        with pytest.raises(batchhess.UndefinedDerivativeError, match="sparse_softmax"):
+            batchhess.hessians(slope**2, x)
+        return
+    (found,) = batchhess.hessians(slope**2, x)
+    expected = difference_blocks((tf.nn.softmax(logits) - p) ** 2, x, ROWS)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(run(found, {x: ROWS}), expected, atol=1e-7)

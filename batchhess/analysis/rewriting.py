@@ -65,8 +65,9 @@ def _rewrite(ys, xs, form_of, notify=lambda op: None):
     """Builds `ys` again with each op for which there is a form in that form.
 
     What is a pattern only when parts of it have been rewritten is seen in a second
-    walk.
+    walk. An op of which an output is left is not rewritten again.
     """
+    done = set()
     while not in_v1_while_loop():
         region, found = Region(ys, xs), []
 
@@ -75,7 +76,7 @@ def _rewrite(ys, xs, form_of, notify=lambda op: None):
                 keys = [original_of.get(tensor_key(t), t) for t in tensors]
                 return region.depends(keys)
 
-            if not depends(op.outputs) or not _is_in_reach(op):
+            if op in done or not depends(op.outputs) or not _is_in_reach(op):
                 return None
             build = form_of(op, depends)
             if build is not None:
@@ -86,6 +87,7 @@ def _rewrite(ys, xs, form_of, notify=lambda op: None):
         rewritten = rewrite(ys, ops, form)
         if not found:
             break
+        done.update(found)
         ys = rewritten
         for op in found:
             notify(op)

@@ -47,7 +47,8 @@ def _is_lacking(op, depends):
 def _from_log_softmax(op):
     """-sum labels log softmax: differentiable by labels and logits alike."""
     logits, labels = op.inputs
-    return [-tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)]
+    log_softmax = tf.nn.log_softmax(logits)
+    return [-tf.reduce_sum(labels * log_softmax, axis=-1), tf.exp(log_softmax) - labels]
 
 
 def _softmax(op):
@@ -60,17 +61,19 @@ def _log_softmax(op):
 
 def _dense_loss(op):
     """Of labels that add up to one, as TensorFlow's first derivative has it."""
-    logits, log_sum = _shifted(op)[1:]
-    return [log_sum - tf.reduce_sum(op.inputs[1] * logits, axis=-1)]
+    log_softmax, logits, log_sum = _shifted(op)
+    loss = log_sum - tf.reduce_sum(op.inputs[1] * logits, axis=-1)
+    return [loss, tf.exp(log_softmax) - op.inputs[1]]
 
 
 def _sparse_loss(op):
     """The same of labels that are indices; NaN where there is no such class."""
-    logits, log_sum = _shifted(op)[1:]
+    log_softmax, logits, log_sum = _shifted(op)
     classes = shape_of(logits)[-1] or tf.shape(logits)[-1]
     hot = tf.one_hot(op.inputs[1], classes, dtype=logits.dtype)
     found = tf.reduce_sum(hot, axis=-1)
-    return [(log_sum - tf.reduce_sum(hot * logits, axis=-1)) * (found / found)]
+    loss = (log_sum - tf.reduce_sum(hot * logits, axis=-1)) * (found / found)
+    return [loss, tf.exp(log_softmax) - hot]
 
 
 def _shifted(op):
@@ -82,6 +85,9 @@ def _shifted(op):
     log_sum = tf.math.log(tf.reduce_sum(tf.exp(logits), axis=-1, keepdims=True))
     return logits - log_sum, logits, tf.squeeze(log_sum, axis=-1)
 
+
+# The second output is the gradient by the logits, which a model may read as well: what
+# is left of the op would be written anew without end.
 
 # Even if the labels' first axis is 1: 1.15 broadcasts them, but not their gradient.
 _BY_ROW = each(NEVER, FIRST_AXIS)
