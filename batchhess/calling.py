@@ -37,7 +37,7 @@ def public(
 
         @functools.wraps(function)
         def called(*args, **kwargs):
-            with _in_name_of(function.__name__):
+            with _in_name_of(function):
                 return function(*args, **kwargs)
 
         return do_not_convert(called)
@@ -48,6 +48,11 @@ def public(
 def caller():
     """The name of the public function that the user has called; None outside of one."""
     return getattr(_here, "caller", None)
+
+
+def takes(option):
+    """Whether the public function that the user has called has that argument."""
+    return option in getattr(_here, "options", ())
 
 
 def told(message):
@@ -66,11 +71,12 @@ def assert_that(condition, message, *values):
 
 
 @contextlib.contextmanager
-def _in_name_of(name):
+def _in_name_of(function):
     if caller() is not None:
         yield
         return
-    _here.caller = name
+    _here.caller = function.__name__
+    _here.options = inspect.signature(function).parameters
     try:
         yield
     except Exception as error:
@@ -80,7 +86,7 @@ def _in_name_of(name):
             error.args = (told(error.args[0]),)
         raise
     finally:
-        _here.caller = None
+        _here.caller, _here.options = None, ()
 
 
 def _completed(function, like):

@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from batchhess.calling import assert_that
+from batchhess.calling import assert_that, takes
 from batchhess.compat import differentiable_control_flow, tf
 from batchhess.graph.tensors import name_of, original
 from batchhess.methods.differences import (
@@ -90,16 +90,27 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     coupled = count_coupled(rows, pull, layout, rows.dtype.name)
     message = (
         "observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
-        "would hold terms of others. Pass method=observations for the exact diagonal "
-        "blocks, or check=never to let it pass. Observations affected, of all:"
+        "would hold terms of others. {} Observations affected, of all:"
     ).format(
         name_of(x),
         original(ys[0].op).name,
         original(proof.op).name,
         proof.op.type,
         proof.reason,
+        cure_of_coupling("hessians"),
     )
     return assert_that(tf.equal(coupled, 0), message, coupled, layout.num_observations)
+
+
+def cure_of_coupling(function):
+    """What to do about it; `function` answers blocks, if the one called does not."""
+    if takes("method"):
+        exact = "Pass method=observations for the exact diagonal blocks,"
+    else:
+        exact = "Multiply the exact blocks of {}(method='observations'),".format(
+            function
+        )
+    return exact + " or pass check=never to let it pass."
 
 
 def count_coupled(rows, pull, layout, precision):

@@ -345,7 +345,7 @@ def same_count(made):
 def _not_seen(made, why):
     op = original(made.checks.suspects[0])
     return SecondDerivativeError(
-        "no test has seen TensorFlow's derivative of '{}' ({}){} right, and the "
+        "TensorFlow's derivative of '{}' ({}){} is not known to be right here, and the "
         "runs cannot verify it: {} Pass check='never' to trust it.".format(
             op.name, op.type, where_built(op), why
         )

@@ -9,6 +9,7 @@ from batchhess.checks import (
     Claim,
     assert_right,
     count_coupled,
+    cure_of_coupling,
     judge_steps,
     less_precise,
     named_suspects,
@@ -63,10 +64,9 @@ def assert_apart(passes, y, x, layout, state):
         where = "{} ({}) {}".format(op.name, op.type, state.reason)
     message = (
         "observations of {} are coupled in {}, or are not in their order along its "
-        "axis 0: {}. The Jacobian of one would hold terms of others. Pass "
-        "method=observations for the exact diagonal blocks, or check=never to let it "
-        "pass. Observations affected, of all:"
-    ).format(name_of(x), original(y.op).name, where)
+        "axis 0: {}. The Jacobian of one would hold terms of others. {} Observations "
+        "affected, of all:"
+    ).format(name_of(x), original(y.op).name, where, cure_of_coupling("jacobians"))
     return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 
@@ -216,7 +216,7 @@ def moved_outputs(y, x, layout, holds_stops):
         news = [layout.unflatten(rows)] + stopped
         rebuilt = rebuild([y], [x] + stopped, news, for_values=True)
         if rebuilt is None:
-            raise audit.not_rebuilt(y, x)
+            raise audit.not_rebuilt(y, x, "reverse")
         return rebuilt[0]
 
     return at

@@ -292,3 +292,14 @@ def test_gauss_newton_is_right_or_refused(name, dtype, random, control_flow):
     expected = np.einsum("nmi,nmj,nj->ni", slopes, slopes, v)
     tolerance = 1e-7 if dtype == "float64" else 2e-2
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("function", ["hessian_vector_products", "jacobians"])
+def test_the_cure_of_coupling_is_one_that_the_function_takes(function, random):
+    x = tf.placeholder(tf.float64, [None, 3])
+    y = tf.tanh(x) * tf.reduce_mean(x, 0)
+    more = [] if function == "jacobians" else [tf.ones_like(x)]
+    (found,) = getattr(batchhess, function)(y, x, *more)
+    cure = "Multiply the exact blocks of hessians" if more else "Pass method=observatio"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=cure):
+        run(found, {x: random.randn(4, 3)})

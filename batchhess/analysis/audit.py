@@ -215,13 +215,13 @@ def lost(what, ys, x):
     )
 
 
-def not_rebuilt(gradient, x):
+def not_rebuilt(gradient, x, method="columns"):
     """The error for a gradient that cannot be built again on a moved `x`."""
     return SecondDerivativeError(
         "'{}' cannot be built again on a moved '{}', which must be a Tensor, not "
         "read inside a function, branch or loop. Call "
         "tf.compat.v1.enable_control_flow_v2() before the model is built, and use "
-        "method='columns'.".format(gradient.name, name_of(x))
+        "method='{}'.".format(gradient.name, name_of(x), method)
     )
 
 
