@@ -104,13 +104,10 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
 
 def cure_of_coupling(function):
     """What to do about it; `function` answers blocks, if the one called does not."""
-    if takes("method"):
-        exact = "Pass method=observations for the exact diagonal blocks,"
-    else:
-        exact = "Multiply the exact blocks of {}(method='observations'),".format(
-            function
-        )
-    return exact + " or pass check=never to let it pass."
+    exact = "Pass method=observations for the exact diagonal blocks"
+    if not takes("method"):
+        exact = "Multiply the blocks of {}(method='observations')".format(function)
+    return exact + ", or pass check=never to let it pass."
 
 
 def count_coupled(rows, pull, layout, precision):

@@ -300,6 +300,6 @@ def test_the_cure_of_coupling_is_one_that_the_function_takes(function, random):
     y = tf.tanh(x) * tf.reduce_mean(x, 0)
     more = [] if function == "jacobians" else [tf.ones_like(x)]
     (found,) = getattr(batchhess, function)(y, x, *more)
-    cure = "Multiply the exact blocks of hessians" if more else "Pass method=observatio"
+    cure = "Multiply the blocks of hessians" if more else "Pass method=observatio"
     with pytest.raises(tf.errors.InvalidArgumentError, match=cure):
         run(found, {x: random.randn(4, 3)})
