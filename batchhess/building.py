@@ -5,9 +5,10 @@ import contextlib
 
 from batchhess import arguments
 from batchhess.analysis import audit
-from batchhess.checks import assert_differences, assert_uncoupled
+from batchhess.checks import assert_differences
 from batchhess.compat import tf, where_built
 from batchhess.copies import assert_same
+from batchhess.coupling import assert_uncoupled
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
 from batchhess.graph.tensors import original, product_of

@@ -6,9 +6,7 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.partition import BILINEAR, GENERAL, NoPartitionError, partition
 from batchhess.analysis.proof import walk_from
-from batchhess.analysis.reading import read_once
 from batchhess.analysis.region import Region
-from batchhess.analysis.rewriting import correct, take_apart
 from batchhess.building import after, building_in, named, same_values, unchanged
 from batchhess.calling import assert_that
 from batchhess.compat import tf, where_built
@@ -22,6 +20,8 @@ from batchhess.ops.states import UNPROVEN
 from batchhess.ops.table import EXIT, NEXT, declared
 from batchhess.planning import FEW, reads_reference
 from batchhess.problem import Problem
+from batchhess.rewriting import correct, take_apart
+from batchhess.variables import read_once
 
 # What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
 # bool, whether the Jacobian is held against differences of y. suspects: list of the

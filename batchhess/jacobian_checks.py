@@ -8,14 +8,12 @@ from batchhess.checks import (
     DIFFERENCE,
     Claim,
     assert_right,
-    count_coupled,
-    cure_of_coupling,
     judge_steps,
-    less_precise,
     named_suspects,
     random_direction,
 )
 from batchhess.compat import tf
+from batchhess.coupling import count_coupled, cure_of_coupling, less_precise
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import has_custom_gradient, name_of, original
 from batchhess.methods.differences import EPSILON, largest

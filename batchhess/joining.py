@@ -4,13 +4,13 @@ import itertools
 
 from batchhess import arguments
 from batchhess.analysis.region import depends, region
-from batchhess.analysis.rewriting import correct
 from batchhess.building import Built, build, building_in, named
 from batchhess.compat import Variable, tf
 from batchhess.graph.layout import Layout, dimensions
 from batchhess.graph.tensors import has_custom_gradient
 from batchhess.methods import METHODS
 from batchhess.rebuild import rebuild
+from batchhess.rewriting import correct
 
 
 def build_joined(request):

@@ -6,9 +6,7 @@ from batchhess import arguments
 from batchhess.analysis.audit import Findings, audit, lost, refusal
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
-from batchhess.analysis.reading import read_once
 from batchhess.analysis.region import Region
-from batchhess.analysis.rewriting import correct, take_apart
 from batchhess.analysis.values import value_region
 from batchhess.compat import Variable, source_tensor, tf
 from batchhess.graph.layout import Layout
@@ -16,6 +14,8 @@ from batchhess.graph.tensors import name_of, original, tensor_key
 from batchhess.methods import AUTO, METHODS
 from batchhess.methods.blocks import block_size
 from batchhess.ops.states import SUM, UNPROVEN
+from batchhess.rewriting import correct, take_apart
+from batchhess.variables import read_once
 
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
 # Operations that are wrong at zeros. differences: bool, whether Hessians are held

@@ -15,10 +15,10 @@ from oracles import run
 import batchhess
 from batchhess.analysis.proof import prove, walk_from
 from batchhess.analysis.region import region
-from batchhess.analysis.rewriting import correct
 from batchhess.compat import IS_V1, raw_ops, tf
 from batchhess.ops.states import UNPROVEN
 from batchhess.ops.table import SOUND, all_declared
+from batchhess.rewriting import correct
 
 K, GROUP = 16, 12
 

@@ -5,8 +5,7 @@ import pytest
 from oracles import run
 
 import batchhess
-from batchhess import arguments, building, planning
-from batchhess.analysis import rewriting
+from batchhess import arguments, building, planning, rewriting
 from batchhess.analysis.partition import NoPartitionError
 from batchhess.compat import tf
 from batchhess.methods import METHODS, Method

@@ -41,7 +41,7 @@ LAYERS = [
     ["control_flow.scope"],
     ["control_flow.arrays", "control_flow.v1", "control_flow.v2"],
     ["control_flow"],
-    ["analysis.reading", "analysis.rewriting", "methods.bilinear", "methods.tangents"],
+    ["rewriting", "variables", "methods.bilinear", "methods.tangents"],
     ["methods.curvature"],
     [
         "methods.blocks",
@@ -53,7 +53,7 @@ LAYERS = [
         "methods.sweep",
     ],
     ["methods.forward", "methods.symmetric"],
-    ["methods", "checks"],
+    ["methods", "checks", "coupling"],
     ["jacobian_checks", "planning"],
     ["building"],
     ["explanation", "jacobian", "joining"],

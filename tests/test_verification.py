@@ -5,7 +5,7 @@ import pytest
 from cases import wrong_cube
 
 import batchhess
-from batchhess import checks
+from batchhess import coupling
 from batchhess.compat import tf
 from batchhess.verification import _judge
 
@@ -323,15 +323,15 @@ def test_an_error_reads_as_a_sentence_and_stays_a_float():
 
 def escapes(count, dtype_name, small, trials, random):
     """How often a lone pair of `count` observations has equal seeds, by numpy alone."""
-    exponents, stretch = checks.powers_for(dtype_name)
-    table = checks.signed_powers(exponents)
+    exponents, stretch = coupling.powers_for(dtype_name)
+    table = coupling.signed_powers(exponents)
     first = random.randint(0, count, trials)
     pair = np.stack([first, (first + random.randint(1, count, trials)) % count])
     drawn = random.randint(0, stretch, (2, trials))
     same = pair[0] // stretch == pair[1] // stretch
     shifts = np.stack([drawn[0], np.where(same, drawn[0], drawn[1])])
-    labels = checks.label(pair, stretch, random.randint(1, stretch, trials), shifts)
-    digits = checks.places(labels, 2 * exponents)
+    labels = coupling.label(pair, stretch, random.randint(1, stretch, trials), shifts)
+    digits = coupling.places(labels, 2 * exponents)
     small = np.array(small)[:, None]
     seeds = [np.where(small, table[d], 1 / table[d]) for d in digits]
     return np.all([s[0] == s[1] for s in seeds], axis=0).mean()
@@ -349,10 +349,10 @@ def test_a_lone_coupled_pair_seldom_escapes(dtype_name, limit, small, random):
 
 def test_no_two_observations_of_a_stretch_have_equal_seeds(random):
     for dtype_name in ("float16", "float32"):
-        exponents, stretch = checks.powers_for(dtype_name)
+        exponents, stretch = coupling.powers_for(dtype_name)
         for stride in random.randint(1, stretch, 20):
-            labels = checks.label(np.arange(stretch), stretch, stride, 5)
-            pairs = zip(*checks.places(labels, 2 * exponents))
+            labels = coupling.label(np.arange(stretch), stretch, stride, 5)
+            pairs = zip(*coupling.places(labels, 2 * exponents))
             assert len(set(pairs)) == stretch
 
 
