@@ -116,8 +116,9 @@ def test_what_cannot_be_answered_is_refused(random):
     with pytest.raises(ValueError, match="needs float32 or float64"):
         batchhess.hessians(half**3, half, method="differences")
     v = tf.get_variable("v", initializer=np.ones((2, 3)), use_resource=True)
+    gathered = tf.reduce_sum(tf.gather(v, [0, 1]) ** 3)
     with pytest.raises(batchhess.SecondDerivativeError, match="moved 'v:0'"):
-        batchhess.hessians(tf.reduce_sum(v**3), v, method="differences")
+        batchhess.hessians(gathered, v, method="differences", check="never")
 
 
 @pytest.mark.parametrize("dtype, limit", [(tf.float64, 1e-6), (tf.float32, 1e-3)])

@@ -92,12 +92,19 @@ MODELS = {
 }
 
 
+# tf.hessians of a determinant is wrong in 1.15.
+WRITTEN_OUT = {
+    "determinants": lambda x: tf.exp(x[:, 0] + x[:, 3]) - tf.exp(x[:, 1] + x[:, 2])
+}
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_diagonals_by_symmetric(name, random):
     x = tf.placeholder(tf.float64, [None, 4])
     y = MODELS[name](x)
     feed = {x: random.randn(6, 4)}
-    expected = np.einsum("nkk->nk", sliced_hessians(y, x, feed))
+    plain = WRITTEN_OUT.get(name, MODELS[name])(x)
+    expected = np.einsum("nkk->nk", sliced_hessians(plain, x, feed))
     assert np.abs(expected).max() > 1e-2
     (result,) = batchhess.hessian_diagonals(y, x, method="symmetric")
     np.testing.assert_allclose(run(result, feed), expected, rtol=1e-9, atol=1e-11)
