@@ -168,6 +168,28 @@ def test_what_is_picked_anew_at_each_step_is_not_proven(name, random):
         assert (session.run(gradient, {x: value}) != before)[1:].any()
 
 
+# What a slice picks at a place is not the observation of that place.
+PICKED_BY_A_SLICE = {
+    "the other way round": lambda x: x[::-1] * tf.sin(x),
+    "the first and the last": lambda x: x[:2] * tf.sin(x[-2:]),
+    "odd and even ones": lambda x: x[::2] * tf.sin(x[1::2]),
+    "each next one": lambda x: x[:-1] * tf.sin(x[1:]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PICKED_BY_A_SLICE))
+def test_what_a_slice_puts_beside_others_is_not_proven(name, random):
+    x = placeholder(None, 3)
+    y = tf.reduce_sum(PICKED_BY_A_SLICE[name](x))
+    assert not is_proven(y, x)
+    value = random.uniform(0.5, 1, (4, 3))
+    (gradient,) = tf.gradients(y, x)
+    with tf.Session() as session:
+        before = session.run(gradient, {x: value})
+        value[0] += 1
+        assert (session.run(gradient, {x: value}) != before)[1:].any()
+
+
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_layouts_are_followed(name, random):
     tf.enable_control_flow_v2()

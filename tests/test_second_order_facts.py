@@ -460,6 +460,20 @@ def test_a_third_derivative_through_tridiagonal_solve():
     np.testing.assert_allclose(third, expected, rtol=1e-5)
 
 
+def test_an_odd_power_of_a_gradient_of_moments_has_its_sign():
+    """g = 2 P x / K with P = I - 11' / K, so d2 sum(c g ** 3) is of P diag(c g) P."""
+    x = tf.placeholder(tf.float64, (None, 3))
+    weights = np.array([1.0, -2.0, 0.5])
+    (gradient,) = tf.gradients(tf.nn.moments(x, [1])[1], x)
+    y = tf.reduce_sum(weights * gradient**3)
+    result = run(batchhess.hessians(y, x)[0], {x: ROWS})
+    p = np.eye(3) - 1 / 3
+    cubes = 6 * weights * (2 / 3 * ROWS @ p)  # [N, K]
+    expected = (2 / 3) ** 2 * np.einsum("ik,nk,kj->nij", p, cubes, p)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
 def small_image(x):
     return tf.reshape(tf.cast(x, tf.float32), [-1, 1, 1, 3])
 
