@@ -158,6 +158,18 @@ def test_what_sums_over_observations_itself_goes_block_by_block(
     np.testing.assert_allclose(found, expected, atol=1e-12 * np.abs(expected).max())
 
 
+def test_what_is_fed_to_one_block_alone_fails_the_run(small_blocks, random):
+    x = tf.placeholder(tf.float64, [None, 6])
+    inner = tf.tanh(x)
+    (found,) = batchhess.hessians(tf.reduce_sum(inner**3, 1), x, method="symmetric")
+    value = random.randn(7, 6)
+    fed = np.tanh(value)
+    run(found, {x: value, inner: fed})
+    fed[0] += 0.1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="inner tensor"):
+        run(found, {x: value, inner: fed})
+
+
 def matrices(x):
     """Two matrices of each observation that are no linear functions of x."""
     a = tf.reshape(tf.tanh(x), [-1, 2, 2])
