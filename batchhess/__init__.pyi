@@ -1,5 +1,6 @@
 """What a type checker reads: the names that come in when they are first asked for."""
 
+from batchhess.detection import detect_sparsity as detect_sparsity
 from batchhess.errors import SecondDerivativeError as SecondDerivativeError
 from batchhess.errors import UndefinedDerivativeError as UndefinedDerivativeError
 from batchhess.explanation import Explanation as Explanation
@@ -16,6 +17,7 @@ from batchhess.operators import hessian_vector_products as hessian_vector_produc
 from batchhess.operators import hessians as hessians
 from batchhess.operators import jacobians as jacobians
 from batchhess.operators import laplacians as laplacians
+from batchhess.sparsity import SparseMatrices as SparseMatrices
 from batchhess.streaming import evaluate as evaluate
 from batchhess.verification import HessianError as HessianError
 from batchhess.verification import compute_hessian_error as compute_hessian_error

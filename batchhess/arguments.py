@@ -3,6 +3,7 @@
 from batchhess.calling import assert_that, caller, told
 from batchhess.compat import Variable, is_eager, outer_graphs, tf
 from batchhess.graph.tensors import product_of
+from batchhess.sparsity import patterns
 
 
 def checked(request, methods):
@@ -10,12 +11,12 @@ def checked(request, methods):
 
     Args:
       request: the `Request`, as the caller of a public function gave it.
-      methods: the names of the methods to choose from.
+      methods: dict from their names to the methods to choose from.
 
     Returns:
-      the `Request` with ys and xs as lists of Tensors,
-      unconnected_gradients of its type, and coordinates a tuple of int, from 0 where K
-      is known; and the graph in which to build.
+      the `Request` with ys and xs as lists of Tensors, unconnected_gradients of its
+      type, coordinates a tuple of int, from 0 where K is known, and sparsity a list
+      with the `Pattern` of each x, or None; and the graph in which to build.
 
     Raises:
       RuntimeError, TypeError, ValueError: as the public functions document.
@@ -43,6 +44,7 @@ def checked(request, methods):
         xs=xs,
         name=request.name or caller(),
         coordinates=_check_coordinates(request.coordinates, xs, batch_axis),
+        sparsity=_check_sparsity(request, xs, methods),
         unconnected_gradients=_check_unconnected(request.unconnected_gradients),
     )
     return request, graph
@@ -201,6 +203,25 @@ def _check_coordinates(coordinates, xs, batch_axis):
             )
         )
     return tuple(chosen)
+
+
+def _check_sparsity(request, xs, methods):
+    """Returns a list with the `Pattern` of each of `xs`, or None."""
+    if request.sparsity is None:
+        if not request.dense:
+            raise ValueError("dense=False needs sparsity, of which to answer entries.")
+        return None
+    if request.coordinates is not None:
+        raise ValueError(
+            "pass either sparsity or coordinates: leave the columns of other "
+            "coordinates out of sparsity."
+        )
+    if request.method != "auto" and methods[request.method].colours is None:
+        able = ["auto"] + [name for name, m in methods.items() if m.colours]
+        raise ValueError(
+            "sparsity needs method={}.".format(" or ".join(map(repr, able)))
+        )
+    return patterns(request.sparsity, xs)
 
 
 def assert_same_observations(ys, x, layout, batch_axis):

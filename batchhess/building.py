@@ -17,6 +17,7 @@ from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
 from batchhess.planning import plan
 from batchhess.problem import Problem
 from batchhess.rebuild import rebuild
+from batchhess.sparsity import assert_covered
 
 # gradients, answers: lists of Tensors, one for each x.
 Built = collections.namedtuple("Built", "gradients answers")
@@ -37,11 +38,15 @@ def build(request):
                 directions = arguments.check_directions(
                     request.vs, request.xs, request.batch_axis
                 )
-            for made in plan(request, directions):
+            plans = plan(request, directions)
+            for made in plans:
                 gradient, answer = execute(made)
                 gradients.append(gradient)
                 answers.append(answer)
-        return Built(gradients, named(answers, scope, request.name))
+        answers = named(answers, scope, request.name)
+        if not request.dense:
+            answers = [made.compressed.sparse(a) for made, a in zip(plans, answers)]
+        return Built(gradients, answers)
 
 
 def named(tensors, scope, name):
@@ -126,6 +131,8 @@ def _vectors(made):
 def _layouts(made):
     """What the axes after N of the answer are laid out as."""
     layouts, chosen = [made.layout] * made.request.wanted.axes, made.request.coordinates
+    if not made.request.dense:
+        return [Chosen(made.compressed.entries)]
     if chosen is not None and layouts:
         layouts[-1] = Chosen(len(chosen))
     return layouts
@@ -167,9 +174,7 @@ def _second(made, ys, seeds, gradient):
     """
     request, layout, x = made.request, made.layout, made.x
     if made.is_linear:
-        sizes, chosen = [layout.size] * request.wanted.axes, request.coordinates
-        if chosen is not None and sizes:
-            sizes[-1] = len(chosen)
+        sizes = [each.size for each in _layouts(made)]
         shape = tf.stack([layout.num_observations] + _vectors(made) + sizes)
         return tf.zeros(shape, gradient.dtype), None
     found, rows = _answer(made, ys, seeds, gradient)
@@ -177,6 +182,9 @@ def _second(made, ys, seeds, gradient):
     checks = audit.guards(made.checks.guarded)
     if made.checks.coupling:
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, made.proof))
+    if made.checks.pattern:
+        with tf.control_dependencies(checks):
+            checks = [_covered(made, gradient, found)]
     if made.checks.differences:
         with tf.control_dependencies(checks):  # What they find has a better name.
             checks = [_verified(made, ys, seeds, gradient, found)]
@@ -192,6 +200,8 @@ def _answer(made, ys, seeds, gradient):
     problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
     if method.by_columns:
         problem = problem._replace(coordinates=request.coordinates)
+    if made.compressed is not None:
+        problem = made.compressed.given_to(problem)
     if made.parts is None:
         return _chosen(made, method.build(problem, passes)), None
     apart, parts = made.parts
@@ -219,11 +229,24 @@ def _products(made, gradient):
 
 
 def _chosen(made, found):
-    """The columns that were asked for, where the method answered all."""
+    """The columns or entries that were asked for, of what the method answered."""
     chosen = made.request.coordinates
+    if made.compressed is not None:
+        return made.compressed.values(found)
     if chosen is None or METHODS[made.method].by_columns:
         return found
     return tf.gather(found, chosen, axis=found.shape.ndims - 1)
+
+
+def _covered(made, gradient, found):
+    """The check that no entry but those of the pattern is other than zero."""
+    layout, passes, x = made.layout, made.request.passes, made.x
+    rows = layout.flatten(gradient)  # [N, K]
+
+    def pull(u):
+        return layout.flatten(passes.hvp(rows, x, u))
+
+    return assert_covered(made.compressed, found, pull, x, rows.dtype.name)
 
 
 def _verified(made, ys, seeds, gradient, found):

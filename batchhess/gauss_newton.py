@@ -7,8 +7,9 @@ from batchhess.building import after, build, building_in, named, same_values, un
 from batchhess.compat import tf
 from batchhess.graph.layout import dimensions
 from batchhess.graph.tensors import name_of, tensor_key
-from batchhess.jacobian import plan, same_count, verified
+from batchhess.jacobian import same_count, verified
 from batchhess.jacobian_checks import assert_adjoint, assert_along, assert_apart
+from batchhess.jacobian_planning import plan
 from batchhess.joining import check_independent
 from batchhess.methods import JACOBIAN_METHODS
 from batchhess.problem import PRODUCT

@@ -1,73 +1,18 @@
-"""The plan of a Jacobian, and what builds it."""
-
-import collections
+"""The Jacobians: what builds them, as their plans say."""
 
 from batchhess import arguments
-from batchhess.analysis import audit
-from batchhess.analysis.partition import BILINEAR, GENERAL, NoPartitionError, partition
-from batchhess.analysis.proof import walk_from
-from batchhess.analysis.region import Region
 from batchhess.building import after, building_in, named, same_values, unchanged
 from batchhess.calling import assert_that
-from batchhess.compat import tf, where_built
-from batchhess.errors import SecondDerivativeError
-from batchhess.graph.layout import Chosen, Layout, dimensions
-from batchhess.graph.tensors import name_of, original
-from batchhess.jacobian_checks import assert_apart, assert_jacobian
+from batchhess.compat import tf
+from batchhess.coupling import less_precise
+from batchhess.graph.layout import Chosen, dimensions
+from batchhess.graph.tensors import name_of
+from batchhess.jacobian_checks import assert_along, assert_apart
+from batchhess.jacobian_planning import columns_of, compressed_of, not_seen, plan
 from batchhess.methods import JACOBIAN_METHODS
-from batchhess.methods.blocks import assert_one_or_all, block_size, in_blocks
-from batchhess.ops.states import UNPROVEN
-from batchhess.ops.table import EXIT, NEXT, declared
-from batchhess.planning import FEW, reads_reference
+from batchhess.methods.blocks import assert_one_or_all, in_blocks
 from batchhess.problem import Problem
-from batchhess.rewriting import correct, take_apart
-from batchhess.variables import read_once
-
-# What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
-# bool, whether the Jacobian is held against differences of y. suspects: list of the
-# Operations for which. holds_stops: bool, whether what is stopped stands still then.
-# may_change: as for a Hessian.
-Checks = collections.namedtuple(
-    "Checks", "coupling differences suspects holds_stops may_change"
-)
-
-
-class JacobianPlan(
-    collections.namedtuple(
-        "JacobianPlan",
-        "request x ys layout outputs state is_zero method parts block lost "
-        "unrolled checks refusal",
-    )
-):
-    """What will be built for one x, and why.
-
-    Attributes:
-      request: the `Request`.
-      x: a Tensor or Variable.
-      ys: list with a Tensor of the values of the request's y, corrected.
-      layout: the `Layout` of `x`.
-      outputs: the `Layout` of y, whose size is M.
-      state: the `State` of y.
-      is_zero: bool, whether y does not depend on `x`.
-      method: the name of the method to take.
-      parts: pair of the list with y in elementary ops, and its `Partition`; or None.
-      block: int, the observations to work on at a time; None for all at once.
-      lost: the `NoPartitionError` that tells why there is no partition, or None.
-      unrolled: bool, whether passes are built one by one: a loop of control flow v1 is
-        in the way, through which no pass inside another loop can go.
-      checks: `Checks`.
-      refusal: the exception to raise instead of building; None if there is none.
-    """
-
-    @property
-    def is_followed(self):
-        """Whether the graph tells that index n of y's axis 0 is observation n alone."""
-        return self.state.is_own and self.state.axis == 0
-
-    @property
-    def is_linear(self):
-        """Whether nothing is built from the model: `building` asks."""
-        return self.is_zero
+from batchhess.sparsity import assert_covered
 
 
 def build_jacobians(request):
@@ -75,184 +20,12 @@ def build_jacobians(request):
     request, graph = arguments.checked(request, JACOBIAN_METHODS)
     arguments.check_one_y(request.ys, request.xs, request.batch_axis)
     with building_in(graph, request.ys), tf.name_scope(request.name) as scope:
-        answers = [execute(plan(request, x)) for x in request.xs]
-        return named(answers, scope, request.name)
-
-
-def plan(request, x):
-    """Decides how to differentiate the one y of `request` by `x`; builds one gradient.
-
-    Returns:
-      a `JacobianPlan`.
-    """
-    ys, (x,) = read_once(request.ys, [x])
-    ys = ys if request.check == "never" else correct(ys, [x])
-    layout = Layout(x, request.batch_axis)
-    region = Region(ys, x)
-    made = JacobianPlan(
-        request=request,
-        x=x,
-        ys=ys,
-        layout=layout,
-        outputs=Layout(ys[0], 0),
-        state=None,
-        is_zero=False,
-        method=None,
-        parts=None,
-        block=None,
-        lost=None,
-        unrolled=any(declared(op).frame in (EXIT, NEXT) for op in region.ops),
-        checks=Checks(False, False, [], False, False),
-        refusal=None,
-    )
-    wrong, findings = audit.audit_once(region)
-    wrong = [] if request.check == "never" else wrong
-    refused = audit.refusal(wrong, x, "derivative", "tf.gradients")
-    if refused is not None:
-        return made._replace(refusal=refused)
-    if request.passes.gradient(ys, x) is None:
-        return _unconnected(made, region)
-    walk = walk_from(x, layout.axis)
-    made = made._replace(state=walk.state(ys[0]))
-    made = _with_method(made, region, walk)
-    if made.refusal is None and request.check != "never":
-        made = made._replace(refusal=_axis_refusal(made))
-    return _with_checks(made, region, findings)
-
-
-def _unconnected(made, region):
-    """Zeros, or the refusal, where there is no gradient."""
-    if region.depends(made.ys):
-        return made._replace(refusal=audit.lost("gradient", made.ys, made.x))
-    if made.request.unconnected_gradients == tf.UnconnectedGradients.ZERO:
-        return made._replace(is_zero=True)
-    return made._replace(refusal=arguments.not_connected(made.ys, made.x))
-
-
-def _with_method(made, region, walk):
-    """Chooses the method, with a partition if it goes block by block."""
-    compiled = made.request.passes.jit_compile
-    names = _names(made)
-    if compiled and not JACOBIAN_METHODS[names[0]].compiles:
-        return made._replace(method=names[0], refusal=_cannot_compile())
-    for name in names:
-        made = made._replace(method=name)
-        if not (compiled or JACOBIAN_METHODS[name].by_blocks):
-            return made._replace(refusal=_loop_refusal(made))
-        try:
-            made = made._replace(parts=_parts(made, region, walk), lost=None)
-            return made._replace(block=_block(made))
-        except NoPartitionError as error:
-            made = made._replace(lost=error)
-    return made._replace(refusal=_not_followed(made))
-
-
-def _names(made):
-    """The methods to try, the best one first.
-
-    Forward carries C tangents, and reverse takes M passes; a tangent costs no more than
-    a pass.
-    """
-    if made.request.method != "auto":
-        return (made.request.method,)
-    count, outputs = _count(made), made.outputs.size
-    known = isinstance(count, int) and isinstance(outputs, int)
-    if known and 0 < count <= outputs:
-        return "forward", "reverse"
-    return ("reverse",)
-
-
-def _count(made):
-    """C, the coordinates asked for."""
-    chosen = made.request.coordinates
-    return made.layout.size if chosen is None else len(chosen)
-
-
-def _parts(made, region, walk):
-    """The list with y in elementary ops, and the `Partition` from x to it."""
-    if made.state.kind == UNPROVEN:
-        raise NoPartitionError(made.state.op, made.state.reason)
-    apart, is_forward = made.ys, made.method == "forward"
-    if is_forward:
-        apart = take_apart(made.ys, made.x)
-    if apart is not made.ys:
-        region = Region(apart, made.x)
-    found = partition(region, apart, made.x, walk, made.layout.axis)
-    if found.behind or [t is apart[0] for t in found.frontier] != [True]:
-        op = found.behind[0] if found.behind else apart[0].op
-        raise NoPartitionError(op, "puts observations where they are not followed")
-    for op in found.ops if is_forward else []:
-        _check_tangents(op, found.kinds[op], region)
-    return apart, found
-
-
-def _check_tangents(op, kind, region):
-    tensors = list(op.inputs) + list(op.outputs)
-    if any(t.dtype.base_dtype.is_complex for t in tensors):
-        raise NoPartitionError(op, "is complex, and tangents are real")
-    by_gradient = kind in (GENERAL, BILINEAR)
-    if by_gradient and not audit.can_be_followed(op, region.depends):
-        raise NoPartitionError(op, "has a gradient whose derivative is not known")
-
-
-def _block(made):
-    """The observations of a block; None where all are to be taken at once."""
-    count = _count(made)
-    size = block_size(made.x, count, made.parts[1])
-    if made.request.passes.jit_compile:
-        return size
-    observations = made.layout.num_observations
-    at_once = isinstance(observations, int) and observations <= size
-    return None if at_once or count <= FEW else size
-
-
-def _axis_refusal(made):
-    """The refusal where axis 0 of y does not hold the observations, or None."""
-    state = made.state
-    if made.is_followed or not state.is_own:
-        return None  # Proven to be right, or checked in each run.
-    y = made.request.ys[0]
-    return ValueError(
-        "axis 0 of '{}', of shape {}, must hold the observations of '{}', which are on "
-        "axis {}. Transpose it.".format(y.name, y.shape, name_of(made.x), state.axis)
-    )
-
-
-def _loop_refusal(made):
-    """The refusal where passes can neither be counted nor looped over, or None."""
-    count = made.outputs.size
-    if not JACOBIAN_METHODS[made.method].needs_separable:
-        count *= made.layout.num_observations
-    if not made.unrolled or isinstance(count, int):
-        return None
-    return ValueError(
-        "a while loop of control flow v1 is between '{}' and '{}', so the passes "
-        "through it are built one by one, and the graph does not tell how many. Call "
-        "tf.compat.v1.enable_control_flow_v2() before the loop is built, or give '{}' "
-        "its shape.".format(name_of(made.x), made.request.ys[0].name, name_of(made.x))
-    )
-
-
-def _with_checks(made, region, findings):
-    request, method = made.request, JACOBIAN_METHODS[made.method]
-    if request.check == "never" or made.refusal is not None:
-        return made
-    faults = [op for _, op in findings.faults]
-    suspects = list(dict.fromkeys(faults + findings.unknown + findings.guarded))
-    is_exact = made.is_followed or not method.needs_separable
-    checks = Checks(
-        coupling=not is_exact,
-        differences=request.check == "always" or bool(suspects),
-        suspects=suspects,
-        # A mean that is stopped wrongly must move.
-        holds_stops=not faults,
-        may_change=reads_reference(region.ops, made.x),
-    )
-    made = made._replace(checks=checks)
-    if suspects and not (made.is_followed or checks.coupling):
-        why = "observations may be coupled, which differences cannot tell apart."
-        return made._replace(refusal=_not_seen(made, why))
-    return made
+        given = zip(request.xs, request.sparsity or [None] * len(request.xs))
+        plans = [plan(request, *x) for x in given]
+        answers = named([execute(made) for made in plans], scope, request.name)
+        if request.dense:
+            return answers
+        return [compressed_of(made).sparse(a) for made, a in zip(plans, answers)]
 
 
 def execute(made):
@@ -270,23 +43,56 @@ def execute(made):
         checks.append(
             assert_apart(made.request.passes, made.ys[0], made.x, layout, made.state)
         )
+    if made.checks.pattern:
+        with tf.control_dependencies(checks):
+            checks = [_covered(made, found)]
     if made.checks.differences:
         with tf.control_dependencies(checks):  # What they find has a better name.
             checks = [verified(made, lambda: _differences(made, found))]
-    chosen = made.request.coordinates
-    last = layout if chosen is None else Chosen(len(chosen))
-    answer = layout.events(after(checks, found), [last], dimensions(made.ys[0])[1:])
+    answer = _shaped(made, after(checks, found))
     checks = same_count(made) + same_values(made) + unchanged(made, answer)
     return after(checks, answer)
 
 
 def _zeros(made):
-    shape = [made.layout.num_observations, made.outputs.size, _count(made)]
-    return tf.zeros(tf.stack(shape), made.x.dtype.base_dtype)
+    shape = [made.outputs.size, columns_of(made)]
+    if made.compressed:
+        shape = [compressed_of(made).entries]
+    shape = tf.stack([made.layout.num_observations] + shape)
+    return tf.zeros(shape, made.x.dtype.base_dtype)
+
+
+def _shaped(made, found):
+    """[N, *F, *E] of [N, M, C] or of the values of entries; or these, if asked for."""
+    chosen, found_of = made.request.coordinates, compressed_of(made)
+    if not made.request.dense:
+        return made.layout.events(found, [Chosen(found_of.entries)])
+    if found_of is not None:
+        found = found_of.dense(found)
+    last = made.layout if chosen is None else Chosen(len(chosen))
+    return made.layout.events(found, [last], dimensions(made.ys[0])[1:])
+
+
+def _covered(made, found):
+    """The check that no entry but those of the pattern is other than zero."""
+    layout, passes, x = made.layout, made.request.passes, made.x
+    rows = made.outputs.flatten(made.ys[0])  # [N, M]
+
+    def pull(u):
+        seed = tf.cast(u, rows.dtype)
+        return layout.flatten(passes.gradient([rows], x, [seed]))
+
+    precision = less_precise(rows.dtype, x.dtype.base_dtype)
+    return assert_covered(compressed_of(made), found, pull, x, precision)
 
 
 def _answer(made):
-    """What the method answers: [N, M, C]."""
+    """What the method answers, [N, M, C]; or values of entries, [N, entries]."""
+    found, compressed = _by_method(made), compressed_of(made)
+    return found if compressed is None else compressed.values(found)
+
+
+def _by_method(made):
     passes, method = made.request.passes, JACOBIAN_METHODS[made.method]
     problem = Problem(
         made.ys,
@@ -298,6 +104,8 @@ def _answer(made):
         outputs=made.outputs.size,
         unrolled=made.unrolled,
     )
+    if made.compressed:
+        problem = compressed_of(made).given_to(problem)
     if made.parts is None:
         return method.build(problem, passes)
     apart, parts = made.parts
@@ -310,10 +118,18 @@ def _answer(made):
 
 
 def _differences(made, found):
-    request, checks = made.request, made.checks
-    return assert_jacobian(
-        made.ys[0], made.x, made.layout, found, request.coordinates, checks
-    )
+    chosen, compressed = made.request.coordinates, compressed_of(made)
+
+    def along(v):
+        if compressed is not None:
+            return compressed.times(found, v)[:, :, None]
+        if chosen is None:
+            return found * v[:, None, :]
+        first = [chosen.index(k) for k in sorted(set(chosen))]
+        some = tf.gather(found, first, axis=2)  # None of them twice.
+        return some * tf.gather(v, sorted(set(chosen)), axis=1)[:, None, :]
+
+    return assert_along(made.ys[0], made.x, made.layout, along, chosen, made.checks)
 
 
 def verified(made, differences):
@@ -327,7 +143,7 @@ def verified(made, differences):
     except ValueError as error:
         if made.request.check == "always":
             raise
-        raise _not_seen(made, str(error)) from error
+        raise not_seen(made, str(error)) from error
 
 
 def same_count(made):
@@ -340,34 +156,3 @@ def same_count(made):
     )
     found = tf.shape(y)[0]
     return [assert_that(tf.equal(found, count), message, found, count)]
-
-
-def _not_seen(made, why):
-    op = original(made.checks.suspects[0])
-    return SecondDerivativeError(
-        "TensorFlow's derivative of '{}' ({}){} is not known to be right here, and the "
-        "runs cannot verify it: {} Pass check='never' to trust it.".format(
-            op.name, op.type, where_built(op), why
-        )
-    )
-
-
-def _cannot_compile():
-    names = [repr(name) for name, m in JACOBIAN_METHODS.items() if m.compiles]
-    return ValueError("jit_compile=True needs method={}.".format(" or ".join(names)))
-
-
-def _not_followed(made):
-    request, op = made.request, made.lost.op
-    asked = "jit_compile=True"
-    if not request.passes.jit_compile:
-        asked = "method={!r}".format(made.method)
-    return ValueError(
-        "{} cannot follow the observations of '{}': {} {}. Pass method='reverse' "
-        "alone.".format(
-            asked,
-            name_of(made.x),
-            "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
-            made.lost.reason,
-        )
-    )

@@ -68,36 +68,8 @@ def assert_apart(passes, y, x, layout, state):
     return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 
-def assert_jacobian(y, x, layout, found, coordinates, checks):
-    """Builds a check that fails the run where J[n] v[n] is not the change of y[n].
-
-    Args:
-      y: Tensor [N, *F], float32 or float64.
-      x: a Tensor, float32 or float64.
-      layout: the `Layout` of `x`.
-      found: Tensor [N, M, C], the Jacobian.
-      coordinates: tuple of int, those of its columns; None for all.
-      checks: the `Checks`.
-
-    Returns:
-      as `assert_along`.
-
-    Raises:
-      as `assert_along`.
-    """
-
-    def along(v):
-        if coordinates is None:
-            return found * v[:, None, :]
-        first = [coordinates.index(k) for k in sorted(set(coordinates))]
-        some = tf.gather(found, first, axis=2)  # None of them twice.
-        return some * tf.gather(v, sorted(set(coordinates)), axis=1)[:, None, :]
-
-    return assert_along(y, x, layout, along, coordinates, checks)
-
-
 def assert_along(y, x, layout, along, coordinates, checks):
-    """The same of J[n] v[n], however it is found.
+    """Builds a check that fails the run where J[n] v[n] is not the change of y[n].
 
     Args:
       y: Tensor [N, *F], float32 or float64.

@@ -23,7 +23,8 @@ def build_joined(request):
       `Built`, without gradients. Its answers are for a product a list like xs, else a
       list of lists with the blocks of each two.
     """
-    request, graph = arguments.checked(request, METHODS)
+    sparsity = request.sparsity
+    request, graph = arguments.checked(request._replace(sparsity=None), METHODS)
     _check(request)
     name, is_product = request.name, request.wanted.is_product
     with building_in(graph), tf.name_scope(name) as scope:
@@ -35,7 +36,9 @@ def build_joined(request):
             several = arguments.are_several(vs[0], request.xs[0])
             vs = _joined(vs, layouts, "vs", several)
         ys = _of(request, z, layouts)
-        of_z = request._replace(ys=ys, xs=z, vs=vs, name="joined", batch_axis=0)
+        of_z = request._replace(
+            ys=ys, xs=z, vs=vs, name="joined", batch_axis=0, sparsity=sparsity
+        )
         (found,) = build(of_z).answers
         if not is_product:
             blocks = _blocks(found, layouts)

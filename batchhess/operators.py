@@ -40,6 +40,8 @@ def hessians(
     check: str = "auto",
     per_output: bool = False,
     coordinates: Optional[Sequence[int]] = None,
+    sparsity: Any = None,
+    dense: bool = True,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -75,6 +77,13 @@ def hessians(
       per_output: answer a Hessian for each of the M outputs instead of their sum.
       coordinates: ints; the columns of these coordinates alone, `[N, K, C]`, for C
         passes. They count along an observation, in the order of a reshape to `[N, K]`.
+      sparsity: a symmetric `K` by `K` matrix, of numpy or scipy, that is not zero where
+        an entry of the Hessian may not be; or a list with one for each of several xs.
+        It takes a pass for each colour of a star colouring, 3 where the matrix is
+        tridiagonal, whatever K is (Gebremedhin, Manne & Pothen 2005, What color is
+        your Jacobian?). Unless `check` is "never", one more pass fails the run where an
+        entry outside of it is not zero. `detect_sparsity` answers such a matrix.
+      dense: whether to answer the zeros outside of `sparsity` too.
       parallel_iterations: passes that may run at a time; `tf.while_loop`'s own default
         if None.
       swap_memory: as in `tf.while_loop`.
@@ -85,7 +94,9 @@ def hessians(
 
     Returns:
       A list of Tensors, one for each x, of x's dtype and of shape `[N, *E, *E]`, or
-      `[N, M, *E, *E]` with `per_output`. It is zeros where `ys` is linear in x.
+      `[N, M, *E, *E]` with `per_output`. It is zeros where `ys` is linear in x. With
+      `dense=False`, `SparseMatrices(indices, values)` for each x, of shapes
+      `[entries, 2]` and `[N, entries]`, or `[N, M, entries]` with `per_output`.
 
     Raises:
       RuntimeError: `ys` or `xs` are eager tensors.
@@ -270,6 +281,7 @@ def hessian_blocks(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
+    sparsity: Any = None,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -285,6 +297,7 @@ def hessian_blocks(
       xs: a list of Tensors of one dtype, of shapes `[N, *E]`, none of them computed
         from another.
       name: names the result: `name + ":0"` is the first block's in `Session.run`.
+      sparsity: as in `hessians`, of the coordinates of all xs one after the other.
 
     Returns:
       A list of lists of Tensors, at `[i][j]` of shape `[N, *E_i, *E_j]`, or
@@ -315,6 +328,8 @@ def jacobians(
     method: str = "auto",
     check: str = "auto",
     coordinates: Optional[Sequence[int]] = None,
+    sparsity: Any = None,
+    dense: bool = True,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -344,11 +359,17 @@ def jacobians(
         does nothing.
       coordinates: ints; the columns of these coordinates alone, `[N, M, C]`. They count
         along an observation, in the order of a reshape to `[N, K]`.
+      sparsity: an `M` by `K` matrix, as in `hessians`. Columns that have no row in
+        common share a tangent
+        of "forward", and rows that have no column in common a pass of "reverse"; "auto"
+        takes the way with fewer of them.
       jit_compile: compile the model and its derivatives with XLA, as one program for
         each block of observations. TensorFlow 2.5 or newer.
 
     Returns:
-      A list of Tensors, one for each x, of x's dtype and of shape `[N, *F, *E]`.
+      A list of Tensors, one for each x, of x's dtype and of shape `[N, *F, *E]`. With
+      `dense=False`, `SparseMatrices(indices, values)` for each x, of shapes
+      `[entries, 2]` and `[N, entries]`.
 
     Raises:
       RuntimeError: `ys` or `xs` are eager tensors.

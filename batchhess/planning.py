@@ -15,30 +15,33 @@ from batchhess.methods import AUTO, METHODS
 from batchhess.methods.blocks import block_size
 from batchhess.ops.states import SUM, UNPROVEN
 from batchhess.rewriting import correct, take_apart
+from batchhess.sparsity import Compressed, assert_fits, assert_symmetric
 from batchhess.variables import read_once
 
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
 # Operations that are wrong at zeros. differences: bool, whether Hessians are held
 # against differences of the gradient. unknown: list of the Operations for which.
 # may_change: bool, whether the model reads what an assignment of the same run changes.
+# pattern: bool, whether what is outside of the pattern that was given is zero.
 Checks = collections.namedtuple(
-    "Checks", "coupling guarded differences unknown may_change"
+    "Checks", "coupling guarded differences unknown may_change pattern"
 )
 
 
 class Plan(
     collections.namedtuple(
         "Plan",
-        "request x direction ys corrected layout walk proof gradient is_linear "
-        "findings method parts block lost checks refusal",
+        "request x direction compressed ys corrected layout walk proof gradient "
+        "is_linear findings method parts block lost checks refusal",
     )
 ):
     """What will be built for one x, and why.
 
     Attributes:
-      request: the `Request`.
+      request: the `Request`; what it wants are entries, where it tells which.
       x: a Tensor or Variable.
       direction: Tensor to multiply by, for a product; else None.
+      compressed: the `Compressed` pattern of the entries that are wanted; or None.
       ys: list of Tensors of the values of the request's ys, corrected.
       corrected: bool, whether anything was.
       layout: the `Layout` of `x`.
@@ -83,7 +86,8 @@ def plan(request, directions=None):
         gradients = request.passes.gradients(ys, group)
         given += [(ys, ys is not read, x, g) for x, g in zip(group, gradients)]
     directions = directions or [None] * len(xs)
-    return [_plan(request, *rest) for rest in zip(given, directions)]
+    sparsity = request.sparsity or [None] * len(xs)
+    return [_plan(request, *rest) for rest in zip(given, directions, sparsity)]
 
 
 def _are_related(xs):
@@ -98,15 +102,19 @@ def _are_related(xs):
     )
 
 
-def _plan(request, given, direction):
+def _plan(request, given, direction, pattern):
     """The `Plan` of one x: `given` are ys, if corrected, x, and its gradient."""
     ys, corrected, x, gradient = given
     layout = Layout(x, request.batch_axis)
+    compressed = None
+    if pattern is not None:
+        request, compressed = _compressed(request, pattern, layout, x)
     walk, region = walk_from(x, layout.axis), Region(ys, x)
     made = Plan(
         request=request,
         x=x,
         direction=direction,
+        compressed=compressed,
         ys=ys,
         corrected=corrected,
         layout=layout,
@@ -119,7 +127,7 @@ def _plan(request, given, direction):
         parts=None,
         block=None,
         lost=None,
-        checks=Checks(False, [], False, [], False),
+        checks=Checks(False, [], False, [], False, False),
         refusal=None,
     )
     if made.gradient is None:
@@ -131,6 +139,17 @@ def _plan(request, given, direction):
         made = made._replace(findings=audit(ys, region, made.gradient, x))
     made = _with_method(made, region)
     return _with_checks(made, region)
+
+
+def _compressed(request, pattern, layout, x):
+    """The `Request` for entries of `pattern`, and the `Compressed` that finds them."""
+    assert_fits(pattern, layout.size, layout.size, [x])
+    assert_symmetric(pattern)
+    name = request.method
+    if name == "auto":
+        name = next(name for name in AUTO if METHODS[name].colours)
+    found = Compressed(pattern, METHODS[name].colours(pattern))
+    return request._replace(method=name, wanted=found.wanted(request.dense)), found
 
 
 def _unconnected(made, region):
@@ -227,6 +246,7 @@ def _with_checks(made, region):
         and (method.needs_separable or made.is_proven),
         unknown=unknown,
         may_change=reads_reference(region.ops, made.x),
+        pattern=made.compressed is not None,
     )
     return made._replace(checks=checks, refusal=refused)
 

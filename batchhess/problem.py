@@ -2,6 +2,9 @@
 
 import collections
 
+import numpy as np
+
+from batchhess.colouring import count as labels
 from batchhess.compat import tf
 
 # What is asked of the Hessian of each observation.
@@ -31,9 +34,9 @@ class Request(
     collections.namedtuple(
         "Request",
         "ys xs name wanted passes vs batch_axis method check per_output coordinates "
-        "unconnected_gradients with_gradients",
+        "sparsity dense unconnected_gradients with_gradients",
         defaults=(
-            (None, 0, "auto", "auto", False, None)
+            (None, 0, "auto", "auto", False, None, None, True)
             + (tf.UnconnectedGradients.NONE, False)
         ),
     )
@@ -57,15 +60,17 @@ class Request(
 # None if that is zero; None where only the gradient by x was asked for.
 # diagonal: bool, whether only the diagonals are asked for.
 # coordinates: tuple of int, those whose columns are asked for; None for all.
+# added: int array [K], the column of the answer that each coordinate's is added to, -1
+# for none; None where each has its own. added_outputs: likewise the rows of a Jacobian.
 # outputs: M, the outputs of the one y whose Jacobian is asked for, an int or a scalar
 # Tensor; None where it is a Hessian.
 # unrolled: bool, whether passes are to be built one by one.
 class Problem(
     collections.namedtuple(
         "Problem",
-        "ys seeds gradient x layout partition adjoints diagonal coordinates outputs "
-        "unrolled",
-        defaults=(None, None, False, None, None, False),
+        "ys seeds gradient x layout partition adjoints diagonal coordinates added "
+        "added_outputs outputs unrolled",
+        defaults=(None, None, False, None, None, None, None, False),
     )
 ):
     """What a method is given to differentiate."""
@@ -73,14 +78,22 @@ class Problem(
     @property
     def count(self):
         """C, how many columns are asked for: an int or a scalar Tensor."""
+        if self.added is not None:
+            return labels(self.added)
         chosen = self.coordinates
         return self.layout.size if chosen is None else len(chosen)
+
+    @property
+    def rows(self):
+        """How many rows of a Jacobian are asked for: an int or a scalar Tensor."""
+        added = self.added_outputs
+        return self.outputs if added is None else labels(added)
 
     @property
     def shape(self):
         """The sizes after N of what a method answers, block by block."""
         if self.outputs is not None:
-            return [self.outputs, self.count]
+            return [self.rows, self.count]
         return ([] if self.diagonal else [self.layout.size]) + [self.count]
 
     def chosen(self, rows):
@@ -96,3 +109,26 @@ class Problem(
         if isinstance(c, int):
             return self.coordinates[c]
         return tf.gather(tf.constant(self.coordinates), c)
+
+    def is_in_column(self, c):
+        """Which coordinates column `c` is of: a bool Tensor [K]."""
+        if self.added is not None:
+            return tf.equal(self.added.astype(np.int32), c)
+        return tf.equal(tf.range(self.layout.size), self.coordinate(c))
+
+    def is_in_row(self, m):
+        """Which outputs row `m` of a Jacobian is of: a bool Tensor [M]."""
+        added = self.added_outputs
+        rows = tf.range(self.outputs) if added is None else added.astype(np.int32)
+        return tf.equal(rows, m)
+
+    @property
+    def directions(self):
+        """[C, K], the coordinates of each column; None where each has its own."""
+        if self.added is not None:
+            columns = np.arange(self.count)[:, None] == self.added
+        elif self.coordinates is not None:
+            columns = np.array(self.coordinates)[:, None] == np.arange(self.layout.size)
+        else:
+            return None
+        return tf.constant(columns, self.x.dtype.base_dtype)

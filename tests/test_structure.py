@@ -13,7 +13,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
-    ["compat", "errors"],
+    ["colouring", "compat", "errors"],
     ["calling"],
     ["reading", "streaming.feeding", "streaming.fingerprint", "streaming.journal"],
     ["streaming.naming", "streaming.progress", "models.effects", "models.protos"],
@@ -21,7 +21,8 @@ LAYERS = [
     ["streaming.evaluating", "models.loading"],
     ["streaming", "models"],
     ["graph", "graph.tensors"],
-    ["ops.table", "ops.states", "graph.layout"],
+    ["ops.table", "ops.states", "graph.layout", "problem"],
+    ["sparsity"],
     ["ops.inputs", "ops.sizes"],
     ["ops.arrays", "ops.elementwise", "ops.flow", "ops.images", "ops.integers"],
     ["ops.products", "ops.shapes"],
@@ -35,7 +36,6 @@ LAYERS = [
         "analysis.local",
         "analysis.partition",
         "analysis.proof",
-        "problem",
     ],
     ["analysis.dominators", "passes", "rebuild"],
     ["control_flow.scope"],
@@ -55,8 +55,8 @@ LAYERS = [
     ["methods.forward", "methods.symmetric"],
     ["methods", "checks", "coupling"],
     ["jacobian_checks", "planning"],
-    ["building"],
-    ["explanation", "jacobian", "joining"],
+    ["building", "jacobian_planning"],
+    ["detection", "explanation", "jacobian", "joining"],
     ["gauss_newton"],
     ["operators"],
     ["verification", "exporting"],

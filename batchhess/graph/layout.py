@@ -79,10 +79,14 @@ class Layout:
 
 
 class Chosen:
-    """In the place of a `Layout` in `events`: some coordinates, as one axis."""
+    """In the place of a `Layout` in `events`: some of the answer, along one axis.
 
-    def __init__(self, count):
-        self._event = [count]
+    Attributes:
+      size: int, of how many.
+    """
+
+    def __init__(self, size):
+        self.size, self._event = size, [size]
 
 
 def dimensions(x):

@@ -2,6 +2,7 @@
 
 import collections
 
+from batchhess.colouring import by_columns, by_rows, by_symmetry
 from batchhess.methods.columns import columns
 from batchhess.methods.differences import differences
 from batchhess.methods.elements import elements
@@ -17,14 +18,16 @@ from batchhess.methods.symmetric import symmetric
 # differentiates_twice: it takes second derivatives from TensorFlow. by_blocks: it works
 # on a `Partition`, one block of observations after another. compiles: XLA can.
 # by_columns: it answers the columns of the coordinates asked for, and no others.
+# colours: from a `Pattern` to the `Colouring` of the sums of columns or rows that it
+# answers; None if it answers none.
 Method = collections.namedtuple(
     "Method",
-    "build needs_separable differentiates_twice by_blocks compiles by_columns",
-    defaults=(True, True, False, False, False),
+    "build needs_separable differentiates_twice by_blocks compiles by_columns colours",
+    defaults=(True, True, False, False, False, None),
 )
 
 METHODS = {
-    "columns": Method(columns, compiles=True, by_columns=True),
+    "columns": Method(columns, compiles=True, by_columns=True, colours=by_symmetry),
     "observations": Method(observations, needs_separable=False),
     "symmetric": Method(symmetric, by_blocks=True, compiles=True),
     "differences": Method(differences, differentiates_twice=False),
@@ -36,9 +39,15 @@ AUTO = ("symmetric", "columns")
 # Those of Jacobians. Forward takes derivatives of gradients where an op is neither
 # linear nor element by element.
 JACOBIAN_METHODS = {
-    "forward": Method(forward, by_blocks=True, compiles=True, by_columns=True),
+    "forward": Method(
+        forward, by_blocks=True, compiles=True, by_columns=True, colours=by_columns
+    ),
     "reverse": Method(
-        reverse, differentiates_twice=False, compiles=True, by_columns=True
+        reverse,
+        differentiates_twice=False,
+        compiles=True,
+        by_columns=True,
+        colours=by_rows,
     ),
     "observations": Method(
         elements, needs_separable=False, differentiates_twice=False, by_columns=True

@@ -21,10 +21,10 @@ def columns(problem, passes):
     rows = layout.flatten(problem.gradient)  # [N, K]
 
     def column(c):
-        k = problem.coordinate(c)
-        e_k = tf.cast(tf.equal(tf.range(layout.size), k), rows.dtype)  # [K]
-        found = layout.flatten(passes.hvp(rows, x, tf.zeros_like(rows) + e_k))
-        return found[:, k] if problem.diagonal else found  # [N] or [N, K]
+        e_c = tf.cast(problem.is_in_column(c), rows.dtype)  # [K]
+        found = layout.flatten(passes.hvp(rows, x, tf.zeros_like(rows) + e_c))
+        # [N] or [N, K].
+        return found[:, problem.coordinate(c)] if problem.diagonal else found
 
     last = 1 if problem.diagonal else 2
     return passes.stack(column, problem.count, rows.dtype, axis=last)

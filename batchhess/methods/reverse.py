@@ -22,9 +22,9 @@ def reverse(problem, passes):
     rows = Layout(y, 0).flatten(y)  # [N, M]
 
     def row(m):
-        e_m = tf.cast(tf.equal(tf.range(problem.outputs), m), rows.dtype)  # [M]
+        e_m = tf.cast(problem.is_in_row(m), rows.dtype)  # [M]
         found = passes.gradient([rows], x, [tf.zeros_like(rows) + e_m])
         return problem.chosen(layout.flatten(found))  # [N, C]
 
     dtype, unrolled = x.dtype.base_dtype, problem.unrolled
-    return passes.stack(row, problem.outputs, dtype, axis=1, unrolled=unrolled)
+    return passes.stack(row, problem.rows, dtype, axis=1, unrolled=unrolled)

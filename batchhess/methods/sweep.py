@@ -53,12 +53,13 @@ class Sweep:
       count: N, an int or scalar Tensor.
       passes: the `Passes` to differentiate with.
       start: the Tensor to start from.
-      coordinates: tuple of int, those of `start` to go along; all if None.
+      directions: Tensor [C, K], what to go along from `start`; None for each of the
+        coordinates.
     """
 
-    def __init__(self, parts, count, passes, start, coordinates=None):
+    def __init__(self, parts, count, passes, start, directions=None):
         self._parts, self._passes, self._repeated = parts, passes, {}
-        self._frame = Frame(parts, count, start, coordinates)
+        self._frame = Frame(parts, count, start, directions)
         self._tangents = {tensor_key(start): self._frame.unit(start)}
 
     # What a class above tells.

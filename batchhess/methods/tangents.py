@@ -24,14 +24,14 @@ class Frame:
 
     Attributes:
       count: N, an int or scalar Tensor.
-      size: K, an int: the coordinates of an observation of `start`, or how many of
-        them are gone along.
+      size: K, an int: the coordinates of an observation of `start`, or how many
+        directions are gone along.
     """
 
-    def __init__(self, parts, count, start, coordinates=None):
+    def __init__(self, parts, count, start, directions=None):
         self._parts, self.count, self._whole = parts, count, {}
-        self._coordinates, self._every = coordinates, self.places(start)
-        self.size = self._every if coordinates is None else len(coordinates)
+        self._directions, places = directions, self.places(start)
+        self.size = places if directions is None else directions.shape.as_list()[0]
 
     def axis(self, tensor):
         """The observation axis of `tensor`."""
@@ -50,13 +50,13 @@ class Frame:
         """The `Tangent` of the start, `x`, itself."""
         axis, shape = self.axis(x), shape_of(x)
         event = shape[:axis] + shape[axis + 1 :]
-        eye = tf.eye(self._every, dtype=x.dtype.base_dtype)
-        if self._coordinates is not None:
-            eye = tf.gather(eye, list(self._coordinates))
-        eye = tf.reshape(eye, [self.size] + event)
+        along, is_unit = self._directions, self._directions is None
+        if is_unit:
+            along = tf.eye(self.size, dtype=x.dtype.base_dtype)
+        along = tf.reshape(along, [self.size] + event)
         places = list(range(1, len(shape)))
-        eye = transposed(eye, places[:axis] + [0] + places[axis:])
-        return Tangent(Base(x, eye, True, self._coordinates is None), None)
+        along = transposed(along, places[:axis] + [0] + places[axis:])
+        return Tangent(Base(x, along, True, is_unit), None)
 
     def whole(self, tensor, tangent):
         """The `Base` of `tensor` whose tangent is `tangent`, multiplied out."""

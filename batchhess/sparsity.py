@@ -1,0 +1,221 @@
+"""Hessians and Jacobians whose pattern of zeros is known: from passes to entries."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from batchhess.calling import assert_that
+from batchhess.colouring import Pattern, count
+from batchhess.compat import tf
+from batchhess.graph.tensors import name_of
+from batchhess.problem import Wanted
+
+# What two ways to sum the same products may differ by, relative to the sum of their
+# sizes; and relative to the largest of the observation.
+_ROUNDING = {
+    "float16": (5e-2, 1e-2),
+    "bfloat16": (2e-1, 1e-1),
+    "float32": (1e-3, 1e-5),
+    "float64": (1e-9, 1e-12),
+}
+
+
+class SparseMatrices(NamedTuple):
+    """The entries of one pattern, of each observation.
+
+    Attributes:
+      indices: int64 array [entries, 2], the rows and columns, row by row.
+      values: Tensor [N, entries], or [N, M, entries] with `per_output`.
+    """
+
+    indices: np.ndarray
+    values: tf.Tensor
+
+
+def patterns(sparsity, xs):
+    """The `Pattern` of each of `xs`.
+
+    Args:
+      sparsity: matrix, of numpy or scipy, that is not zero where an entry may be other
+        than zero; or a list with one for each of `xs`.
+      xs: list of Tensors or Variables.
+
+    Raises:
+      TypeError: it is a Tensor.
+      ValueError: it is no matrix, or there are not as many as `xs`.
+    """
+    is_list = isinstance(sparsity, (list, tuple)) and len(sparsity) > 0
+    if not is_list or np.ndim(_array(sparsity[0])) != 2:
+        return [_pattern(sparsity)] * len(xs)
+    if len(sparsity) != len(xs):
+        raise ValueError(
+            "sparsity has {} matrices, and xs has {} tensors.".format(
+                len(sparsity), len(xs)
+            )
+        )
+    return [_pattern(matrix) for matrix in sparsity]
+
+
+def _array(matrix):
+    if isinstance(matrix, (tf.Tensor, tf.SparseTensor)):
+        raise TypeError(
+            "sparsity must be a matrix of numpy or scipy, and not a Tensor: it decides "
+            "which ops are built."
+        )
+    return matrix if hasattr(matrix, "nonzero") else np.asarray(matrix)
+
+
+def _pattern(matrix):
+    matrix = _array(matrix)
+    if len(matrix.shape) != 2:
+        raise ValueError(
+            "sparsity must be a matrix, and has shape {}.".format(matrix.shape)
+        )
+    rows, columns = (np.asarray(axis, np.int64) for axis in matrix.nonzero())
+    order = np.lexsort((columns, rows))
+    return Pattern(rows[order], columns[order], tuple(matrix.shape))
+
+
+def assert_fits(pattern, rows, columns, tensors):
+    """Raises ValueError unless `pattern` is of `rows` by `columns`.
+
+    Args:
+      pattern: a `Pattern`.
+      rows: int, or a scalar Tensor where the graph does not tell; `columns`: likewise.
+      tensors: list of the Tensors or Variables whose sizes these are.
+    """
+    if not (isinstance(rows, int) and isinstance(columns, int)):
+        raise ValueError(
+            "sparsity needs to know the sizes of {}. Give them their shapes, but for "
+            "the observations, with set_shape.".format(_names(tensors))
+        )
+    if pattern.shape != (rows, columns):
+        raise ValueError(
+            "sparsity has shape {}, and for {} it must be {}.".format(
+                pattern.shape, _names(tensors), (rows, columns)
+            )
+        )
+
+
+def assert_symmetric(pattern):
+    """Raises ValueError unless the mirror image of each entry is in the pattern."""
+    here = pattern.rows * pattern.shape[1] + pattern.columns
+    there = pattern.columns * pattern.shape[1] + pattern.rows
+    (wrong,) = np.nonzero(~np.isin(there, here))
+    if wrong.size:
+        i, j = (int(axis[wrong[0]]) for axis in (pattern.rows, pattern.columns))
+        raise ValueError(
+            "sparsity has [{}, {}] and not [{}, {}], and a Hessian is symmetric. Pass "
+            "sparsity | sparsity.T.".format(i, j, j, i)
+        )
+
+
+def _names(tensors):
+    return " and ".join("'{}'".format(name_of(t)) for t in tensors)
+
+
+class Compressed:
+    """A pattern, and how its entries are found among sums of rows or columns.
+
+    Attributes:
+      pattern: the `Pattern`.
+      colouring: its `Colouring`.
+      entries: int, how many the pattern has.
+      passes: int, how many sums are to be found.
+    """
+
+    def __init__(self, pattern, colouring):
+        self.pattern, self.colouring = pattern, colouring
+        self.entries = len(pattern.rows)
+        labels = colouring.coordinates
+        self.passes = count(colouring.outputs if labels is None else labels)
+
+    def given_to(self, problem):
+        """`problem`, for a method to answer the sums."""
+        labels = self.colouring
+        return problem._replace(added=labels.coordinates, added_outputs=labels.outputs)
+
+    def sparse(self, values):
+        """`SparseMatrices` of `values`."""
+        indices = np.stack([self.pattern.rows, self.pattern.columns], axis=1)
+        return SparseMatrices(indices, values)
+
+    def wanted(self, dense):
+        """What is asked of the Hessian: the `Wanted`, for the values of its entries."""
+        finish = self.dense if dense else lambda values: values
+        return Wanted(2 if dense else 1, False, False, self._along, finish)
+
+    def values(self, sums):
+        """The entries [N, entries] of what a method answers, [N, rows, columns]."""
+        rows, columns = self.pattern.shape
+        width = self.passes * (rows if self.colouring.outputs is None else columns)
+        flat = tf.reshape(sums, tf.stack([tf.shape(sums)[0], width]))
+        return tf.gather(flat, self.colouring.places, axis=1)
+
+    def dense(self, values):
+        """The matrices [N, rows, columns] of `values`."""
+        pattern, (rows, columns) = self.pattern, self.pattern.shape
+        places = (pattern.rows * columns + pattern.columns)[:, None]
+        number = np.arange(1, len(places) + 1)
+        index = tf.scatter_nd(places, number, [rows * columns])  # 0 for what is zero.
+        flat = tf.gather(tf.pad(values, [[0, 0], [1, 0]]), index, axis=1)
+        return tf.reshape(flat, tf.stack([tf.shape(values)[0], rows, columns]))
+
+    def times(self, values, v):
+        """The products [N, rows] with `v`, [N, columns]."""
+        terms = values * tf.gather(v, self.pattern.columns, axis=1)
+        return _added(terms, self.pattern.rows, self.pattern.shape[0])
+
+    def transposed_times(self, values, u):
+        """The products [N, columns] of the transposed with `u`, [N, rows]."""
+        terms = values * tf.gather(u, self.pattern.rows, axis=1)
+        return _added(terms, self.pattern.columns, self.pattern.shape[1])
+
+    def _along(self, values, v):
+        return self.times(values, v)[:, :, None]
+
+
+def _added(terms, places, size):
+    """[N, size], the sums of `terms`, [N, entries], that have the same place."""
+    by_place = tf.math.unsorted_segment_sum(tf.transpose(terms), places, size)
+    return tf.transpose(by_place)
+
+
+def assert_covered(compressed, values, pull, x, precision):
+    """Builds a check that fails the run where an entry outside the pattern is not zero.
+
+    The product of a random vector with the entries is held against a reverse pass with
+    the vector for its seed, which knows of no pattern.
+
+    Args:
+      compressed: the `Compressed`.
+      values: Tensor [N, entries].
+      pull: function from a seed, [N, rows], to the answer of the pass, [N, columns].
+      x: the Tensor or Variable.
+      precision: the name of a dtype, in which the passes are precise.
+
+    Returns:
+      an Operation that fails with InvalidArgumentError.
+    """
+    # TensorFlow 1.15 lacks kernels for 16 bits.
+    wide = tf.float64 if values.dtype == tf.float64 else tf.float32
+    shape = tf.stack([tf.shape(values)[0], compressed.pattern.shape[0]])
+    signs = 2 * tf.random_uniform(shape, 0, 2, tf.int32) - 1
+    u = tf.cast(signs, wide) * tf.random_uniform(shape, 0.5, 1.5, wide)
+    u = tf.cast(u, precision)
+    found, u = tf.cast(pull(u), wide), tf.cast(u, wide)
+    values = tf.cast(values, wide)
+    expected = compressed.transposed_times(values, u)
+    scale = compressed.transposed_times(tf.abs(values), tf.abs(u)) + tf.abs(found)
+    largest = tf.reduce_max(scale, axis=1, keepdims=True)
+    here, anywhere = _ROUNDING[precision]
+    apart = tf.abs(found - expected) > here * scale + anywhere * largest
+    wrong = tf.reduce_any(apart & tf.math.is_finite(scale), axis=1)
+    message = (
+        "the matrices of {} have entries that are not zero outside of sparsity, whose "
+        "sums with others would stand in their place. Add them to sparsity; "
+        "batchhess.detect_sparsity tells which there may be. Observations affected, of "
+        "all:"
+    ).format(name_of(x))
+    number = tf.reduce_sum(tf.cast(wrong, tf.int32))
+    return assert_that(tf.equal(number, 0), message, number, tf.shape(values)[0])
