@@ -244,9 +244,9 @@ def _covered(made, gradient, found):
     rows = layout.flatten(gradient)  # [N, K]
 
     def pull(u):
-        return layout.flatten(passes.hvp(rows, x, u))
+        return layout.flatten(passes.hvp(rows, x, tf.cast(u, rows.dtype)))
 
-    return assert_covered(made.compressed, found, pull, x, rows.dtype.name)
+    return assert_covered(made.compressed, found, pull, x, made.checks.pattern)
 
 
 def _verified(made, ys, seeds, gradient, found):

@@ -4,7 +4,6 @@ from batchhess import arguments
 from batchhess.building import after, building_in, named, same_values, unchanged
 from batchhess.calling import assert_that
 from batchhess.compat import tf
-from batchhess.coupling import less_precise
 from batchhess.graph.layout import Chosen, dimensions
 from batchhess.graph.tensors import name_of
 from batchhess.jacobian_checks import assert_along, assert_apart
@@ -82,8 +81,7 @@ def _covered(made, found):
         seed = tf.cast(u, rows.dtype)
         return layout.flatten(passes.gradient([rows], x, [seed]))
 
-    precision = less_precise(rows.dtype, x.dtype.base_dtype)
-    return assert_covered(compressed_of(made), found, pull, x, precision)
+    return assert_covered(compressed_of(made), found, pull, x, made.checks.pattern)
 
 
 def _answer(made):

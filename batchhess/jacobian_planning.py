@@ -98,7 +98,7 @@ def plan(request, x, pattern=None):
         block=None,
         lost=None,
         unrolled=any(declared(op).frame in (EXIT, NEXT) for op in region.ops),
-        checks=Checks(False, False, [], False, False, False),
+        checks=Checks(False, False, [], False, False, None),
         refusal=None,
     )
     if pattern is not None:
@@ -256,6 +256,7 @@ def _with_checks(made, region, findings):
     faults = [op for _, op in findings.faults]
     suspects = list(dict.fromkeys(faults + findings.unknown + findings.guarded))
     is_exact = made.is_followed or not method.needs_separable
+    found = compressed_of(made)
     checks = Checks(
         coupling=not is_exact,
         differences=request.check == "always" or bool(suspects),
@@ -263,7 +264,7 @@ def _with_checks(made, region, findings):
         # A mean that is stopped wrongly must move.
         holds_stops=not faults,
         may_change=reads_reference(region.ops, made.x),
-        pattern=bool(made.compressed),
+        pattern=found and found.precision_in(region.ops, made.x),
     )
     made = made._replace(checks=checks)
     if suspects and not (made.is_followed or checks.coupling):

@@ -22,7 +22,8 @@ from batchhess.variables import read_once
 # Operations that are wrong at zeros. differences: bool, whether Hessians are held
 # against differences of the gradient. unknown: list of the Operations for which.
 # may_change: bool, whether the model reads what an assignment of the same run changes.
-# pattern: bool, whether what is outside of the pattern that was given is zero.
+# pattern: the name of the least precise dtype, where entries outside of the pattern that
+# was given are checked to be zero; else None.
 Checks = collections.namedtuple(
     "Checks", "coupling guarded differences unknown may_change pattern"
 )
@@ -127,7 +128,7 @@ def _plan(request, given, direction, pattern):
         parts=None,
         block=None,
         lost=None,
-        checks=Checks(False, [], False, [], False, False),
+        checks=Checks(False, [], False, [], False, None),
         refusal=None,
     )
     if made.gradient is None:
@@ -246,7 +247,7 @@ def _with_checks(made, region):
         and (method.needs_separable or made.is_proven),
         unknown=unknown,
         may_change=reads_reference(region.ops, made.x),
-        pattern=made.compressed is not None,
+        pattern=made.compressed and made.compressed.precision_in(region.ops, made.x),
     )
     return made._replace(checks=checks, refusal=refused)
 

@@ -16,7 +16,9 @@ _ROUNDING = {
     "float16": (5e-2, 1e-2),
     "bfloat16": (2e-1, 1e-1),
     "float32": (1e-3, 1e-5),
+    "complex64": (1e-3, 1e-5),
     "float64": (1e-9, 1e-12),
+    "complex128": (1e-9, 1e-12),
 }
 
 
@@ -130,6 +132,17 @@ class Compressed:
         labels = colouring.coordinates
         self.passes = count(colouring.outputs if labels is None else labels)
 
+    def precision_in(self, ops, x):
+        """The name of the least precise dtype of `ops` between `x` and ys.
+
+        None if the pattern has every entry, so that no other can be found.
+        """
+        if self.entries == self.pattern.shape[0] * self.pattern.shape[1]:
+            return None
+        tensors = [x] + [t for op in ops for t in op.outputs]
+        names = {t.dtype.base_dtype.name for t in tensors}
+        return max(names & set(_ROUNDING), key=_ROUNDING.get)
+
     def given_to(self, problem):
         """`problem`, for a method to answer the sums."""
         labels = self.colouring
@@ -192,7 +205,7 @@ def assert_covered(compressed, values, pull, x, precision):
       values: Tensor [N, entries].
       pull: function from a seed, [N, rows], to the answer of the pass, [N, columns].
       x: the Tensor or Variable.
-      precision: the name of a dtype, in which the passes are precise.
+      precision: the name of the least precise dtype on the way.
 
     Returns:
       an Operation that fails with InvalidArgumentError.
@@ -202,9 +215,7 @@ def assert_covered(compressed, values, pull, x, precision):
     shape = tf.stack([tf.shape(values)[0], compressed.pattern.shape[0]])
     signs = 2 * tf.random_uniform(shape, 0, 2, tf.int32) - 1
     u = tf.cast(signs, wide) * tf.random_uniform(shape, 0.5, 1.5, wide)
-    u = tf.cast(u, precision)
-    found, u = tf.cast(pull(u), wide), tf.cast(u, wide)
-    values = tf.cast(values, wide)
+    found, values = tf.cast(pull(u), wide), tf.cast(values, wide)
     expected = compressed.transposed_times(values, u)
     scale = compressed.transposed_times(tf.abs(values), tf.abs(u)) + tf.abs(found)
     largest = tf.reduce_max(scale, axis=1, keepdims=True)
