@@ -22,7 +22,7 @@ from batchhess.variables import read_once
 # Operations that are wrong at zeros. differences: bool, whether Hessians are held
 # against differences of the gradient. unknown: list of the Operations for which.
 # may_change: bool, whether the model reads what an assignment of the same run changes.
-# pattern: the name of the least precise dtype, where entries outside of the pattern that
+# pattern: the name of the least precise dtype, where entries outside of a pattern that
 # was given are checked to be zero; else None.
 Checks = collections.namedtuple(
     "Checks", "coupling guarded differences unknown may_change pattern"
