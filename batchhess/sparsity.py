@@ -176,22 +176,16 @@ class Compressed:
 
     def times(self, values, v):
         """The products [N, rows] with `v`, [N, columns]."""
-        terms = values * tf.gather(v, self.pattern.columns, axis=1)
-        return _added(terms, self.pattern.rows, self.pattern.shape[0])
-
-    def transposed_times(self, values, u):
-        """The products [N, columns] of the transposed with `u`, [N, rows]."""
-        terms = values * tf.gather(u, self.pattern.rows, axis=1)
-        return _added(terms, self.pattern.columns, self.pattern.shape[1])
+        terms = tf.transpose(values * tf.gather(v, self.pattern.columns, axis=1))
+        return tf.transpose(_added(terms, self.pattern.rows, self.pattern.shape[0]))
 
     def _along(self, values, v):
         return self.times(values, v)[:, :, None]
 
 
 def _added(terms, places, size):
-    """[N, size], the sums of `terms`, [N, entries], that have the same place."""
-    by_place = tf.math.unsorted_segment_sum(tf.transpose(terms), places, size)
-    return tf.transpose(by_place)
+    """[size, N], the sums of `terms`, [entries, N], that have the same place."""
+    return tf.math.unsorted_segment_sum(terms, places, size)
 
 
 def assert_covered(compressed, values, pull, x, precision):
@@ -212,16 +206,17 @@ def assert_covered(compressed, values, pull, x, precision):
     """
     # TensorFlow 1.15 lacks kernels for 16 bits.
     wide = tf.float64 if values.dtype == tf.float64 else tf.float32
-    shape = tf.stack([tf.shape(values)[0], compressed.pattern.shape[0]])
-    signs = 2 * tf.random_uniform(shape, 0, 2, tf.int32) - 1
-    u = tf.cast(signs, wide) * tf.random_uniform(shape, 0.5, 1.5, wide)
-    found, values = tf.cast(pull(u), wide), tf.cast(values, wide)
-    expected = compressed.transposed_times(values, u)
-    scale = compressed.transposed_times(tf.abs(values), tf.abs(u)) + tf.abs(found)
-    largest = tf.reduce_max(scale, axis=1, keepdims=True)
+    pattern, count = compressed.pattern, tf.shape(values)[0]
+    signs = 2 * tf.random_uniform(pattern.shape[:1], 0, 2, tf.int32) - 1
+    u = tf.cast(signs, wide) * tf.random_uniform(pattern.shape[:1], 0.5, 1.5, wide)
+    found = tf.transpose(tf.cast(pull(tf.zeros(tf.stack([count, 1]), wide) + u), wide))
+    terms = tf.transpose(tf.cast(values, wide)) * tf.gather(u, pattern.rows)[:, None]
+    expected = _added(terms, pattern.columns, pattern.shape[1])  # [columns, N]
+    scale = _added(tf.abs(terms), pattern.columns, pattern.shape[1]) + tf.abs(found)
+    largest = tf.reduce_max(scale, axis=0, keepdims=True)
     here, anywhere = _ROUNDING[precision]
     apart = tf.abs(found - expected) > here * scale + anywhere * largest
-    wrong = tf.reduce_any(apart & tf.math.is_finite(scale), axis=1)
+    wrong = tf.reduce_any(apart & tf.math.is_finite(scale), axis=0)
     message = (
         "the matrices of {} have entries that are not zero outside of sparsity, whose "
         "sums with others would stand in their place. Add them to sparsity; "
@@ -229,4 +224,4 @@ def assert_covered(compressed, values, pull, x, precision):
         "all:"
     ).format(name_of(x))
     number = tf.reduce_sum(tf.cast(wrong, tf.int32))
-    return assert_that(tf.equal(number, 0), message, number, tf.shape(values)[0])
+    return assert_that(tf.equal(number, 0), message, number, count)
