@@ -5,7 +5,7 @@ import pytest
 from oracles import difference_blocks, run
 
 import batchhess
-from batchhess.compat import LACKS_SPARSE_CROSS_ENTROPY, tf
+from batchhess.compat import LACKS_SPARSE_CROSS_ENTROPY, raw_ops, tf
 
 ROWS = np.array([[0.5, -1.2, 0.8], [1.5, 0.3, -0.4]])
 
@@ -272,6 +272,11 @@ AT_ZERO = {
         tf.reduce_prod(tf.placeholder_with_default(x, (None, None)), 1)
     ),
 }
+
+
+if hasattr(raw_ops, "BesselI0"):
+    AT_ZERO["bessel_i0"] = lambda x: raw_ops.BesselI0(x=x)
+    AT_ZERO["bessel_i1"] = lambda x: raw_ops.BesselI1(x=x) * x[:, ::-1]
 
 
 @pytest.mark.parametrize("row", sorted(AT_ZERO))

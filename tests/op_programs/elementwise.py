@@ -191,4 +191,11 @@ program(
     "floor_mod_by", lambda x: tf.math.floormod(double(2), x) ** 3, (0.75, 0.95), [-0.8]
 )
 program("erfinv", lambda x: tf.math.erfinv(x), UNIT, [0.0], needs="Erfinv")
+for _name in ["BesselJ0", "Dawsn", "FresnelCos", "FresnelSin"]:
+    program(
+        _name, lambda x, n=_name: getattr(raw_ops, n)(x=x), REAL, [0.0], needs=_name
+    )
+for _name in """BesselI0 BesselI1 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e
+    BesselY0 BesselY1 Expint Spence""".split():
+    program(_name, lambda x, n=_name: getattr(raw_ops, n)(x=x), POSITIVE, needs=_name)
 program("ndtri", lambda x: tf.math.ndtri(x), (0.1, 0.9), [0.5], needs="Ndtri")
