@@ -195,7 +195,9 @@ for _name in ["BesselJ0", "Dawsn", "FresnelCos", "FresnelSin"]:
     program(
         _name, lambda x, n=_name: getattr(raw_ops, n)(x=x), REAL, [0.0], needs=_name
     )
-for _name in """BesselI0 BesselI1 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e
-    BesselY0 BesselY1 Expint Spence""".split():
+for _name in ["I0", "I1", "J1", "K0", "K0e", "K1", "K1e", "Y0", "Y1"]:
+    _name = "Bessel" + _name
+    program(_name, lambda x, n=_name: getattr(raw_ops, n)(x=x), POSITIVE, needs=_name)
+for _name in ["Expint", "Spence"]:
     program(_name, lambda x, n=_name: getattr(raw_ops, n)(x=x), POSITIVE, needs=_name)
 program("ndtri", lambda x: tf.math.ndtri(x), (0.1, 0.9), [0.5], needs="Ndtri")
