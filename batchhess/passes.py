@@ -5,7 +5,9 @@ import contextlib
 
 from batchhess.analysis import audit
 from batchhess.analysis.local import Local
-from batchhess.compat import differentiable_control_flow, tf
+from batchhess.compat import differentiable_control_flow, read_instead, tf
+from batchhess.graph.tensors import tensor_key
+from batchhess.ops.shapes import summed_over_none
 
 # So many passes are built one by one rather than in a loop.
 UNROLLED = 4
@@ -41,16 +43,18 @@ class Passes(
         """
         if not ys or not xs:
             return [None] * len(xs)
-        with self._defined():
+        with self._defined(), tf.name_scope("gradients") as scope:
             gradients = tf.gradients(
                 ys,
                 xs,
                 grad_ys=seeds,
+                name=scope,
                 stop_gradients=stop,
                 colocate_gradients_with_ops=self.colocate_gradients_with_ops,
                 gate_gradients=self.gate_gradients,
                 aggregation_method=self.aggregation_method,
             )
+        gradients = _without_idle_sums(gradients, scope)
         for i, x in enumerate(xs):
             if gradients[i] is not None:
                 # A gather from x makes the gradient an IndexedSlices.
@@ -158,3 +162,57 @@ class Passes(
             )
             stacked = answers.stack()
         return stacked if never_empty else stacked[:count]
+
+
+def _without_idle_sums(gradients, scope):
+    """Lets what tf.gradients has built read past sums of nothing.
+
+    Of a term that was perhaps broadcast it sums the gradient over axes that only a run
+    tells, and gives it its shape again; TensorFlow 1.15 does so of each bias. Where the
+    graph tells that the term was not, that is four ops for nothing, and a dozen in the
+    next derivative.
+
+    Args:
+      gradients: list of what tf.gradients has answered.
+      scope: str, the name scope that it has built in.
+
+    Returns:
+      `gradients`, or what they are equal to.
+    """
+    found = {}
+    for op in _built_in(scope, gradients):
+        for place, tensor in enumerate(op.inputs):
+            before = _before_sums(tensor, found)
+            if before is not None:
+                read_instead(op, place, before)
+    befores = [
+        _before_sums(g, found) if isinstance(g, tf.Tensor) else None for g in gradients
+    ]
+    return [g if before is None else before for g, before in zip(gradients, befores)]
+
+
+def _before_sums(tensor, found):
+    """The first Tensor that `tensor` equals; None if itself. `found` remembers them."""
+    key, before = tensor_key(tensor), None
+    if key not in found:
+        after = summed_over_none(tensor)
+        while after is not None:
+            before, after = after, summed_over_none(after)
+        found[key] = before
+    return found[key]
+
+
+def _built_in(scope, gradients):
+    """The ops in a name scope that `gradients` are computed by."""
+    tensors = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+    pending = [t.op for t in tensors if t is not None]
+    seen = set(pending)
+    while pending:
+        op = pending.pop()
+        if not op.name.startswith(scope):
+            continue
+        yield op
+        for parent in [t.op for t in op.inputs]:
+            if parent not in seen:
+                seen.add(parent)
+                pending.append(parent)

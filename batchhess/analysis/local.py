@@ -8,6 +8,7 @@ the derivatives just built of it is a handful of ops: these are visited here.
 from batchhess.analysis.region import carries_derivative
 from batchhess.compat import captured_from, gradient_function, tf
 from batchhess.graph.tensors import tensor_key
+from batchhess.ops.shapes import summed_over_none
 
 
 class Local:
@@ -101,4 +102,6 @@ def _pulled_back(op, adjoints):
     ]
     parts = function(op, *adjoints)
     parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
-    return [None if p is None else tf.convert_to_tensor(p) for p in parts]
+    parts = [None if p is None else tf.convert_to_tensor(p) for p in parts]
+    found = [None if p is None else summed_over_none(p) for p in parts]
+    return [p if f is None else f for p, f in zip(parts, found)]

@@ -1,7 +1,7 @@
 """Ops that give elements other places: shapes, orders of axes, joins, repetitions."""
 
 from batchhess.compat import static_value
-from batchhess.graph.tensors import product_of
+from batchhess.graph.tensors import product_of, tensor_key
 from batchhess.ops.inputs import (
     BESIDE,
     KNOWN,
@@ -23,6 +23,7 @@ from batchhess.ops.states import (
     BATCHED,
     FREE,
     SCATTERED,
+    SUM,
     NotProvenError,
     batched,
     broadcast_state,
@@ -54,6 +55,8 @@ def same_size(size, other, state, walk):
 
 def _reshape(op, states, walk):
     state, before = states[0], dimensions_of(op.inputs[0])
+    if state.kind == SUM:
+        return _as_before_broadcast(op, walk) or copied(states)
     if state.kind != BATCHED or before is None:
         return copied(states)
     after = dimensions_of(op.outputs[0]) or elements_of(op.inputs[1]) or []
@@ -74,6 +77,64 @@ def _reshape(op, states, walk):
         if origin is not None:
             return batched(place, origin)
     return copied(states)
+
+
+def _as_before_broadcast(op, walk):
+    """The state where a gradient is summed to the shape of a factor or a term.
+
+    TensorFlow sums over the axes along which that was broadcast, as the run tells, and
+    gives the sum its shape. Along the observations it was not if it has as many; or
+    there is one, whose sum is itself.
+
+    Returns:
+      a `State`; None where this is not such a gradient, or a sum over observations.
+    """
+    tensor = _summed_to_shape(op)
+    if tensor is None:
+        return None
+    state, before = walk.state(tensor), dimensions_of(tensor)
+    after = elements_of(op.inputs[1])
+    if state.kind != BATCHED or before is None or after is None:
+        return None
+    place = state.axis + len(after) - len(before)
+    if place < 0 or not same_size(before[state.axis], after[place], state, walk):
+        return None
+    return batched(place, state.origin)
+
+
+def _summed_to_shape(op):
+    """What a Reshape takes the sum of, if it is what a gradient of a broadcast does."""
+    inputs = op.inputs[0].op.inputs
+    axes = inputs[1] if len(inputs) == 2 else None
+    if axes is None or axes.op.type != "BroadcastGradientArgs":
+        return None
+    shape = axes.op.inputs[axes.value_index]
+    return inputs[0] if tensor_key(shape) == tensor_key(op.inputs[1]) else None
+
+
+def summed_over_none(tensor):
+    """What a gradient was before it was summed to a shape, if it has that shape.
+
+    Returns:
+      a Tensor that equals `tensor` in each run; None where it is no such gradient, or
+      the graph does not tell.
+    """
+    op = tensor.op
+    before = _summed_to_shape(op) if op.type == "Reshape" else None
+    if before is None:
+        return None
+    axes = op.inputs[0].op.inputs[1]
+    own, other = (
+        elements_of(axes.op.inputs[place])
+        for place in (axes.value_index, 1 - axes.value_index)
+    )
+    if own is None or other is None or not before.shape.ndims == len(own) >= len(other):
+        return None
+    other = [1] * (len(own) - len(other)) + other
+    alike = all(
+        b == 1 or a == b or isinstance(a, int) and a > 1 for a, b in zip(own, other)
+    )
+    return before if alike else None
 
 
 def _folded(origin, before, after):
