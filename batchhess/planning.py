@@ -12,7 +12,7 @@ from batchhess.compat import Variable, source_tensor, tf
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, original, tensor_key
 from batchhess.methods import AUTO, METHODS
-from batchhess.methods.blocks import block_size
+from batchhess.methods.blocks import block_size, widest
 from batchhess.ops.states import SUM, UNPROVEN
 from batchhess.rewriting import correct, take_apart
 from batchhess.sparsity import Compressed, assert_fits, assert_symmetric
@@ -173,6 +173,8 @@ def _with_method(made, region):
         return made._replace(method=names[-1])
     try:
         made = made._replace(method=names[0], parts=_parts(made, region))
+        if len(names) > 1 and not compiled and _is_thin(made):
+            return made._replace(method=names[-1], parts=None)
         return made._replace(block=_block(made))
     except NoPartitionError as error:
         made = made._replace(method=names[0], lost=error)
@@ -201,6 +203,11 @@ def _parts(made, region):
     if apart is not made.ys:
         region = Region(apart, made.x)
     return apart, partition(region, apart, made.x, made.walk, made.layout.axis)
+
+
+def _is_thin(made):
+    """Whether two passes through the model cost less than products of its tangents."""
+    return made.layout.size == 2 and widest(made.x, made.parts[1]) <= 2
 
 
 # With so few coordinates the tangents of all observations take no more than what the

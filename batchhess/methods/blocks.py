@@ -118,16 +118,21 @@ def _zeros(tensor, state, layout):
 
 def block_size(x, size, parts):
     """The observations whose `size` tangents of the widest tensor fill the cache."""
+    item = x.dtype.base_dtype.size
+    each = max(1, size * widest(x, parts) * item)
+    # What is done once for a block is done for some observations at least.
+    return max(1, CACHE // each, min(_FEW, 2 * CACHE // each))
+
+
+def widest(x, parts):
+    """The most elements that an observation has in `x` and what follows from it."""
     widths = [1]
     for tensor in [x] + [t for op in parts.ops for t in op.outputs]:
         if parts.is_batched(tensor):
             shape = shape_of(tensor)
             del shape[parts.state(tensor).axis]
             widths += [] if None in shape else [product_of(shape)]
-    item = x.dtype.base_dtype.size
-    each = max(1, size * max(widths) * item)
-    # What is done once for a block is done for some observations at least.
-    return max(1, CACHE // each, min(_FEW, 2 * CACHE // each))
+    return max(widths)
 
 
 def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check=True):
