@@ -197,7 +197,15 @@ def _answer(made, ys, seeds, gradient):
     if request.wanted.is_product:
         return _products(made, gradient), None
     method, diagonal = METHODS[made.method], request.wanted.diagonal
-    problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
+    problem = Problem(
+        ys,
+        seeds,
+        gradient,
+        made.x,
+        layout,
+        diagonal=diagonal,
+        unrolled=made.unrolled,
+    )
     if method.by_columns:
         problem = problem._replace(coordinates=request.coordinates)
     if made.compressed is not None:

@@ -5,8 +5,8 @@
 
 By hand means tf.gradients chained column by column, as such programs are written. Each
 pair runs in turn in one process, medians of 21: the residual alone, and a training
-step, the gradient of its mean square by the weights. Above 1, batchhess is faster. Where
-the two answers differ the row says so: TensorFlow 1.15 differentiates slogdet wrongly.
+step, the gradient of its mean square by the weights. Above 1, batchhess is faster. A
+row whose answers differ says so: TensorFlow 1.15 differentiates slogdet wrongly.
 """
 
 import sys
