@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow
 
 import batchhess
 from batchhess.compat import VERSION, tf
@@ -167,6 +168,22 @@ def test_effects_inside_functions_and_loops_are_found(tmp_path, control_flow):
             return i + 1
 
     path = saved(tmp_path, lambda x: x + tf.while_loop(lambda i: i < 3.0, body, [0.0]))
+    with load(path) as model, pytest.raises(ValueError, match="WriteFile"):
+        model.tensor("f")
+
+
+def test_effects_inside_one_of_many_branches_are_found(tmp_path):
+    tf.enable_control_flow_v2()
+
+    def harmful():
+        with tf.control_dependencies([tf.write_file(str(tmp_path / "victim"), "a")]):
+            return tf.constant(1.0)
+
+    def build(x):
+        index = tf.cast(tf.reduce_sum(x), tf.int32)
+        return x + tensorflow.switch_case(index, [lambda: tf.constant(0.0), harmful])
+
+    path = saved(tmp_path, build)
     with load(path) as model, pytest.raises(ValueError, match="WriteFile"):
         model.tensor("f")
 

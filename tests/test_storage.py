@@ -92,6 +92,29 @@ def test_a_damaged_batch_is_computed_again(model, stopped):
     assert_whole(model, found, stopped)
 
 
+def test_each_of_several_results_is_checked(model, tmp_path):
+    """Only the second file of a batch is damaged."""
+    fetches, given = {"A": 3 * model.x, "H": model.hessians}, {model.x: model.value}
+    options = {"out": tmp_path, "batch_size": BATCH}
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        with pytest.raises(StoppedError):
+            stop = stop_after(2 * BATCH)
+            batchhess.evaluate(
+                session, fetches, given, [model.x], progress=stop, **options
+            )
+        path = tmp_path / "H.npy.partial"
+        with open(str(path), "r+b") as file:
+            file.seek(path.stat().st_size - COUNT * 32 + 3 * 32)
+            file.write(bytes(32))
+        with pytest.warns(RuntimeWarning, match="computed again: observations 0 to 16"):
+            found = batchhess.evaluate(
+                session, fetches, given, [model.x], resume=True, **options
+            )
+    np.testing.assert_allclose(found["H"], model.truth, rtol=1e-12)
+    np.testing.assert_array_equal(found["A"], 3 * model.value)
+
+
 def test_what_is_finished_is_checked_too(model, tmp_path):
     model.evaluate(tmp_path)
     array = np.load(str(tmp_path / "H.npy"), mmap_mode="r+")
