@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import wrong_cube
+from oracles import run
 
 import batchhess
 from batchhess import coupling
@@ -463,3 +464,26 @@ def test_explain_linear_and_unconnected():
 def test_explain_runs_nothing_and_checks_its_arguments():
     with pytest.raises(TypeError, match="explain: ys must be a tf.Tensor"):
         batchhess.explain(3.0, tf.placeholder(tf.float32, (None, 2)))
+
+
+@pytest.mark.parametrize("dtype, share", [("float32", 0.15), ("float64", 1e-3)])
+def test_a_small_share_of_a_hessian_that_is_wrong_is_caught(dtype, share):
+    """A derivative that its author has made too large by a share."""
+
+    @tf.custom_gradient
+    def double(x):
+        return 2 * x, lambda dy: 2 * (1 + share) * dy
+
+    @tf.custom_gradient
+    def square(x):
+        return x**2, lambda dy: dy * double(x)
+
+    x = tf.placeholder(dtype, [None, 3])
+    for function, is_right in ((square, False), (tf.square, True)):
+        (found,) = batchhess.hessians(function(x), x, check="always")
+        value = np.random.RandomState(0).randn(50, 3)
+        if is_right:
+            np.testing.assert_allclose(run(found, {x: value})[7], 2 * np.eye(3))
+        else:
+            with pytest.raises(tf.errors.InvalidArgumentError, match="differences"):
+                run(found, {x: value})
