@@ -304,3 +304,30 @@ def test_what_is_proven_costs_nothing(graph):
     x = placeholder(None, 2)
     batchhess.hessians(tf.reduce_sum(tf.tanh(x)), x)
     assert not [op for op in graph.get_operations() if op.type == "Assert"]
+
+
+@pytest.mark.parametrize("width", [2, 6, 9])
+def test_a_row_that_holds_parts_of_several_observations_couples_them(width):
+    """Of x [N, 3] as rows of 2, 6 or 9."""
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = tf.reduce_sum(tf.reduce_prod(tf.reshape(x, [-1, width]), 1))
+    assert not batchhess.explain(y, x)[0].separable
+    (result,) = batchhess.hessians(y, x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+        run(result, {x: np.arange(1.0, 19).reshape(6, 3)})
+
+
+@pytest.mark.parametrize("of", ["cumsum", "concat"])
+def test_sums_of_what_is_not_followed_are_sums(of):
+    """A shape that only the run tells hides where the observations are."""
+    x = tf.placeholder(tf.float64, (None, 3))
+    flat = tf.reshape(x, tf.placeholder_with_default([-1], [None]))
+    if of == "cumsum":
+        y = tf.reduce_sum(tf.sin(tf.cumsum(flat)))
+    else:
+        total = tf.reshape(tf.reduce_sum(flat), [1])
+        y = tf.reduce_sum(tf.sin(tf.concat([total, flat], 0)))
+    assert not batchhess.explain(y, x)[0].separable
+    (result,) = batchhess.hessians(y, x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+        run(result, {x: np.linspace(-1, 1, 12).reshape(4, 3)})
