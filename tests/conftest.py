@@ -1,5 +1,6 @@
 """Every test gets its own graph, under the control flow of its own choice."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -13,6 +14,11 @@ from batchhess.compat import tf
 tf.disable_eager_execution()
 tf.logging.set_verbosity(tf.logging.ERROR)
 
+# TensorFlow's modules need not be looked through for garbage again and again.
+gc.collect()
+gc.freeze()
+gc.set_threshold(100000, 20, 20)
+
 
 # What is run after every change: `-m "not slow"`.
 FAST = {
@@ -22,6 +28,18 @@ FAST = {
     "test_plan",
     "test_question",
     "test_structure",
+}
+
+
+# Here many models run once each, and to optimize their graphs is most of that. How the
+# library gets on with TensorFlow's optimizer is seen by all other files.
+NOT_OPTIMIZED = {
+    "test_differences",
+    "test_observation_axis",
+    "test_ops",
+    "test_second_round",
+    "test_symmetric",
+    "test_table",
 }
 
 
@@ -49,6 +67,21 @@ def graph():
         tf.set_random_seed(1)
         yield graph
     (tf.enable_control_flow_v2 if enabled else tf.disable_control_flow_v2)()
+
+
+@pytest.fixture(autouse=True)
+def session_options(request, monkeypatch):
+    """Sessions without an optimizer, for the files that say so."""
+    if request.module.__name__ not in NOT_OPTIMIZED:
+        return
+    plain = tf.ConfigProto()
+    plain.graph_options.rewrite_options.disable_meta_optimizer = True
+    start = tf.Session.__init__
+
+    def started(self, target="", graph=None, config=None):
+        start(self, target, graph, config or plain)
+
+    monkeypatch.setattr(tf.Session, "__init__", started)
 
 
 @pytest.fixture

@@ -352,10 +352,10 @@ def test_tensorflow_1_says_that_it_has_no_jit_compile():
 
 def test_one_observation_broadcast_against_many_is_not_silently_wrong(random):
     """Its Hessian is a sum over the many: 2 for each of 5."""
-    x = tf.placeholder(tf.float64, [None, 2])
-    y = tf.reduce_sum((x - tf.constant(random.randn(5, 2))) ** 2)
-    value = random.randn(1, 2)
-    expected = 10 * np.eye(2)[None]
+    x = tf.placeholder(tf.float64, [None, 3])
+    y = tf.reduce_sum((x - tf.constant(random.randn(5, 3))) ** 2)
+    value = random.randn(1, 3)
+    expected = 10 * np.eye(3)[None]
     by_columns = run(batchhess.hessians(y, x, method="columns")[0], {x: value})
     np.testing.assert_allclose(by_columns, expected)
     result = batchhess.hessians(y, x)[0]
