@@ -12,7 +12,7 @@ import pytest
 from oracles import run
 
 import batchhess
-from batchhess import jacobian, planning
+from batchhess import jacobian_planning, planning
 from batchhess.compat import tf
 from batchhess.methods import JACOBIAN_METHODS, METHODS
 
@@ -220,7 +220,7 @@ def draw_options(operator, random):
 def test_a_combination_equals_the_closed_form(number, monkeypatch):
     random = np.random.RandomState(number)
     operator = OPERATORS[number % len(OPERATORS)]
-    for module in (planning, jacobian):
+    for module in (planning, jacobian_planning):
         monkeypatch.setattr(module, "block_size", lambda *_: BLOCK)
     options = draw_options(operator, random)
     model = draw_model(random, options.get("per_output", False))
