@@ -35,8 +35,10 @@ FAST = {
 # library gets on with TensorFlow's optimizer is seen by all other files.
 NOT_OPTIMIZED = {
     "test_differences",
+    "test_jacobian_checks",
     "test_observation_axis",
     "test_ops",
+    "test_products",
     "test_second_round",
     "test_symmetric",
     "test_table",
