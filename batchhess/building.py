@@ -197,15 +197,7 @@ def _answer(made, ys, seeds, gradient):
     if request.wanted.is_product:
         return _products(made, gradient), None
     method, diagonal = METHODS[made.method], request.wanted.diagonal
-    problem = Problem(
-        ys,
-        seeds,
-        gradient,
-        made.x,
-        layout,
-        diagonal=diagonal,
-        unrolled=made.unrolled,
-    )
+    problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
     if method.by_columns:
         problem = problem._replace(coordinates=request.coordinates)
     if made.compressed is not None:

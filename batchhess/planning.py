@@ -33,7 +33,7 @@ class Plan(
     collections.namedtuple(
         "Plan",
         "request x direction compressed ys corrected layout walk proof gradient "
-        "is_linear unrolled findings method parts block lost checks refusal",
+        "is_linear findings method parts block lost checks refusal",
     )
 ):
     """What will be built for one x, and why.
@@ -50,7 +50,6 @@ class Plan(
       proof: the `State` of ys.
       gradient: Tensor of the shape of `x`, or None.
       is_linear: bool, whether the gradient does not depend on `x`.
-      unrolled: bool, whether so few passes through so few ops are built one by one.
       findings: the `Findings` of the audit.
       method: the name of the method to take.
       parts: pair of ys in elementary ops and their `Partition`; None without one.
@@ -124,7 +123,6 @@ def _plan(request, given, direction, pattern):
         proof=prove(ys, walk),
         gradient=gradient,
         is_linear=True,
-        unrolled=False,
         findings=Findings([], [], []),
         method=None,
         parts=None,
@@ -135,10 +133,8 @@ def _plan(request, given, direction, pattern):
     )
     if made.gradient is None:
         return made._replace(refusal=_unconnected(made, region))
-    again = Region([gradient], x)
     made = made._replace(
-        is_linear=not again.depends([gradient]),
-        unrolled=_is_small(request, layout, again),
+        is_linear=not Region([made.gradient], x).depends([made.gradient])
     )
     if request.check != "never":
         made = made._replace(findings=audit(ys, region, made.gradient, x))
@@ -155,19 +151,6 @@ def _compressed(request, pattern, layout, x):
         name = next(name for name in AUTO if METHODS[name].colours)
     found = Compressed(pattern, METHODS[name].colours(pattern))
     return request._replace(method=name, wanted=found.wanted(request.dense)), found
-
-
-# A loop takes longer than so few passes through so few ops; and where the answer is
-# differentiated again, several times as long.
-_FEW_PASSES, _FEW_OPS = 16, 2048
-
-
-def _is_small(request, layout, region):
-    """Whether the passes through the gradient, of that `region`, make few ops."""
-    count = layout.size if request.coordinates is None else len(request.coordinates)
-    if not isinstance(count, int) or request.passes.jit_compile:
-        return False
-    return count <= _FEW_PASSES and count * len(region.ops) <= _FEW_OPS
 
 
 def _unconnected(made, region):

@@ -27,5 +27,4 @@ def columns(problem, passes):
         return found[:, problem.coordinate(c)] if problem.diagonal else found
 
     last = 1 if problem.diagonal else 2
-    count, unrolled = problem.count, problem.unrolled
-    return passes.stack(column, count, rows.dtype, axis=last, unrolled=unrolled)
+    return passes.stack(column, problem.count, rows.dtype, axis=last)
