@@ -48,8 +48,8 @@ def detect_sparsity(
     asked = Request(ys, xs, "detect_sparsity", WHOLE, Passes(), batch_axis=batch_axis)
     if of not in ("hessians", "jacobians"):
         raise ValueError("of must be 'hessians' or 'jacobians', not {!r}.".format(of))
-    if of == "hessians":
-        request, graph = arguments.checked(asked, METHODS)
+    if of == "hessians":  # By the method that follows observations.
+        request, graph = arguments.checked(asked._replace(method="symmetric"), METHODS)
         with building_in(graph), tf.name_scope(request.name):
             return [_of_hessian(made) for made in planning.plan(request)]
     request, graph = arguments.checked(

@@ -393,6 +393,20 @@ def test_no_pattern_is_proven_smaller_than_it_is(model, random):
         np.testing.assert_array_equal(pattern, exact)
 
 
+def test_two_coordinates_and_a_linear_function():
+    x = placeholder(2)
+    (found,) = batchhess.detect_sparsity(tf.reduce_sum(x**3, 1), x)
+    np.testing.assert_array_equal(found, np.eye(2, dtype=bool))
+    (found,) = batchhess.detect_sparsity(tf.reduce_sum(3 * x, 1), x)
+    assert not found.any()
+    for dense in (True, False):
+        (h,) = batchhess.hessians(
+            tf.reduce_sum(3 * x, 1), x, sparsity=np.eye(2), dense=dense
+        )
+        values = run(h if dense else h.values, {x: np.ones((4, 2))})
+        assert values.shape == ((4, 2, 2) if dense else (4, 2)) and not values.any()
+
+
 def test_what_is_stopped_meets_nothing():
     x = placeholder(4)
     y = tf.reduce_sum(tf.stop_gradient(x[:, ::-1]) * x**2, 1)
