@@ -83,17 +83,3 @@ def test_a_sum_over_observations_is_still_one():
     bias = tf.constant([0.1, 0.2], tf.float64)
     slope = tf.gradients(tf.sin(x + bias), bias)[0]  # Of all observations.
     assert not batchhess.explain(tf.reduce_sum(slope**2), x)[0].separable
-
-
-def test_a_gradient_of_another_shape_is_no_such_sum(random):
-    """Where its author answers [N, 1] for [N, 3] TensorFlow fails, and so do we."""
-
-    @tf.custom_gradient
-    def short(x):
-        return tf.sin(x), lambda dy: tf.reduce_sum(dy, 1, keepdims=True)
-
-    x = tf.placeholder(tf.float64, [None, 3])
-    y = short(x + tf.constant(random.randn(3)))
-    for build in (tf.gradients, Passes().gradients):
-        with pytest.raises((ValueError, tf.errors.OpError)):
-            run(build([y], [x])[0], {x: random.randn(4, 3)})
