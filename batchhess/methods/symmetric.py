@@ -57,11 +57,13 @@ class _Model:
         for op in reversed(self.parts.ops):
             if self.is_read_by(op):
                 self.needed.update(tensor_key(t) for t in self.parts.depending(op))
-        # Of a name of their own, at which differentiation can stop.
+        # Of a name of their own, at which differentiation can stop. tf.gradients tells
+        # zeros of an output that nothing reads, which need not even have the shape that
+        # TensorFlow tells (the vectors of eigvalsh have not).
         self.adjoints = {
             key: tf.identity(adjoint)
             for key, adjoint in problem.adjoints.items()
-            if adjoint is not None and self.is_nonlinear(key[0])
+            if self.is_nonlinear(key[0]) and not _is_nothing(adjoint)
         }
 
     def is_nonlinear(self, op):
@@ -74,6 +76,10 @@ class _Model:
     def is_read_by(self, op):
         """Whether `op` needs the tangents of its inputs."""
         return self.is_nonlinear(op) or self.is_needed(op)
+
+
+def _is_nothing(adjoint):
+    return adjoint is None or is_zeros(adjoint)
 
 
 class _Sweep(Sweep):
