@@ -85,19 +85,17 @@ def rewrite(ys, ops, form_of):
     fixed = {op for op in ops if not _can_be_copied(op, graph, False)}
     plain = dict.fromkeys(op for op in ops if op not in fixed)
     held = _above(fixed, plain)
-    built, made, original_of = {}, {}, {}
+    built, original_of = {}, {}
 
     def needs(op):
-        needed = [t.op for t in op.inputs] + list(op.control_inputs)
-        return [n for n in needed if n in plain]
+        return [t.op for t in op.inputs if t.op in plain]
 
     for op in _in_order(list(plain), needs):
         now, inputs = op, [built.get(tensor_key(t), t) for t in op.inputs]
-        waits = any(c in made for c in op.control_inputs)
-        if waits or any(a is not b for a, b in zip(inputs, op.inputs)):
+        if any(a is not b for a, b in zip(inputs, op.inputs)):
             with tf.name_scope("rebuilt"):
-                now = copy_op(op, inputs, [made.get(c, c) for c in op.control_inputs])
-            made[op] = now
+                # What it waits for is the original's, which is none of its inputs.
+                now = copy_op(op, inputs, op.control_inputs)
             outputs = list(now.outputs)
             built.update(zip(map(tensor_key, op.outputs), outputs))
             original_of.update(zip(map(tensor_key, outputs), op.outputs))

@@ -243,3 +243,55 @@ def test_an_assertion_in_a_function_holds_for_its_copy(x):
     run(hessian, {x: ROWS * 0.1})
     with pytest.raises(tf.errors.InvalidArgumentError):
         run(hessian, {x: ROWS})
+
+
+def test_an_assertion_on_what_a_loop_only_counts_holds_for_its_copy(x, control_flow):
+    def body(i, a, b):
+        with tf.control_dependencies([tf.debugging.assert_less(b, limit)]):
+            return i + 1, tf.sin(a) * x, b + 1.0
+
+    limit = tf.placeholder(tf.float32, [])
+    y = tf.while_loop(lambda i, *_: i < 3, body, (0, x, 0.0))[1]
+    (made,) = rebuild_control_flow([y], [x])
+    assert made is not y
+    run(made, {x: ROWS, limit: 2.5})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="did not hold"):
+        run(made, {x: ROWS, limit: 1.5})
+
+
+def test_an_assertion_of_a_loop_in_a_function_holds_for_its_copy(x):
+    limit = tf.placeholder(tf.float32, [])
+
+    @tensorflow.function(autograph=False)
+    def f(x, limit):
+        def body(i, a, b):
+            tf.debugging.assert_less(b, limit)
+            return i + 1, tf.sin(a) * x, b + 1.0
+
+        return tf.while_loop(lambda i, *_: i < 3, body, (0, x, 0.0))[1]
+
+    y = f(x, limit)
+    (made,) = rebuild_control_flow([y], [x])
+    assert made is not y
+    run(made, {x: ROWS, limit: 2.5})
+    for fetched in (y, made):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="did not hold"):
+            run(fetched, {x: ROWS, limit: 1.5})
+
+
+def test_an_assertion_in_a_function_whose_gradient_alone_is_read_holds(x):
+    """Of its outputs, none that waits for the assertion is read."""
+
+    @tensorflow.function(autograph=False)
+    def f(z):
+        tf.debugging.assert_less(z, tf.ones_like(z))
+        return tf.sin(z) * z
+
+    y = tf.gradients(f(x), x, tf.constant(ROWS[::-1]))[0] ** 2
+    (made,) = rebuild_control_flow([y], [x])
+    assert made is not y
+    first, second = run([y, made], {x: ROWS * 0.1})
+    np.testing.assert_allclose(first, second, rtol=1e-12)
+    for fetched in (y, made):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="did not hold"):
+            run(fetched, {x: ROWS})

@@ -331,3 +331,41 @@ def test_sums_of_what_is_not_followed_are_sums(of):
     (result,) = batchhess.hessians(y, x)
     with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
         run(result, {x: np.linspace(-1, 1, 12).reshape(4, 3)})
+
+
+@pytest.mark.parametrize("of_all", [True, False])
+def test_a_branch_that_sums_over_observations_makes_it_a_sum(of_all, control_flow):
+    x, choice = tf.placeholder(tf.float64, (None, 3)), tf.placeholder(tf.bool, [])
+    z = tf.cond(
+        choice, lambda: tf.reduce_sum(x, 0), lambda: tf.square(tf.reshape(x, [-1])[:3])
+    )
+    y = tf.reduce_sum(tf.sin(z))
+    (result,) = batchhess.hessians(y, x)
+    value = np.array([[0.5, -1.2, 0.8], [1.5, 0.3, -0.4]])
+    feed = {x: value, choice: of_all}
+    if of_all:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+            run(result, feed)
+    else:
+        expected = np.zeros((2, 3, 3))
+        a = value[0]
+        expected[0] = np.diag(2 * np.cos(a * a) - 4 * a * a * np.sin(a * a))
+        np.testing.assert_allclose(run(result, feed), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype, stretch", [("float16", 139), ("float64", 1021)])
+def test_a_pair_as_far_apart_as_a_stretch_is_told_apart(dtype, stretch, random):
+    """The labels of observations come again after a stretch, but shifted."""
+    x = tf.placeholder(dtype, (None, 1))
+    y = tf.reduce_sum(x**2) + tf.reduce_sum(x[2] * x[2 + stretch])
+    (result,) = batchhess.hessians(y, x)
+    value = random.uniform(0.5, 1, (stretch + 5, 1))
+    with tf.Session() as session:
+        failures = 0
+        for _ in range(3):
+            try:
+                session.run(result, {x: value})
+            except tf.errors.InvalidArgumentError as error:
+                assert "are coupled" in str(error)
+                failures += 1
+    assert failures >= 2

@@ -98,6 +98,31 @@ def test_of_xs_computed_from_each_other_each_has_its_own_hessian(inner, random):
     np.testing.assert_allclose(found[0], second[:, None] * np.eye(2), atol=1e-5)
 
 
+def test_one_of_several_xs_that_others_are_computed_from(random):
+    """z is what the correction of y builds anew if it does not stop at z."""
+    x, other = (tf.placeholder(tf.float64, [None, 2]) for _ in range(2))
+    z = tf.cumprod(x, axis=1)
+    y = tf.reduce_prod(tf.exp(z), 1) + tf.reduce_sum(other**3, 1)
+    values = {x: random.randn(3, 2), other: random.randn(3, 2)}
+    values[x][1] = 0
+    found = run(batchhess.hessians(y, [x, z, other]), values)
+    for tensor, result in zip([x, z, other], found):
+        value = values.get(tensor)
+        if value is None:
+            value = np.cumprod(values[x], 1)
+        a, b = value[:, 0], value[:, 1]
+        if tensor is other:
+            expected = 6 * value[:, :, None] * np.eye(2)
+        elif tensor is z:
+            expected = np.exp(a + b)[:, None, None] * np.ones((2, 2))
+        else:
+            f = np.exp(a + a * b)
+            cross = (1 + (1 + b) * a) * f
+            rows = [[(1 + b) ** 2 * f, cross], [cross, a**2 * f]]
+            expected = np.moveaxis(np.array(rows), 2, 0)
+        np.testing.assert_allclose(result, expected, rtol=1e-10)
+
+
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_explain_names_the_method_that_is_built(monkeypatch, size):
     called = []

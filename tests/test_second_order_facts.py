@@ -613,3 +613,44 @@ def test_gradient_of_cross_entropy_in_the_model_is_differentiated(labels):
     expected = difference_blocks((tf.nn.softmax(logits) - p) ** 2, x, ROWS)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(run(found, {x: ROWS}), expected, atol=1e-7)
+
+
+def test_what_depends_on_x_from_the_second_step_of_a_loop_on_is_audited(control_flow):
+    x = tf.placeholder(tf.float64, (None, 3))
+
+    def body(i, a):
+        return i + 1, tf.math.betainc(tf.exp(a), 2 + a, 0.3 + 0 * a) + x
+
+    y = tf.while_loop(lambda i, _: i < 2, body, (0, tf.ones_like(x)))[1]
+    with pytest.raises(batchhess.SecondDerivativeError, match="Betainc"):
+        batchhess.hessians(y + tf.exp(x), x)
+
+
+@pytest.mark.parametrize("and_variance", [False, True])
+def test_a_gradient_of_moments_of_what_is_corrected(and_variance):
+    """What shows it to be one is rewritten too, or is no part of f and not copied."""
+    x = tf.placeholder(tf.float64, (None, 3))
+    z = tf.nn.softsign(x)
+    variance = tf.nn.moments(z, [1])[1]
+    y = tf.reduce_sum(tf.gradients(variance, z)[0] ** 3)
+    y += tf.reduce_sum(variance**2) if and_variance else 0
+    result = run(batchhess.hessians(y, x)[0], {x: ROWS})
+    expected = curvatures_by_hand(ROWS, and_variance)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def curvatures_by_hand(rows, and_variance, step=1e-4):
+    """[N, K, K], by differences of f as numpy has it."""
+
+    def f(x):
+        z = x / (1 + np.abs(x))
+        away = z - z.mean(1, keepdims=True)
+        cubes = ((2 * away / 3) ** 3).sum(1)
+        return cubes + (away**2).mean(1) ** 2 if and_variance else cubes
+
+    found, unit = np.zeros(rows.shape + rows.shape[1:]), step * np.eye(rows.shape[1])
+    for i, j in np.ndindex(found.shape[1:]):
+        for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            found[:, i, j] += a * b * f(rows + a * unit[i] + b * unit[j])
+    return found / (4 * step**2)

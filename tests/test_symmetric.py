@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 import random_programs
-from oracles import count_ops, run, sliced_hessians
+from oracles import count_ops, difference_blocks, run, sliced_hessians
 
 import batchhess
 from batchhess import planning
@@ -361,3 +361,20 @@ def test_one_observation_broadcast_against_many_is_not_silently_wrong(random):
     result = batchhess.hessians(y, x)[0]
     with pytest.raises(tf.errors.InvalidArgumentError, match="is broadcast against"):
         run(result, {x: value})
+
+
+ALL_ALIKE = {
+    "AddN": lambda x, c: tf.add_n([tf.sin(x), c, x * x]) ** 3,
+    "Select": lambda x, c: tf.where(c > 0, tf.sin(x) * x, x**3),
+}
+
+
+@pytest.mark.skipif(not HAS_JIT, reason="TensorFlow 1 has no jit_compile")
+@pytest.mark.parametrize("name", sorted(ALL_ALIKE))
+def test_one_observation_in_a_program_for_a_block_of_many(name, random):
+    """Ops that do not broadcast: what lies beside it is filled up as it is."""
+    x = tf.placeholder(tf.float64, (1, 3))
+    y = ALL_ALIKE[name](x, tf.constant([[0.3, -0.4, 0.7]], tf.float64))
+    value = random.randn(1, 3)
+    result = run(batchhess.hessians(y, x, jit_compile=True)[0], {x: value})
+    np.testing.assert_allclose(result, difference_blocks(y, x, value), atol=1e-7)

@@ -40,10 +40,11 @@ from batchhess.graph.tensors import tensor_key
 
 # Of a loop. switches: list of the Switch ops, one for each value that it carries.
 # condition: the LoopCond op. enters: list of the Enter ops of what it reads outside.
-# waits: list of the ops outside that ops inside have as control inputs.
-_Loop = collections.namedtuple("_Loop", "switches condition enters waits")
+# No op inside has a control input outside: TensorFlow does not run such a loop.
+_Loop = collections.namedtuple("_Loop", "switches condition enters")
 
 # Of two branches. predicate: Tensor. switches: list of the Switch ops that lead there.
+# waits: list of the ops outside that ops inside have as control inputs.
 _Cond = collections.namedtuple("_Cond", "predicate switches waits")
 
 _ENTER = ("Enter", "RefEnter")
@@ -58,7 +59,7 @@ def _loop_needs(scope, op):
 def _loop_controls(scope, op):
     loop = scope.unit(op, _find_loop)
     controls = [c for o in _all_enters(loop) + [op] for c in o.control_inputs]
-    return list(dict.fromkeys(controls + loop.waits))
+    return list(dict.fromkeys(controls))
 
 
 @register("Exit", "RefExit", needs=_loop_needs, controls=_loop_controls, waits=True)
@@ -169,7 +170,7 @@ def _find_loop(scope, exit_op):
     condition = first.inputs[1].op
     name = _enter(first).get_attr("frame_name")
     is_inside = _is_in_loop(scope, condition)
-    switches, enters, waits, seen = [], [], [], set()
+    switches, enters, seen = [], [], set()
     pending = [condition.inputs[0].op, first]
     while pending:
         op = pending.pop()
@@ -184,9 +185,7 @@ def _find_loop(scope, exit_op):
             enters.append(op)
         elif is_inside(op):
             pending += before(scope, op)
-        else:
-            waits.append(op)
-    return _Loop(switches, condition, enters, waits)
+    return _Loop(switches, condition, enters)
 
 
 def _carrying_switch(op, condition):

@@ -6,9 +6,9 @@ not after a Session has run them. A call is built as what its function holds.
 
 import contextlib
 
+from batchhess.analysis.region import control_outputs
 from batchhess.compat import tf
 from batchhess.control_flow.scope import register
-from batchhess.graph.tensors import tensor_key
 from batchhess.ops.flow import bodies
 from batchhess.rebuild import copy_op
 
@@ -100,28 +100,33 @@ def _carried(condition, body, wanted):
     Those that only the gradient of an earlier differentiation reads are left out, and
     those that never change.
     """
-    places = {tensor_key(t): i for i, t in enumerate(body.inputs)}
+    places = {t.op: i for i, t in enumerate(body.inputs)}
+    first = {t.op: i for i, t in enumerate(condition.inputs)}
     needed, seen = set(wanted), set()
-    first = {tensor_key(t): i for i, t in enumerate(condition.inputs)}
-    needed |= {first[key] for key in _reached(condition.outputs, set()) if key in first}
+    needed |= {first[op] for op in _above(_ends(condition, [0]), set()) if op in first}
+    needed |= {places[op] for op in _above(_ends(body), seen) if op in places}
     pending = list(needed)
     while pending:
-        for key in _reached([body.outputs[pending.pop()]], seen):
-            if key in places and places[key] not in needed:
-                needed.add(places[key])
-                pending.append(places[key])
+        for op in _above([body.outputs[pending.pop()].op], seen):
+            if op in places and places[op] not in needed:
+                needed.add(places[op])
+                pending.append(places[op])
     return [i for i in sorted(needed) if body.outputs[i] is not body.inputs[i]]
 
 
-def _reached(tensors, seen):
-    """The keys of `tensors` and of all that they are computed from, if not `seen`."""
-    pending = [t for t in tensors if tensor_key(t) not in seen]
-    seen.update(tensor_key(t) for t in pending)
+def _ends(graph, outputs=()):
+    """The ops that compute those `outputs` of a function, and what runs anyway."""
+    return [graph.outputs[i].op for i in outputs] + control_outputs(graph)
+
+
+def _above(ops, seen):
+    """`ops` and all that they are computed from or wait for, if not `seen`."""
+    pending = [op for op in ops if op not in seen]
+    seen.update(pending)
     while pending:
-        tensor = pending.pop()
-        yield tensor_key(tensor)
-        controls = [t for c in tensor.op.control_inputs for t in c.outputs]
-        for parent in list(tensor.op.inputs) + controls:
-            if tensor_key(parent) not in seen:
-                seen.add(tensor_key(parent))
+        op = pending.pop()
+        yield op
+        for parent in [t.op for t in op.inputs] + list(op.control_inputs):
+            if parent not in seen:
+                seen.add(parent)
                 pending.append(parent)

@@ -1,7 +1,7 @@
 """Ops whose output at one place depends on the inputs at that place."""
 
 from batchhess.compat import IS_V1, tf
-from batchhess.graph.tensors import tensor_key
+from batchhess.graph.tensors import original, tensor_key
 from batchhess.ops.inputs import BROADCAST, from_right, may_differ
 from batchhess.ops.sizes import of_arithmetic, of_input
 from batchhess.ops.states import (
@@ -203,7 +203,10 @@ def _is_gradient_of_moments(op, depends):
     """The same difference in a gradient of tf.nn.moments, which is a term of f."""
     if not _is_moments(op, depends):
         return False
-    readers = op.inputs[1].consumers()
+    # Of a copy: what reads only the original may tell, if nothing else was copied.
+    stopped = op.inputs[1]
+    stops = {stopped.op, original(stopped.op)}
+    readers = [r for s in stops for r in s.outputs[stopped.value_index].consumers()]
     return any(
         r.type == "SquaredDifference" and _is_around_its_mean(r) for r in readers
     )
