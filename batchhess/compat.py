@@ -279,6 +279,17 @@ def _kernels_of_xla():
     return names()
 
 
+def skip_deprecation_warnings():
+    """Has TensorFlow not look for deprecated arguments in what is called from now on.
+
+    Private: the switch has no public name. For the tests, which build many graphs: 1.15
+    inspects the signature of the function that builds an op, each time anew.
+    """
+    from tensorflow.python.util import deprecation
+
+    deprecation._PRINT_DEPRECATION_WARNINGS = False
+
+
 def batch_jacobian(output, x):
     """TensorFlow's own per-observation Jacobian by pfor, to compare with.
 

@@ -8,14 +8,32 @@ from batchhess.compat import tf
 def run(fetches, feed=None):
     """Runs `fetches` in a new Session, after initializing variables."""
     with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
+        initialize(session)
         return session.run(fetches, feed)
+
+
+def initialize(session):
+    if tf.global_variables():
+        session.run(tf.global_variables_initializer())
+
+
+def unoptimized():
+    """A Session for an oracle: to optimize its graph is most of a short run's time.
+
+    The answers that are held against it are run as users run them.
+    """
+    config = tf.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return tf.Session(config=config)
 
 
 def sliced_hessians(ys, x, feed):
     """The diagonal blocks of tf.hessians, for x of shape [N, *E]: [N, *E, *E]."""
     rank = x.shape.ndims
-    (full,) = run(tf.hessians(ys, x), feed)  # [N, *E, N, *E]
+    whole = tf.hessians(ys, x)
+    with unoptimized() as session:
+        initialize(session)
+        (full,) = session.run(whole, feed)  # [N, *E, N, *E]
     rows = [np.take(full[n], n, axis=rank - 1) for n in range(full.shape[0])]
     return np.stack(rows) if rows else np.zeros(x.shape.as_list()[1:] * 2)
 
@@ -38,8 +56,8 @@ def difference_blocks(ys, x, value, feed=None, step=1e-3):
     weights = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
     event = value.shape[1:]
     blocks = np.zeros(value.shape + event)
-    with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
+    with unoptimized() as session:
+        initialize(session)
         for n in range(value.shape[0]):
             for index in np.ndindex(*event):
                 for offset, weight in weights.items():
@@ -85,8 +103,8 @@ def difference_jacobians(y, x, value, feed=None, axis=0, step=1e-3):
     weights = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
     rows = np.moveaxis(value, axis, 0)
     event = rows.shape[1:]
-    with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
+    with unoptimized() as session:
+        initialize(session)
 
         def at(rows):
             moved = np.moveaxis(rows, 0, axis)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow
-from oracles import run
+from oracles import initialize, run, unoptimized
 
 import batchhess
 from batchhess.compat import tf
@@ -17,8 +17,8 @@ def differences_of_f(y, x, value, feed=None, step=2e-3, initial=()):
     total = tf.add_n([tf.reduce_sum(t) for t in (y if isinstance(y, list) else [y])])
     count, size = value.shape
     blocks = np.zeros((count, size, size))
-    with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
+    with unoptimized() as session:
+        initialize(session)
         for variable, weights in initial:
             variable.load(weights, session)
         f = session.make_callable(total, [x] + list(feed or {}))
