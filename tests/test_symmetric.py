@@ -378,3 +378,18 @@ def test_one_observation_in_a_program_for_a_block_of_many(name, random):
     value = random.randn(1, 3)
     result = run(batchhess.hessians(y, x, jit_compile=True)[0], {x: value})
     np.testing.assert_allclose(result, difference_blocks(y, x, value), atol=1e-7)
+
+
+@pytest.mark.parametrize("count, size", [(2, 3), (0, 3), (1, 2), (3, 1)])
+def test_products_of_all_pairs_of_coordinates_have_their_own_diagonal(count, size):
+    x = tf.placeholder(tf.float64, [None, size])
+    weights = random_array(size, size)
+    pairs = tf.expand_dims(x, 2) * tf.expand_dims(x, 1)
+    y = tf.reduce_sum(pairs * weights, [1, 2])
+    found = run(
+        [batchhess.laplacians(y, x)[0], batchhess.hessian_diagonals(y, x)[0]],
+        {x: random_array(count, size)},
+    )
+    np.testing.assert_allclose(found[0], np.full(count, 2 * np.trace(weights)))
+    diagonals = np.broadcast_to(2 * np.diag(weights), [count, size])
+    np.testing.assert_allclose(found[1], diagonals, atol=1e-13)

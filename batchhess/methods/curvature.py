@@ -148,8 +148,8 @@ class Curvature:
     def _add_unlike(self, tensor, narrow, wide, curvature):
         frame = self._frame
         weighted = tf.expand_dims(curvature, frame.axis(tensor) + 1)
-        whole = wide._replace(value=frame.spread(wide, tensor, wide.shared), of=tensor)
-        weighted = frame.merged(weighted * frame.split(whole), tensor)
+        whole = frame.split(frame.broadcast(wide, tensor))
+        weighted = frame.merged(weighted * whole, tensor)
         weighted = frame.summed_to(weighted, tensor, narrow.of, frame.rows(False))
         self.add_weighted(narrow.of, weighted, narrow)
 
@@ -167,10 +167,7 @@ class Diagonal:
         if frame.same_sizes(of, second.of):
             curvature = frame.summed_to(curvature, tensor, of, frame.count)
         else:
-            first, second = (
-                base._replace(value=frame.spread(base, tensor, base.shared), of=tensor)
-                for base in (first, second)
-            )
+            first, second = (frame.broadcast(base, tensor) for base in (first, second))
             of = tensor
         weights = frame.flat(curvature, of, [frame.count])  # [N, places]
         pair = frozenset([tensor_key(first.value), tensor_key(second.value)])

@@ -88,6 +88,13 @@ class Frame:
             value = tf.broadcast_to(value, self.shape(tensor, self.rows(shared)))
         return value
 
+    def broadcast(self, base, tensor):
+        """The `Base` of `tensor` that `base` is broadcast to."""
+        # With more places than coordinates it is no unit any more.
+        unit = base.unit and self.places(base.of) == self.places(tensor)
+        value = self.spread(base, tensor, base.shared)
+        return Base(tensor, value, base.shared, unit)
+
     def same_sizes(self, *tensors):
         """Whether tensors have the same shape but for their observation axes."""
         shapes = []
