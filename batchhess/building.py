@@ -5,9 +5,10 @@ import contextlib
 
 from batchhess import arguments
 from batchhess.analysis import audit
+from batchhess.analysis.memory import values_of
 from batchhess.checks import assert_differences
 from batchhess.compat import tf, where_built
-from batchhess.copies import assert_same
+from batchhess.copies import assert_equal, assert_same
 from batchhess.coupling import assert_uncoupled
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
@@ -16,7 +17,7 @@ from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
 from batchhess.planning import plan
 from batchhess.problem import Problem
-from batchhess.rebuild import rebuild
+from batchhess.rebuild import copy
 from batchhess.sparsity import assert_covered
 
 # gradients, answers: lists of Tensors, one for each x.
@@ -68,7 +69,8 @@ def execute(made):
     if made.refusal is not None:
         raise made.refusal
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
-    gradient, answer = build_answer(made)
+    with tf.control_dependencies(made.checks.readers):
+        gradient, answer = build_answer(made)
     checks = _same_observations(made) + same_values(made) + unchanged(made, answer)
     return gradient, after(checks, answer)
 
@@ -83,19 +85,17 @@ def same_values(made):
 
 
 def unchanged(made, answer):
-    """The check that the model still has its values when `answer` is there.
+    """The check that variables still have their values when `answer` is there.
 
     Where a variable is a reference, an assignment of the same run changes what the
-    model has read.
+    model has read: each op that reads it must find the same again, in the end.
     """
-    if not made.checks.may_change:
+    ops = made.checks.readers
+    if not ops:
         return []
+    values = values_of(ops)
     with tf.control_dependencies([answer]):
-        again = tf.identity(made.x)
-    copies = rebuild(made.request.ys, [made.x], [again], for_values=True)
-    if copies is None:
-        return []
-    return [assert_same(made.request.ys, copies, made.x)]
+        return [assert_equal(values, copy(ops, {}, values), made.x)]
 
 
 def _same_observations(made):

@@ -77,7 +77,8 @@ class _Model:
             return
         self._rows = made.outputs.flatten(made.ys[0])  # [N, M]
         self._seed = tf.zeros_like(self._rows)
-        self._pulled = self._passes.gradient([self._rows], self._x, [self._seed])
+        with tf.control_dependencies(made.checks.readers):
+            self._pulled = self._passes.gradient([self._rows], self._x, [self._seed])
         refused = _lost(made, self._pulled, self._seed)
         if refused is not None:
             raise refused
@@ -102,12 +103,13 @@ class _Model:
         if self._made.is_zero:
             shape = [self._made.layout.num_observations] + count + [size]
             return tf.zeros(tf.stack(shape), dtype)
-        if not self._several:
-            return function(vectors)
-        rows = layout.flatten_each(vectors)
-        return self._passes.stack(
-            lambda i: function(layout.nth(rows, i)), count[0], dtype, axis=1
-        )
+        with tf.control_dependencies(self._made.checks.readers):
+            if not self._several:
+                return function(vectors)
+            rows = layout.flatten_each(vectors)
+            return self._passes.stack(
+                lambda i: function(layout.nth(rows, i)), count[0], dtype, axis=1
+            )
 
     def _shaped(self, found, vectors, layout):
         if self._several:

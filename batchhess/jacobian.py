@@ -36,7 +36,8 @@ def execute(made):
     if made.refusal is not None:
         raise made.refusal
     layout = made.layout
-    found = _zeros(made) if made.is_zero else _answer(made)
+    with tf.control_dependencies(made.checks.readers):
+        found = _zeros(made) if made.is_zero else _answer(made)
     checks = []
     if made.checks.coupling:
         checks.append(

@@ -4,6 +4,7 @@ import collections
 
 from batchhess import arguments
 from batchhess.analysis import audit
+from batchhess.analysis.memory import readers
 from batchhess.analysis.partition import BILINEAR, GENERAL, NoPartitionError, partition
 from batchhess.analysis.proof import walk_from
 from batchhess.analysis.region import Region
@@ -15,7 +16,7 @@ from batchhess.methods import JACOBIAN_METHODS
 from batchhess.methods.blocks import block_size
 from batchhess.ops.states import UNPROVEN
 from batchhess.ops.table import EXIT, NEXT, declared
-from batchhess.planning import FEW, reads_reference
+from batchhess.planning import FEW
 from batchhess.rewriting import correct, take_apart
 from batchhess.sparsity import Compressed, assert_fits
 from batchhess.variables import read_once
@@ -23,9 +24,9 @@ from batchhess.variables import read_once
 # What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
 # bool, whether the Jacobian is held against differences of y. suspects: list of the
 # Operations for which. holds_stops: bool, whether what is stopped stands still then.
-# may_change, pattern: as for a Hessian.
+# readers, pattern: as for a Hessian.
 Checks = collections.namedtuple(
-    "Checks", "coupling differences suspects holds_stops may_change pattern"
+    "Checks", "coupling differences suspects holds_stops readers pattern"
 )
 
 
@@ -98,7 +99,7 @@ def plan(request, x, pattern=None):
         block=None,
         lost=None,
         unrolled=any(declared(op).frame in (EXIT, NEXT) for op in region.ops),
-        checks=Checks(False, False, [], False, False, None),
+        checks=Checks(False, False, [], False, [], None),
         refusal=None,
     )
     if pattern is not None:
@@ -263,7 +264,7 @@ def _with_checks(made, region, findings):
         suspects=suspects,
         # A mean that is stopped wrongly must move.
         holds_stops=not faults,
-        may_change=reads_reference(region.ops, made.x),
+        readers=readers(region.ops),
         pattern=found and found.precision_in(region.ops, made.x),
     )
     made = made._replace(checks=checks)

@@ -4,11 +4,12 @@ import collections
 
 from batchhess import arguments
 from batchhess.analysis.audit import Findings, audit, lost, refusal
+from batchhess.analysis.memory import readers
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
 from batchhess.analysis.region import Region
 from batchhess.analysis.values import value_region
-from batchhess.compat import Variable, source_tensor, tf
+from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, original, tensor_key
 from batchhess.methods import AUTO, METHODS
@@ -21,11 +22,11 @@ from batchhess.variables import read_once
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
 # Operations that are wrong at zeros. differences: bool, whether Hessians are held
 # against differences of the gradient. unknown: list of the Operations for which.
-# may_change: bool, whether the model reads what an assignment of the same run changes.
+# readers: list of the Operations that read what an assignment of the same run changes.
 # pattern: the name of the least precise dtype, where entries outside of a pattern that
 # was given are checked to be zero; else None.
 Checks = collections.namedtuple(
-    "Checks", "coupling guarded differences unknown may_change pattern"
+    "Checks", "coupling guarded differences unknown readers pattern"
 )
 
 
@@ -84,7 +85,8 @@ def plan(request, directions=None):
     for group in groups:
         ys, group = read_once(request.ys, group)
         read, ys = ys, ys if request.check == "never" else correct(ys, group)
-        gradients = request.passes.gradients(ys, group)
+        with tf.control_dependencies(readers(Region(ys, group).ops)):
+            gradients = request.passes.gradients(ys, group)
         given += [(ys, ys is not read, x, g) for x, g in zip(group, gradients)]
     directions = directions or [None] * len(xs)
     sparsity = request.sparsity or [None] * len(xs)
@@ -128,7 +130,7 @@ def _plan(request, given, direction, pattern):
         parts=None,
         block=None,
         lost=None,
-        checks=Checks(False, [], False, [], False, None),
+        checks=Checks(False, [], False, [], [], None),
         refusal=None,
     )
     if made.gradient is None:
@@ -253,21 +255,10 @@ def _with_checks(made, region):
         and twice
         and (method.needs_separable or made.is_proven),
         unknown=unknown,
-        may_change=reads_reference(region.ops, made.x),
+        readers=readers(region.ops),
         pattern=made.compressed and made.compressed.precision_in(region.ops, made.x),
     )
     return made._replace(checks=checks, refusal=refused)
-
-
-def reads_reference(ops, x):
-    """Whether `ops`, or what computes `x`, read the memory of a variable itself."""
-    ops = ops if isinstance(x, Variable) else [x.op] + ops
-    return any(_is_reference(t) for op in ops for t in op.inputs)
-
-
-def _is_reference(tensor):
-    """Whether it is the memory of a variable itself, or a name for it."""
-    return any(t.dtype != t.dtype.base_dtype for t in [tensor] + list(tensor.op.inputs))
 
 
 def _outputs_refusal(made):

@@ -2,18 +2,16 @@
 
 import contextlib
 
-from batchhess.analysis.region import has_effect
+from batchhess.analysis.region import can_be_copied
 from batchhess.analysis.values import value_region
 from batchhess.compat import (
-    control_flow_context,
     in_v1_while_loop,
     static_value,
     tf,
 )
-from batchhess.graph.tensors import has_custom_gradient, note_copies, tensor_key
+from batchhess.graph.tensors import note_copies, tensor_key
 from batchhess.ops.inputs import SHAPE
 from batchhess.ops.sizes import shape_of
-from batchhess.ops.table import declared
 
 
 def rebuild(ys, olds, news, for_values=False):
@@ -45,7 +43,7 @@ def rebuild(ys, olds, news, for_values=False):
             return None  # What reads a Variable reads it by another name.
         built[tensor_key(old)] = new
     ops = value_region(ys, olds)
-    if any(not _can_be_copied(op, ys[0].graph, for_values) for op in ops):
+    if any(not can_be_copied(op, ys[0].graph, for_values) for op in ops):
         return None
     inside, wanted = set(ops), [y for y in ys if tensor_key(y) not in built]
     wanted = [y for y in wanted if y.op in inside]
@@ -57,13 +55,6 @@ def rebuild(ys, olds, news, for_values=False):
     }
     built.update(zip(map(tensor_key, wanted), copy(ops, replaced, wanted)))
     return [built.get(tensor_key(y), y) for y in ys]
-
-
-def _can_be_copied(op, graph, for_values):
-    known = declared(op)
-    is_plain = known.frame is None and not control_flow_context(op)
-    has_own = has_custom_gradient(op) and not known.calls and not for_values
-    return op.graph is graph and is_plain and not has_own and not has_effect(op)
 
 
 def rewrite(ys, ops, form_of):
@@ -82,7 +73,7 @@ def rewrite(ys, ops, form_of):
       it is.
     """
     graph = tf.get_default_graph()
-    fixed = {op for op in ops if not _can_be_copied(op, graph, False)}
+    fixed = {op for op in ops if not can_be_copied(op, graph, False)}
     plain = dict.fromkeys(op for op in ops if op not in fixed)
     held = _above(fixed, plain)
     built, original_of = {}, {}

@@ -34,6 +34,7 @@ LAYERS = [
     [
         "analysis.audit",
         "analysis.local",
+        "analysis.memory",
         "analysis.partition",
         "analysis.proof",
     ],

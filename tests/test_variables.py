@@ -125,3 +125,55 @@ def test_two_variables_and_a_tensor_that_one_of_them_makes(use_resource):
     eye = np.eye(4) * (np.exp(DATA) + 6 * DATA).T[:, None]
     np.testing.assert_allclose(by_w, eye, atol=1e-9)
     np.testing.assert_allclose(by_z, np.eye(5) * 12 * np.sin(START).T[:, None])
+
+
+# Other names for the memory of a reference, on the way from it to the model.
+OTHER_NAMES = {
+    "itself": lambda w: w,
+    "reshape": lambda w: tf.reshape(w, [3, 3]),
+    "squeeze": lambda w: tf.squeeze(tf.expand_dims(w, 0), [0]),
+    "stop_gradient": tf.stop_gradient,
+    "transpose": lambda w: tf.transpose(tf.transpose(w)),
+    "a whole slice": lambda w: w[0:3],
+    "placeholder_with_default": lambda w: tf.placeholder_with_default(w, [3, 3]),
+}
+
+
+def in_a_loop(h, layer):
+    return tf.while_loop(lambda i, h: i < 6, lambda i, h: (i + 1, layer(h)), [0, h])[1]
+
+
+@pytest.mark.parametrize("method", ["auto", "columns"])
+@pytest.mark.parametrize("name", list(OTHER_NAMES) + ["a loop"])
+def test_weights_that_change_after_f_has_read_them_fail_the_run(name, method):
+    x = tf.placeholder(tf.float64, [None, 3])
+    w = tf.get_variable("w", initializer=SEEDS.randn(3, 3), use_resource=False)
+    weights = OTHER_NAMES.get(name, OTHER_NAMES["itself"])(w)
+
+    def layer(h):
+        return tf.tanh(tf.matmul(h, weights))
+
+    if name == "a loop":
+        tf.enable_control_flow_v2()
+        h = in_a_loop(x, layer)
+    else:
+        h = layer(layer(layer(layer(x))))
+    f = tf.reduce_sum(h, 1)
+    (hessian,) = batchhess.hessians(f, x, method=method)
+    value = SEEDS.randn(5, 3)
+    with tf.control_dependencies([f]):
+        step = tf.assign_add(w, tf.ones_like(w)).op
+    with tf.Session() as session:
+        session.run(w.initializer)
+        before = session.run(hessian, {x: value})
+        session.run(step, {x: value})
+        after = session.run(hessian, {x: value})
+        assert np.abs(before - after).max() > 1e-3
+        for _ in range(10):
+            session.run(w.initializer)
+            try:
+                found = session.run([hessian, step], {x: value})[0]
+            except tf.errors.InvalidArgumentError as error:
+                assert "a variable was assigned in the same run" in str(error)
+                continue
+            np.testing.assert_allclose(found, before, atol=1e-12)

@@ -1,6 +1,6 @@
 """The region: the ops that are descendants of x and ancestors of f."""
 
-from batchhess.compat import captured_from, source_tensor
+from batchhess.compat import captured_from, control_flow_context, source_tensor
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies
 from batchhess.ops.table import declared
@@ -97,6 +97,20 @@ def carries_derivative(tensor):
     if dtype.is_integer or dtype.is_bool:
         return False
     return not (known.step or known.stops) or has_custom_gradient(tensor.op)
+
+
+def can_be_copied(op, graph, for_values=False):
+    """Whether a copy of `op`, of `graph` itself, is as good as `op`.
+
+    Args:
+      for_values: bool, whether the copy will not be differentiated. Else what has a
+        custom gradient cannot be copied: it may be a function of what the original
+        reads.
+    """
+    known = declared(op)
+    is_plain = known.frame is None and not control_flow_context(op)
+    has_own = has_custom_gradient(op) and not known.calls and not for_values
+    return op.graph is graph and is_plain and not has_own and not has_effect(op)
 
 
 def has_effect(op):
