@@ -170,6 +170,33 @@ def test_a_gradient_lost_is_refused_even_if_zeros_are_asked_for(x):
             batchhess.hessians(y, x, unconnected_gradients=option)
 
 
+@pytest.mark.parametrize("shifted", [False, True])
+def test_a_derivative_lost_among_the_bits_is_refused(shifted):
+    """The bits of x are integers; read as a number again they are no step of it."""
+    x = tf.placeholder(tf.float64, [None, 3], name="x")
+    bits = tf.bitcast(x * x + 1, tf.int64)
+    if shifted:  # As in the fast inverse square root.
+        bits = 0x5FE6EB50C7B537A9 - tf.bitwise.right_shift(bits, tf.ones_like(bits))
+    number = tf.bitcast(bits, tf.float64, name="number")
+    with refused(batchhess.SecondDerivativeError, "x:0", "'number' \\(Bitcast"):
+        batchhess.hessians(tf.reduce_sum(x**3 * number), x)
+    with refused(batchhess.SecondDerivativeError, "the gradient", "'number'"):
+        batchhess.hessians(tf.reduce_sum(number), x)
+
+
+def test_bits_of_steps_and_stopped_bits_are_constants():
+    x = tf.placeholder(tf.float64, [None, 3])
+    value = np.array([[0.3, -0.7, 1.2], [2.1, 0.4, -1.6]])
+    stopped = tf.stop_gradient(tf.bitcast(tf.bitcast(x, tf.int64), tf.float64))
+    # The bits of 1.0, and as many more as x is rounded to.
+    step = tf.bitcast(tf.cast(x, tf.int64) + 0x3FF0000000000000, tf.float64)
+    (result,) = batchhess.hessians(tf.reduce_sum(x**3 * (stopped + step)), x)
+    found = run(result, {x: value})
+    rounded = np.trunc(value).astype(np.int64) + 0x3FF0000000000000
+    expected = 6 * value * (value + rounded.view(np.float64))
+    np.testing.assert_allclose(found, expected[:, :, None] * np.eye(3))
+
+
 def test_the_error_is_a_value_error():
     assert issubclass(batchhess.SecondDerivativeError, ValueError)
 

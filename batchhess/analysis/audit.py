@@ -55,7 +55,13 @@ def audit_once(region):
 
 def lost_in(region):
     """The ops of a `Region` whose gradient TensorFlow takes for None, as faults."""
-    return [(LOST, op) for op, _ in _with_bodies(region) if gradient_is_none(op)]
+    return [(LOST, op) for op, _ in _with_bodies(region) if _is_lost(op)]
+
+
+def _is_lost(op):
+    """Whether TensorFlow takes the gradient of `op` for None, as that of integers."""
+    is_integer = op.inputs and op.inputs[0].dtype.base_dtype.is_integer
+    return gradient_is_none(op) or bool(declared(op).bits and is_integer)
 
 
 def loops_in(region):
@@ -200,7 +206,7 @@ def lost(what, ys, x):
     Returns:
       a SecondDerivativeError that names the ops without a gradient, nearest `x`.
     """
-    culprits = [original(op) for op in Region(ys, x).ops if gradient_is_none(op)][-3:]
+    culprits = [original(op) for op in Region(ys, x).ops if _is_lost(op)][-3:]
     names = ", ".join("'{}' ({})".format(op.name, op.type) for op in culprits)
     return SecondDerivativeError(
         "the {} with respect to '{}' is lost {}. TensorFlow answers None there, "

@@ -76,8 +76,7 @@ def _walk_back(ys, sources, stop=()):
         reached.append(tensor)
         if tensor_key(tensor) in ends:
             continue
-        outer = captured_from(tensor)
-        for parent in tensor.op.inputs if outer is None else [outer]:
+        for parent in _parents(tensor):
             if not (tensor_key(parent) in sources or carries_derivative(parent)):
                 continue  # A source may be a step or stopped: what follows is not.
             edges.setdefault(tensor_key(parent), []).append(tensor_key(tensor))
@@ -85,6 +84,30 @@ def _walk_back(ys, sources, stop=()):
                 seen.add(tensor_key(parent))
                 frontier.append(parent)
     return edges, reached
+
+
+def _parents(tensor):
+    """The Tensors that `tensor` is computed from; where it is bits, what had them."""
+    outer = captured_from(tensor)
+    if outer is not None:
+        return [outer]
+    parents = list(tensor.op.inputs)
+    return parents + _had_bits(parents[0]) if declared(tensor.op).bits else parents
+
+
+def _had_bits(tensor):
+    """The Tensors from whose bits the integers in `tensor` are computed."""
+    found, pending, seen = [], [tensor], set()
+    while pending:
+        tensor = pending.pop()
+        if tensor_key(tensor) in seen or not tensor.dtype.base_dtype.is_integer:
+            continue
+        seen.add(tensor_key(tensor))
+        outer = captured_from(tensor)
+        parents = list(tensor.op.inputs) if outer is None else [outer]
+        found += parents if declared(tensor.op).bits else []
+        pending += parents
+    return found
 
 
 def carries_derivative(tensor):

@@ -12,6 +12,7 @@ op("BroadcastArgs", twice=SOUND, elements=of_broadcast)
 op("Ceil Floor FloorDiv Rint Round Sign", step=True, twice=SOUND)
 op("OnesLike ZerosLike", step=True, twice=SOUND, size_only=True)
 op("Fill", twice=SOUND)
+op("Bitcast", bits=True)
 
 
 def is_zeros(tensor):

@@ -46,7 +46,7 @@ Guard = collections.namedtuple("Guard", "cure")
 Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrite guard "
-    "parts elements shape_input size_only step stops calls frame repeatable reads",
+    "parts elements shape_input size_only step bits stops calls frame repeatable reads",
 )
 
 _TABLE = {}
@@ -68,6 +68,7 @@ _NOTHING = Declared(
     shape_input=None,
     size_only=False,
     step=False,
+    bits=False,
     stops=False,
     calls=(),
     frame=None,
@@ -103,6 +104,8 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
       shape_input: the place of the input that tells the shape of the output.
       size_only: bool, whether it only reads the sizes of its inputs.
       step: bool, whether the output does not change when an input changes a little.
+      bits: bool, whether it answers the bits of its input as another dtype, so that a
+        small change passes integers.
       stops: bool, whether its author says that no derivative passes.
       calls: the attributes that name the functions that it calls.
       frame: its part in control flow v1: `ENTER`, `EXIT`, `NEXT`, `MERGE`, `SWITCH` or
