@@ -393,3 +393,14 @@ def test_products_of_all_pairs_of_coordinates_have_their_own_diagonal(count, siz
     np.testing.assert_allclose(found[0], np.full(count, 2 * np.trace(weights)))
     diagonals = np.broadcast_to(2 * np.diag(weights), [count, size])
     np.testing.assert_allclose(found[1], diagonals, atol=1e-13)
+
+
+@pytest.mark.parametrize("build", [tf.nn.softmax, tf.nn.log_softmax])
+def test_softmax_along_an_inner_axis_is_followed(build):
+    # It transposes in an order that is computed from the rank of x.
+    x = tf.placeholder(tf.float64, [None, 2, 3])
+    weights = random_array(2, 3)
+    y = tf.reduce_sum(tf.square(build(x, axis=1)) * weights)
+    value = random_array(4, 2, 3)
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], {x: value})
+    np.testing.assert_allclose(result, difference_blocks(y, x, value), atol=1e-7)
