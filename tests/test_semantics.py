@@ -198,6 +198,27 @@ def test_unconnected_f_raises_unless_zeros_are_asked_for(random):
         np.testing.assert_array_equal(result[1], np.zeros((4, 3, 3)))
 
 
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_y_that_does_not_depend_on_x_adds_nothing(size, summed, random):
+    x, w = placeholder(None, size), placeholder(None, 2)
+    penalties = [tf.nn.l2_loss(w), tf.tanh(tf.reduce_sum(w, 1)), tf.stop_gradient(x)]
+    y = tf.reduce_sum(bumps(x)) if summed else bumps(x)
+    feed = {x: random.randn(4, size), w: random.randn(4, 2)}
+    truth = difference_blocks(y, x, feed[x])
+    for times, ys in ((1, penalties + [y]), (2, [y, y] + penalties)):
+        found = batchhess.derivatives(ys, x)
+        diagonal, trace = (
+            operator(ys, x)[0]
+            for operator in (batchhess.hessian_diagonals, batchhess.laplacians)
+        )
+        hessians, diagonal, trace = run([found.hessians[0], diagonal, trace], feed)
+        whole = times * truth
+        np.testing.assert_allclose(hessians, whole, atol=1e-6)
+        np.testing.assert_allclose(diagonal, np.einsum("nii->ni", whole), atol=1e-6)
+        np.testing.assert_allclose(trace, np.einsum("nii->n", whole), atol=1e-6)
+
+
 def test_unconnected_x_in_a_list_gives_zeros_beside_the_others(random):
     x, z = placeholder(None, 3), placeholder(None, 2)
     results = batchhess.hessians(bumps(z), [x, z], unconnected_gradients="zero")
