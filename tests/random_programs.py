@@ -120,8 +120,11 @@ def judge(seed, number, operators=None, products=PRODUCTS):
             return _compare(operator, drawn, options, words, answers, session)
     with tf.Graph().as_default(), _session(random) as session:
         tf.set_random_seed(1)
-        twin = model("float64")
-        session.run(tf.global_variables_initializer())
+        try:
+            twin = model("float64")
+            session.run(tf.global_variables_initializer())
+        except Exception as error:  # As where tf.losses have made it float32.
+            return Verdict("no model", words, _short(error))
         verdict = _compare(operator, twin, options, words, answers, session, dtype)
         if verdict.verdict == "WRONG":
             # Is it float32 that cannot do better?
