@@ -212,7 +212,7 @@ def _short(error):
 
 def _judge_error(operator, model, words, error, session):
     ours = any(name + ": " in str(error) for name in (operator, "detect_sparsity"))
-    if not ours and not _runs(model, session):
+    if not (ours and _is_from_here(error)) and not _runs(model, session):
         return "no model", words, _short(error)
     if isinstance(error, tf.errors.OpError):
         if isinstance(error, tf.errors.InvalidArgumentError) and ours:
@@ -229,6 +229,8 @@ def _judge_error(operator, model, words, error, session):
 def _is_from_here(error):
     """Whether the library has raised it, and not TensorFlow for an op that it built."""
     last = traceback.extract_tb(error.__traceback__)[-1].filename
+    if isinstance(error, tf.errors.OpError):
+        return True  # Of an op that has its name.
     return os.sep + "batchhess" + os.sep in last and "input shapes:" not in str(error)
 
 

@@ -384,3 +384,19 @@ def test_a_function_reads_an_x_that_was_stopped(random, control_flow):
     value = random.randn(4, 3)
     result = run(batchhess.hessians(y, x)[0], {before: value})
     np.testing.assert_allclose(result, np.exp(value)[:, :, None] * np.eye(3))
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_a_fed_inner_tensor_fails_what_is_taken_together(size, random):
+    x, z = placeholder(None, size), placeholder(None, 3)
+    inner = tf.square(tf.concat([x, z], 1))
+    y = tf.reduce_sum(tf.reduce_prod(inner + 0.5, 1))
+    feed = {x: random.randn(4, size), z: random.randn(4, 3)}
+    blocks = batchhess.hessian_blocks(y, [x, z])
+    products = batchhess.hessian_vector_products(y, [x, z], [x, z])
+    fed = dict(feed)
+    fed[inner] = run(inner, feed) + 0.2
+    for answer in (blocks, products):
+        run(answer, feed)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="inner tensor"):
+            run(answer, fed)
