@@ -17,7 +17,7 @@ _ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-1
 _CANCELLED = {"float16": 8e-3, "bfloat16": 6e-2, "float32": 1e-6, "float64": 2e-15}
 
 
-def assert_same(originals, copies, x):
+def assert_same(originals, copies, x, together=()):
     """Builds a check that fails the run unless `copies` have the values of `originals`.
 
     They have not if the caller feeds a value into the middle of the model, or assigns
@@ -27,13 +27,16 @@ def assert_same(originals, copies, x):
       originals: list of Tensors of the model, of any dtype.
       copies: list of Tensors, of which number i should equal number i of `originals`.
       x: the Tensor or Variable that the model is differentiated by, for errors.
+      together: list of the Tensors that `x` was joined from, if any.
 
     Returns:
       an Operation that fails with InvalidArgumentError, where NaN equals NaN and an
       infinity itself; None if all `copies` are `originals` themselves.
     """
     pairs = [(a, b) for a, b in zip(originals, copies) if a is not b]
-    checks = [assert_that(_is_same(a, b, x), _message(a, x)) for a, b in pairs]
+    checks = [
+        assert_that(_is_same(a, b, x), _message(a, x, together)) for a, b in pairs
+    ]
     return tf.group(*checks) if checks else None
 
 
@@ -105,13 +108,20 @@ def _magnitude(tensor):
     return tf.maximum(tf.reduce_max(finite), 0)  # Of nothing it is -inf.
 
 
-def _message(tensor, x):
+def _message(tensor, x, together=()):
+    # What is joined is built again by any method.
+    other = "" if together else "pass method=columns, "
     return (
         "a part of the model was built again, to be differentiated twice or on a "
         "block of observations, and in this run it has not the values of the original "
         "at {} ({}). Either an inner tensor of the model was fed: feed {} and what the "
-        "model reads from outside only, pass method=columns, or differentiate by the "
+        "model reads from outside only, {}or differentiate by the "
         "tensor that is fed. Or a variable was assigned in the same run: run the "
         "training step in a Session.run of its own. Or something is drawn at random in "
         "both: draw it outside of the loop or function, and feed it."
-    ).format(original(tensor.op).name, tensor.op.type, name_of(x))
+    ).format(
+        original(tensor.op).name,
+        tensor.op.type,
+        " and ".join(name_of(t) for t in together or [x]),
+        other,
+    )

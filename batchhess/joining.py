@@ -4,8 +4,9 @@ import itertools
 
 from batchhess import arguments
 from batchhess.analysis.region import depends, region
-from batchhess.building import Built, build, building_in, named
+from batchhess.building import Built, after, build, building_in, named
 from batchhess.compat import Variable, tf
+from batchhess.copies import assert_same
 from batchhess.graph.layout import Layout, dimensions
 from batchhess.graph.tensors import has_custom_gradient
 from batchhess.methods import METHODS
@@ -40,6 +41,9 @@ def build_joined(request):
             ys=ys, xs=z, vs=vs, name="joined", batch_axis=0, sparsity=sparsity
         )
         (found,) = build(of_z).answers
+        if request.check != "never":
+            same = assert_same(request.ys, ys, z, request.xs)
+            found = found if same is None else after([same], found)
         if not is_product:
             blocks = _blocks(found, layouts)
             flat = named([b for row in blocks for b in row], scope, name)

@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 from random_library import STEPS
+from random_products import draw_products
 from random_steps import COUPLING, ENDS, SEPARABLE
 
 from batchhess.compat import tf
@@ -27,7 +28,7 @@ MAKES = (
 )
 
 
-def draw_model(random, dtype, blocks, per_output):
+def draw_model(random, dtype, blocks, per_output, apart):
     """Draws a model in the default graph.
 
     Args:
@@ -35,6 +36,7 @@ def draw_model(random, dtype, blocks, per_output):
       dtype: of x.
       blocks: whether to have two xs.
       per_output: whether y is to be [N, M].
+      apart: RandomState for products of several shapes to begin with; None for none.
 
     Returns:
       `Model`.
@@ -51,6 +53,9 @@ def draw_model(random, dtype, blocks, per_output):
     weight = None
     coupling = n == 4 and random.rand() < 0.3
     steps = _draw_steps(random, coupling)
+    if apart is not None:
+        t = draw_products(apart, words, t)
+        steps = steps if apart.rand() < 0.3 else []
     for step in steps:
         words.append(step)
         if step == "weight":

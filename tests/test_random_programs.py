@@ -11,3 +11,10 @@ def test_a_random_program_is_right_or_refused(number):
     operator = OPERATORS[number % len(OPERATORS)]
     verdict = judge(SEED, number, [operator])
     assert verdict.verdict not in BAD, verdict
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_diagonals_of_random_products_are_right_or_refused(number):
+    operator = ["hessian_diagonals", "laplacians"][number % 2]
+    verdict = judge(SEED, number, [operator], products=1)
+    assert verdict.verdict not in BAD, verdict

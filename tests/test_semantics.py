@@ -198,6 +198,27 @@ def test_unconnected_f_raises_unless_zeros_are_asked_for(random):
         np.testing.assert_array_equal(result[1], np.zeros((4, 3, 3)))
 
 
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_y_that_does_not_depend_on_x_adds_nothing(size, summed, random):
+    x, w = placeholder(None, size), placeholder(None, 2)
+    penalties = [tf.nn.l2_loss(w), tf.tanh(tf.reduce_sum(w, 1)), tf.stop_gradient(x)]
+    y = tf.reduce_sum(bumps(x)) if summed else bumps(x)
+    feed = {x: random.randn(4, size), w: random.randn(4, 2)}
+    truth = difference_blocks(y, x, feed[x])
+    for times, ys in ((1, penalties + [y]), (2, [y, y] + penalties)):
+        found = batchhess.derivatives(ys, x)
+        diagonal, trace = (
+            operator(ys, x)[0]
+            for operator in (batchhess.hessian_diagonals, batchhess.laplacians)
+        )
+        hessians, diagonal, trace = run([found.hessians[0], diagonal, trace], feed)
+        whole = times * truth
+        np.testing.assert_allclose(hessians, whole, atol=1e-6)
+        np.testing.assert_allclose(diagonal, np.einsum("nii->ni", whole), atol=1e-6)
+        np.testing.assert_allclose(trace, np.einsum("nii->n", whole), atol=1e-6)
+
+
 def test_unconnected_x_in_a_list_gives_zeros_beside_the_others(random):
     x, z = placeholder(None, 3), placeholder(None, 2)
     results = batchhess.hessians(bumps(z), [x, z], unconnected_gradients="zero")
@@ -363,3 +384,19 @@ def test_a_function_reads_an_x_that_was_stopped(random, control_flow):
     value = random.randn(4, 3)
     result = run(batchhess.hessians(y, x)[0], {before: value})
     np.testing.assert_allclose(result, np.exp(value)[:, :, None] * np.eye(3))
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_a_fed_inner_tensor_fails_what_is_taken_together(size, random):
+    x, z = placeholder(None, size), placeholder(None, 3)
+    inner = tf.square(tf.concat([x, z], 1))
+    y = tf.reduce_sum(tf.reduce_prod(inner + 0.5, 1))
+    feed = {x: random.randn(4, size), z: random.randn(4, 3)}
+    blocks = batchhess.hessian_blocks(y, [x, z])
+    products = batchhess.hessian_vector_products(y, [x, z], [x, z])
+    fed = dict(feed)
+    fed[inner] = run(inner, feed) + 0.2
+    for answer in (blocks, products):
+        run(answer, feed)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="inner tensor"):
+            run(answer, fed)

@@ -393,3 +393,32 @@ def test_products_of_all_pairs_of_coordinates_have_their_own_diagonal(count, siz
     np.testing.assert_allclose(found[0], np.full(count, 2 * np.trace(weights)))
     diagonals = np.broadcast_to(2 * np.diag(weights), [count, size])
     np.testing.assert_allclose(found[1], diagonals, atol=1e-13)
+
+
+@pytest.mark.parametrize("build", [tf.nn.softmax, tf.nn.log_softmax])
+def test_softmax_along_an_inner_axis_is_followed(build):
+    # It transposes in an order that is computed from the rank of x.
+    x = tf.placeholder(tf.float64, [None, 2, 3])
+    weights = random_array(2, 3)
+    y = tf.reduce_sum(tf.square(build(x, axis=1)) * weights)
+    value = random_array(4, 2, 3)
+    result = run(batchhess.hessians(y, x, method="symmetric")[0], {x: value})
+    np.testing.assert_allclose(result, difference_blocks(y, x, value), atol=1e-7)
+
+
+@pytest.mark.skipif(VERSION.startswith("1."), reason="its einsum is made of other ops")
+@pytest.mark.parametrize("equation", ["nii,nij->nj", "nij,nii->nj", "nii,njj->n"])
+def test_einsum_of_a_diagonal_of_x(equation):
+    x = tf.placeholder(tf.float64, [None, 3, 3])
+    y = tf.reduce_sum(tf.square(tf.einsum(equation, tf.tanh(x), x)))
+    value = random_array(2, 3, 3)
+    truth = difference_blocks(y, x, value)
+    found = run(
+        [
+            batchhess.hessians(y, x, method="symmetric")[0],
+            batchhess.laplacians(y, x)[0],
+        ],
+        {x: value},
+    )
+    np.testing.assert_allclose(found[0], truth, atol=1e-6)
+    np.testing.assert_allclose(found[1], np.einsum("nijij->n", truth), atol=1e-6)

@@ -46,7 +46,9 @@ def bilinear(op, parts):
         except NotProvenError:
             return None
         known = all(isinstance(letter, str) for term in terms for letter in term)
-        if known and set(terms[0]) <= set(terms[1]) | set(output):
+        # An adjoint's term must not name one of its letters twice.
+        once = len(set(terms[0])) == len(terms[0])
+        if known and once and set(terms[0]) <= set(terms[1]) | set(output):
             return _Letters(terms, output, output[axes[2]])
     return None
 

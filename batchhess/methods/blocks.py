@@ -94,12 +94,14 @@ def at_frontier(problem, parts, passes):
     if any(control_flow_context(op) or op.op_def.is_stateful for op in parts.behind):
         seeds = passes.gradients(problem.ys, ends, problem.seeds)
     else:
-        computed = [y for y in problem.ys if tensor_key(y) not in points]
-        copies = iter(copy(parts.behind, replaced, computed) if computed else ())
-        ys = [
-            points[tensor_key(y)] if tensor_key(y) in points else next(copies)
-            for y in problem.ys
-        ]
+        # What does not depend on x, such as a penalty on weights, stands as it is.
+        behind = set(parts.behind)
+        computed = {tensor_key(y): y for y in problem.ys if y.op in behind}
+        values = list(computed.values())
+        copies = copy(parts.behind, replaced, values) if values else []
+        moved = dict(zip(computed, copies))
+        moved.update(points)
+        ys = [moved.get(tensor_key(y), y) for y in problem.ys]
         seeds = passes.gradients(ys, list(points.values()), problem.seeds)
     reached = [(t, seed) for t, seed in zip(ends, seeds) if seed is not None]
     ends, seeds = [t for t, _ in reached], [seed for _, seed in reached]

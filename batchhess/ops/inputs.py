@@ -5,6 +5,7 @@ has N observations or one; None, it is the same for all; or `SHAPE`.
 """
 
 from batchhess.compat import static_value
+from batchhess.ops.sizes import ints_of
 from batchhess.ops.states import BATCHED, NotProvenError, rank_of
 
 # An input that holds the shape of the output: its entry for the observations differs.
@@ -21,7 +22,8 @@ def PARAMETER(op, place, states, walk):  # noqa: N802
 
 def KNOWN(op, place, states, walk):  # noqa: N802
     """The same for all observations, since the graph tells its value."""
-    if static_value(op.inputs[place]) is None:
+    tensor = op.inputs[place]
+    if static_value(tensor) is None and ints_of(tensor) is None:
         raise may_differ()
 
 
