@@ -174,6 +174,18 @@ def test_an_entry_of_one_observation_alone_fails_the_run():
         run(h, {x: value})
 
 
+def test_what_is_infinite_hides_no_entry_left_out():
+    x = placeholder(3)
+    y = tf.log(x[:, 0]) + tf.nn.relu(x[:, 1]) * x[:, 2]
+    (h,) = batchhess.hessians(y, x, sparsity=np.diag([1, 0, 0]))
+    value = -np.ones((5, 3))
+    value[3, 0] = 0
+    assert np.isneginf(run(h, {x: value})[3, 0, 0])
+    value[3, 1] = 1
+    with pytest.raises(LEAK, match=r"\[1\] ?\[5\]"):
+        run(h, {x: value})
+
+
 def test_check_never_lets_it_pass():
     x = placeholder(2)
     (h,) = batchhess.hessians(
