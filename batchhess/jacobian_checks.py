@@ -1,7 +1,7 @@
 """Checks that run with a Jacobian: are observations coupled, are derivatives right?"""
 
 from batchhess.analysis import audit
-from batchhess.analysis.values import value_region
+from batchhess.analysis.values import stops_between
 from batchhess.calling import assert_that
 from batchhess.checks import (
     BLUR,
@@ -15,10 +15,9 @@ from batchhess.checks import (
 from batchhess.compat import tf
 from batchhess.coupling import count_coupled, cure_of_coupling, less_precise
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import has_custom_gradient, name_of, original
+from batchhess.graph.tensors import name_of, original
 from batchhess.methods.differences import EPSILON, largest
 from batchhess.ops.states import SUM
-from batchhess.ops.table import declared
 from batchhess.rebuild import rebuild
 
 _NOT_RIGHT = (
@@ -175,12 +174,10 @@ def moved_outputs(y, x, layout, holds_stops):
       a function that raises SecondDerivativeError where y cannot be built again.
     """
     stopped = []
-    if holds_stops and isinstance(x, tf.Tensor):
-        stopped = [
-            op.outputs[0]
-            for op in value_region([y], [x])
-            if declared(op).stops and not has_custom_gradient(op)
-        ]
+    if holds_stops:
+        stopped, inside = stops_between([y], x)
+        if inside:
+            raise audit.not_held(inside[0])
 
     def at(rows):
         news = [layout.unflatten(rows)] + stopped

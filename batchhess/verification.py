@@ -4,9 +4,11 @@ from typing import Any, Optional
 
 import numpy as np
 
+from batchhess.analysis.audit import not_held
+from batchhess.analysis.values import stops_between
 from batchhess.calling import public
 from batchhess.checks import BLUR, DIFFERENCE, LARGE_STEPS, Claim, judge, unjudged
-from batchhess.compat import Variable, tf
+from batchhess.compat import Variable, control_flow_context, tf
 from batchhess.methods.differences import EPSILON, LEVELS, first_step
 from batchhess.operators import derivatives
 
@@ -111,9 +113,10 @@ def compute_hessian_error(
     worst, undefined_at, undecided, undefined = (0.0, "", 0), None, 0, 0
     for x, gradient, hessian in zip(tensors, built.gradients, built.hessians):
         value, slope, blocks = _run(session, [x, gradient, hessian], feed_dict)
+        still = _held(gradient, x, feed_dict, session)
 
-        def gradient_at(moved, x=x, gradient=gradient):
-            return session.run(gradient, _with(feed_dict, x, moved))
+        def gradient_at(moved, x=x, gradient=gradient, still=still):
+            return session.run(gradient, {**_with(feed_dict, x, moved), **still})
 
         direction = random.uniform(0.5, 1, value.shape)
         direction *= random.choice([-1, 1], value.shape)
@@ -189,6 +192,14 @@ def _judge(gradient_at, value, slope, blocks, direction, batch_axis, dtype):
 def _largest(rows):
     """The largest absolute value of each row, Inf where there is a NaN."""
     return np.where(np.isnan(rows), np.inf, np.abs(rows)).max(axis=1, initial=0)
+
+
+def _held(gradient, x, feed_dict, session):
+    """What the model's author has stopped, and its values at x, to be fed."""
+    held, inside = stops_between([gradient], x)
+    if inside or any(control_flow_context(stop.op) is not None for stop in held):
+        raise not_held(inside[0] if inside else held[0].op)
+    return dict(zip(held, session.run(held, feed_dict)))
 
 
 def _with(feed_dict, x, value):

@@ -5,6 +5,7 @@ import pytest
 import tensorflow
 from oracles import run
 from test_control_flow import ROWS, check, differences_of_f, loop, normalized
+from value_differences import curvatures_of, value_curvatures
 
 import batchhess
 from batchhess.compat import tf
@@ -301,3 +302,58 @@ def test_a_sum_is_as_exact_as_its_terms():
 
 def test_nothing_to_compare_is_no_check(x):
     assert assert_same([x], [x], x) is None
+
+
+@tf.RegisterGradient("TestCopiesTanh")
+def _slope_of_tanh(op, grad):
+    return grad * (1 - tf.square(op.outputs[0]))
+
+
+def _with_own_gradient(t):
+    with tf.get_default_graph().gradient_override_map({"Tanh": "TestCopiesTanh"}):
+        return tf.tanh(t)
+
+
+def _square_matrices(x):
+    return tf.reshape(x, [-1, 2, 2]) + 2.0 * tf.eye(2, dtype=x.dtype)
+
+
+NOT_CORRECTED = {
+    "det": lambda x: tf.linalg.det(_square_matrices(x))[:, None],
+    "slogdet": lambda x: tf.linalg.slogdet(_square_matrices(x))[1][:, None],
+    "inverse": lambda x: tf.linalg.inv(_square_matrices(x)),
+    "adjoint inverse": lambda x: tf.linalg.inv(_square_matrices(x), adjoint=True),
+    "moments": lambda x: tf.nn.moments(x, [1], keep_dims=True)[1],
+    "product": lambda x: tf.reduce_prod(x, 1, keepdims=True),
+    "cumulative product": lambda x: tf.math.cumprod(x, 1, exclusive=True),
+    "maximum": lambda x: tf.nn.max_pool(x[:, :, None, None], [1, 3, 1, 1], 1, "SAME"),
+    "softsign": tf.nn.softsign,
+    "xlogy": lambda x: tf.math.xlogy(x, tf.square(x)),
+    "cross entropy": lambda x: tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.nn.softmax(x), logits=x
+    )[:, None],
+}
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("name", sorted(NOT_CORRECTED))
+def test_what_a_custom_gradient_keeps_from_correction_is_right_or_refused(
+    name, zeros, random
+):
+    x = tf.placeholder(tf.float64, [None, 4])
+    y = tf.reduce_sum(_with_own_gradient(NOT_CORRECTED[name](x)))
+    value = random.randn(3, 4)
+    if zeros:
+        value[:, 1] = 0
+    try:
+        result = run(batchhess.hessians(y, x)[0], {x: value})
+    except (batchhess.SecondDerivativeError, tf.errors.InvalidArgumentError) as error:
+        assert "hessians: " in str(error)
+        return
+    with tf.Session() as session:
+        evaluate = session.make_callable(y, [x])
+        truth = value_curvatures(evaluate, value, step=1e-2)
+    found = curvatures_of(result[None], truth.directions)
+    trusted = truth.errors < 1e-6
+    assert trusted.any()
+    np.testing.assert_allclose(found[trusted], truth.along[trusted], atol=1e-5)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow
 import test_second_order_facts as facts
 from cases import CASES
 from oracles import difference_blocks, run
@@ -148,3 +149,58 @@ def test_a_missed_accuracy_fails_the_run_and_names_the_observation(dtype, random
         run(result, {x: value})
     assert "does not reach its accuracy" in refusal.value.message
     assert "[3]" in refusal.value.message
+
+
+def stopped_sine(x):
+    return tf.reduce_sum(x**3 * tf.stop_gradient(tf.sin(x)), 1)
+
+
+def test_what_is_stopped_stands_still(random):
+    """H = diag(6 x sin x), where a gradient that moves the sine would have more."""
+    x = tf.placeholder(tf.float64, (None, 4))
+    value = random.randn(3, 4)
+    expected = (6 * value * np.sin(value))[:, :, None] * np.eye(4)
+    y = stopped_sine(x)
+    answers = [
+        batchhess.hessians(y, x, method="differences")[0],
+        batchhess.hessians(y, x, check="always")[0],
+    ]
+    with tf.Session() as session:
+        for answer in session.run(answers, {x: value}):
+            np.testing.assert_allclose(answer, expected, atol=1e-8)
+        error = batchhess.compute_hessian_error(y, x, {x: value}, session)
+        assert error < 1e-6 and not error.undecided
+
+
+def test_a_stop_that_holds_another_stands_still(random):
+    x = tf.placeholder(tf.float64, (None, 2))
+    inner = tf.stop_gradient(tf.exp(x))
+    y = tf.sin(x) * tf.stop_gradient(inner * x) + inner * x**2
+    value = random.randn(3, 2)
+    second = 2 * np.exp(value) - np.sin(value) * np.exp(value) * value
+    result = run(batchhess.hessian_diagonals(y, x, method="differences")[0], {x: value})
+    np.testing.assert_allclose(result, second, atol=1e-8)
+
+
+def test_a_stop_inside_a_loop_is_refused(random):
+    tf.enable_control_flow_v2()
+    x = tf.placeholder(tf.float64, (None, 4))
+    y = tf.while_loop(
+        lambda i, y: i < 2,
+        lambda i, y: (i + 1, y + stopped_sine(x)),
+        (0, tf.zeros_like(x[:, 0])),
+    )[1]
+    with pytest.raises(batchhess.SecondDerivativeError, match="StopGradient.*inside"):
+        batchhess.hessians(y, x, method="differences")
+    with tf.Session() as session:
+        with pytest.raises(batchhess.SecondDerivativeError, match="is stopped inside"):
+            batchhess.compute_hessian_error(y, x, {x: random.randn(3, 4)}, session)
+
+
+def test_a_stop_inside_a_function_stands_still(random):
+    x = tf.placeholder(tf.float64, (None, 4))
+    y = tensorflow.function(stopped_sine)(x)
+    value = random.randn(3, 4)
+    expected = (6 * value * np.sin(value))[:, :, None] * np.eye(4)
+    result = run(batchhess.hessians(y, x, method="differences")[0], {x: value})
+    np.testing.assert_allclose(result, expected, atol=1e-8)

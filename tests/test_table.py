@@ -11,7 +11,7 @@ from batchhess.analysis.region import region
 from batchhess.compat import IS_V1, VERSION, raw_ops, tf
 from batchhess.ops import LEFT_OUT
 from batchhess.ops.states import BATCHED, FREE, LOOSE, SUM, UNPROVEN
-from batchhess.ops.table import all_declared
+from batchhess.ops.table import UNKNOWN, all_declared
 
 # What is followed, but not applied to a block of observations.
 NOT_IN_BLOCKS = {
@@ -152,3 +152,15 @@ def test_x_may_be_any_output_of_an_op(place):
     assert walk.state(x).is_own
     assert prove([tf.reduce_sum(x * others[1])], walk).kind != UNPROVEN
     assert prove([tf.reduce_sum(tf.reduce_sum(x, 0) ** 2)], walk).kind == UNPROVEN
+
+
+# What TensorFlow differentiates once only, and says so.
+LOUD = {"Softsign", "SparseSoftmaxCrossEntropyWithLogits"}
+
+
+def test_what_is_written_in_another_form_is_told_where_it_could_not_be():
+    """Behind a custom gradient, say, where the model is not built again."""
+    for known in all_declared().values():
+        if known.rewrite is None or known.type in LOUD:
+            continue
+        assert known.faults or known.guard or known.twice == UNKNOWN, known.type

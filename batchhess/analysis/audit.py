@@ -231,6 +231,16 @@ def not_rebuilt(gradient, x, method="columns"):
     )
 
 
+def not_held(stop):
+    """The error for a stopped value inside a function, which differences would move."""
+    stop = original(stop)
+    return SecondDerivativeError(
+        "'{}' ({}){} is stopped inside a function, branch or loop. Differences of the "
+        "gradient cannot hold it still there, as derivatives do: stop it outside, or "
+        "use method='columns'.".format(stop.name, stop.type, where_built(stop))
+    )
+
+
 def undefined(error):
     """The error for what tf.gradients raises where a gradient is missing or wrong.
 

@@ -5,8 +5,10 @@ otherwise stay behind at the original's value.
 """
 
 from batchhess.analysis.frames import Frames, is_end_of_branches
-from batchhess.compat import captured_from
-from batchhess.graph.tensors import tensor_key
+from batchhess.compat import captured_from, tf
+from batchhess.graph.tensors import has_custom_gradient, tensor_key
+from batchhess.ops.elementwise import is_mean_of_moments
+from batchhess.ops.flow import bodies
 from batchhess.ops.table import declared
 
 
@@ -38,6 +40,42 @@ def value_region(ys, olds, shared=None):
         t.op for t in reached if tensor_key(t) in found and captured_from(t) is None
     ]
     return list(dict.fromkeys(inside))
+
+
+def stops_between(ys, x):
+    """What the author of a model has declared constant, though its value depends on x.
+
+    The mean of tf.nn.moments is none of these: it is stopped because the variance has
+    no first derivative by it, and has to move for the second.
+
+    Args:
+      ys: list of Tensors.
+      x: a Tensor. What reads a Variable is not known: nothing is found.
+
+    Returns:
+      list of Tensors, those that differences have to hold still; and a list of such
+      Operations inside of functions, branches and loops, where nothing can hold them.
+    """
+    held, inside = [], []
+    for op in value_region(ys, [x]) if isinstance(x, tf.Tensor) else ():
+        if _is_still(op):
+            held.append(op.outputs[0])
+        inside += _stops_inside(op)
+    return held, inside
+
+
+def _is_still(op):
+    stops = declared(op).stops and not has_custom_gradient(op)
+    return stops and not is_mean_of_moments(op)
+
+
+def _stops_inside(op):
+    found = []
+    for graph in bodies(op):
+        if graph is not None and list(graph.inputs):
+            for inner in value_region(list(graph.outputs), list(graph.inputs)):
+                found += [inner] if _is_still(inner) else _stops_inside(inner)
+    return found
 
 
 def _walk_back(ys, ends, shared):

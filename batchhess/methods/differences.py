@@ -3,6 +3,7 @@
 import collections
 
 from batchhess.analysis import audit
+from batchhess.analysis.values import stops_between
 from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf
 from batchhess.graph.tensors import name_of
@@ -221,6 +222,8 @@ def largest(rows):
 def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):
     """A function from a moved x, [N, K], to the gradient there, [N, K].
 
+    What the model's author has stopped keeps the value that it has at x.
+
     Args:
       gradient: Tensor of the shape of `x`.
       x: a Tensor.
@@ -233,13 +236,21 @@ def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):
     Returns:
       a function that raises SecondDerivativeError where the model cannot be built again
       on a moved x.
+
+    Raises:
+      SecondDerivativeError: a part of the model is stopped inside a function, where it
+        cannot be held still.
     """
+    held, inside = stops_between([gradient] + list(ys or []), x)
+    if inside:
+        raise audit.not_held(inside[0])
 
     def at(rows):
         moved = layout.unflatten(rows)
-        rebuilt = rebuild([gradient], [x], [moved], for_values=True)
+        olds, news = [x] + held, [moved] + held
+        rebuilt = rebuild([gradient], olds, news, for_values=True)
         if rebuilt is None and ys and gradient.graph is not ys[0].graph:
-            copies = rebuild(ys, [x], [moved])
+            copies = rebuild(ys, olds, news)
             rebuilt = copies and [passes.gradient(copies, moved, seeds)]
         if rebuilt is None:
             raise audit.not_rebuilt(gradient, x)

@@ -201,12 +201,13 @@ def _is_around_its_mean(op):
 
 def _is_gradient_of_moments(op, depends):
     """The same difference in a gradient of tf.nn.moments, which is a term of f."""
-    if not _is_moments(op, depends):
-        return False
+    return _is_moments(op, depends) and is_mean_of_moments(op.inputs[1].op)
+
+
+def is_mean_of_moments(stop):
+    """Whether an op that stops a derivative stops the mean inside tf.nn.moments."""
     # Of a copy: what reads only the original may tell, if nothing else was copied.
-    stopped = op.inputs[1]
-    stops = {stopped.op, original(stopped.op)}
-    readers = [r for s in stops for r in s.outputs[stopped.value_index].consumers()]
+    readers = [r for s in {stop, original(stop)} for r in s.outputs[0].consumers()]
     return any(
         r.type == "SquaredDifference" and _is_around_its_mean(r) for r in readers
     )
