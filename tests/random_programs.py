@@ -17,6 +17,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np
 from random_models import draw_model
 from random_steps import K, N, draw, outcomes, tell_proofs
+from random_values import evaluator
 from value_differences import value_curvatures, value_slopes
 
 import batchhess
@@ -270,7 +271,7 @@ def _compare_curvatures(operator, model, options, words, answers, session, dtype
     else:
         directions = None
     axes = [0] if options["per_output"] else None
-    evaluate, size = _evaluator(model, axes, session)
+    evaluate, size = evaluator(model, axes, session)
     if not np.isfinite(size):
         return Verdict("no model", words, "f is not finite, or does not run")
     rows = np.concatenate(
@@ -321,7 +322,7 @@ def _compare_slopes(operator, model, options, words, answers, session, dtype, st
     """The same of Jacobians, against differences of y, one observation at a time."""
     n = model.values[0].shape[model.axis]
     rows = np.moveaxis(model.values[0], model.axis, 0).reshape(n, -1)
-    evaluate, size = _evaluator(model, [], session)
+    evaluate, size = evaluator(model, [], session)
     if not np.isfinite(size):
         return Verdict("no model", words, "f is not finite, or does not run")
     found = np.reshape(answers, [n, -1, rows.shape[1]])
@@ -336,53 +337,6 @@ def _compare_slopes(operator, model, options, words, answers, session, dtype, st
         detail = "off by {:.3g} of {:.3g}".format(off.max(), scale)
         return Verdict("WRONG", words, detail)
     return Verdict("right" if trusted.all() else "no oracle", words, "")
-
-
-def _evaluator(model, axes, session):
-    """f of [N, K] in float64, its stops standing still, and how large it is.
-
-    f is summed over `axes`, or over all if they are None. The size is no number if
-    TensorFlow cannot run f, as in 2.x, whose MKL fuses float64 wrongly.
-    """
-    y = tf.add_n([tf.reduce_sum(y, axes) for y in model.ys])
-    n = model.values[0].shape[model.axis]
-    widths = np.cumsum([v.size // n for v in model.values])[:-1]
-    session.run([tf.global_variables_initializer(), model.restart])
-
-    def feed_at(rows):
-        parts = np.split(rows, widths, axis=1)
-        moved = []
-        for part, value in zip(parts, model.values):
-            shape = np.moveaxis(value, model.axis, 0).shape
-            moved.append(np.moveaxis(part.reshape(shape), 0, model.axis))
-        feed = model.place(session, moved)
-        if model.fed is not None:
-            before, after, delta = model.fed
-            feed[after] = session.run(before, _joined(feed, still)) + delta
-        return feed
-
-    still = {}
-    base = np.concatenate(
-        [np.moveaxis(v, model.axis, 0).reshape(n, -1) for v in model.values], 1
-    )
-
-    def evaluate(rows):
-        feed = feed_at(rows)
-        return session.run(y, _joined(feed, still))
-
-    try:
-        # One after another: a stop may hold another.
-        for stop in model.stops:
-            still[stop.name] = session.run(stop, _joined(feed_at(base), still))
-        return evaluate, np.abs(evaluate(base)).max()
-    except tf.errors.OpError:
-        return evaluate, np.nan
-
-
-def _joined(feed, still):
-    feed = {getattr(tensor, "name", tensor): value for tensor, value in feed.items()}
-    feed.update(still)
-    return feed
 
 
 def verdicts(count, seed, operators=None, first=0, seconds=None, products=PRODUCTS):

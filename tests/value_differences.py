@@ -32,7 +32,7 @@ def value_curvatures(evaluate, value, axis=0, step=0.04, directions=None):
     count = len(directions)
     base = np.asarray(evaluate(value), np.float64).ravel()
     along = np.zeros((len(base), n, count))
-    errors = np.zeros_like(along)
+    errors, jumps = np.zeros_like(along), np.zeros_like(along)
     for i in range(n):
         for d in range(count):
 
@@ -42,7 +42,9 @@ def value_curvatures(evaluate, value, axis=0, step=0.04, directions=None):
                 moved = np.moveaxis(moved.reshape(rows.shape), 0, axis)
                 return np.asarray(evaluate(moved), np.float64).ravel()
 
-            along[:, i, d], errors[:, i, d] = _second(at, base, step)
+            along[:, i, d], errors[:, i, d], jumps[:, i, d] = _second(at, base, step)
+    # On a kink, the jumps of two coordinates may cancel along one direction.
+    errors += jumps.max(2, keepdims=True, initial=0)
     return Curvatures(directions, along, errors)
 
 
@@ -69,7 +71,7 @@ def _second(at, base, step):
         gaps.append((sides[0] - sides[1]) / h**2)
     jump = np.abs(2 * gaps[1] - gaps[0])
     jump = np.where(jump > 0.02 * np.abs(limit) + 1e-4, jump, 0.0)
-    return limit, np.abs(limit - first[1]) + jump
+    return limit, np.abs(limit - first[1]), jump
 
 
 def value_slopes(f, rows, step=1e-3):
