@@ -357,3 +357,16 @@ def test_what_a_custom_gradient_keeps_from_correction_is_right_or_refused(
     trusted = truth.errors < 1e-6
     assert trusted.any()
     np.testing.assert_allclose(found[trusted], truth.along[trusted], atol=1e-5)
+
+
+def test_a_gradient_of_a_loop_of_moments_in_f_is_refused():
+    tf.enable_control_flow_v2()
+    x = tf.placeholder(tf.float64, [None, 3])
+
+    def step(t):
+        return tf.sin(t) / (1 + tf.nn.moments(t, [1], keep_dims=True)[1])
+
+    _, t = tf.while_loop(lambda i, _: i < 2, lambda i, t: (i + 1, step(t)), (0, x))
+    (slope,) = tf.gradients(tf.reduce_sum(t**2), x)
+    with pytest.raises(batchhess.SecondDerivativeError, match="gradient of a loop"):
+        batchhess.hessians(tf.reduce_sum(slope * x), x)

@@ -3,6 +3,7 @@
 import collections
 
 from batchhess.analysis.region import Region
+from batchhess.analysis.values import value_region
 from batchhess.calling import assert_that
 from batchhess.compat import (
     control_flow_context,
@@ -12,6 +13,7 @@ from batchhess.compat import (
 )
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
 from batchhess.graph.tensors import has_custom_gradient, name_of, original
+from batchhess.ops.elementwise import is_mean_of_moments
 from batchhess.ops.flow import STACK_POP, bodies
 from batchhess.ops.table import EXIT, NEXT, UNKNOWN, Fault, declared
 
@@ -34,7 +36,7 @@ def audit(ys, region, gradient, x):
     """
     behind = Region([gradient], x)
     faults = _loops(region, behind, gradient, x)
-    faults += lost_in(behind)
+    faults += lost_in(behind) + _kept_means(ys, x)
     found = _by_the_table(region)
     return found._replace(faults=faults + found.faults)
 
@@ -135,6 +137,33 @@ LOOP = Fault(
     "leaves out what goes through a while loop of control flow v1",
     "Call tf.compat.v1.enable_control_flow_v2() before the loop is built, or build it "
     "inside a tf.function.",
+    spoils_values=True,
+)
+
+
+def _kept_means(ys, x):
+    """Means of tf.nn.moments that a loop keeps for its gradient, which f reads."""
+    if not isinstance(x, tf.Tensor):
+        return []
+    ops, found = value_region(ys, [x]), []
+    for op in ops:
+        if "body" not in declared(op).calls:
+            continue
+        read = {t.value_index for o in ops for t in o.inputs if t.op is op}
+        body = bodies(op)[1]
+        kept = [body.outputs[i] for i in sorted(read)] if body is not None else []
+        pushed = [
+            t.op for out in kept if out.dtype == tf.variant for t in out.op.inputs
+        ]
+        found += [p for p in pushed if declared(p).stops and is_mean_of_moments(p)]
+    return [(_KEPT, op) for op in found]
+
+
+_KEPT = Fault(
+    None,
+    "holds the mean constant, as tf.nn.moments tells it to, in a gradient of a loop "
+    "that is a term of f",
+    "Use tf.math.reduce_variance, or tf.reduce_mean(tf.square(y - mean)).",
     spoils_values=True,
 )
 
