@@ -1,7 +1,6 @@
 """Checks that run with a Jacobian: are observations coupled, are derivatives right?"""
 
 from batchhess.analysis import audit
-from batchhess.analysis.values import stops_between
 from batchhess.calling import assert_that
 from batchhess.checks import (
     BLUR,
@@ -98,7 +97,7 @@ def assert_along(y, x, layout, along, coordinates, checks):
     outputs = Layout(y, 0)
     values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
     v, _ = random_direction(values, layout.size, False, coordinates)
-    at = moved_outputs(y, x, layout, checks.holds_stops)
+    at = moved_outputs(y, x, layout)
     terms = tf.cast(along(v), tf.float64)  # [N, M, terms]
     here = tf.cast(outputs.flatten(y), tf.float64)
     claim = Claim(
@@ -161,23 +160,22 @@ def assert_adjoint(rows, x, layout, push, pull, outputs):
     return assert_that(tf.equal(count, 0), message, count, layout.num_observations)
 
 
-def moved_outputs(y, x, layout, holds_stops):
-    """A function from a moved x, [N, K], to y there.
+def moved_outputs(y, x, layout):
+    """A function from a moved x, [N, K], to y there, what is stopped as it is at x.
 
     Args:
       y: Tensor.
       x: a Tensor.
       layout: the `Layout` of `x`.
-      holds_stops: bool, whether what is stopped keeps its value.
 
     Returns:
       a function that raises SecondDerivativeError where y cannot be built again.
+
+    Raises:
+      SecondDerivativeError: a part of the model is stopped inside a function, where it
+        cannot be held still.
     """
-    stopped = []
-    if holds_stops:
-        stopped, inside = stops_between([y], x)
-        if inside:
-            raise audit.not_held(inside[0])
+    stopped = audit.stops_to_hold([y], x)
 
     def at(rows):
         news = [layout.unflatten(rows)] + stopped

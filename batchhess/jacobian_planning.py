@@ -23,10 +23,9 @@ from batchhess.variables import read_once
 
 # What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
 # bool, whether the Jacobian is held against differences of y. suspects: list of the
-# Operations for which. holds_stops: bool, whether what is stopped stands still then.
-# readers, pattern: as for a Hessian.
+# Operations for which. readers, pattern: as for a Hessian.
 Checks = collections.namedtuple(
-    "Checks", "coupling differences suspects holds_stops readers pattern"
+    "Checks", "coupling differences suspects readers pattern"
 )
 
 
@@ -99,7 +98,7 @@ def plan(request, x, pattern=None):
         block=None,
         lost=None,
         unrolled=any(declared(op).frame in (EXIT, NEXT) for op in region.ops),
-        checks=Checks(False, False, [], False, [], None),
+        checks=Checks(False, False, [], [], None),
         refusal=None,
     )
     if pattern is not None:
@@ -262,8 +261,6 @@ def _with_checks(made, region, findings):
         coupling=not is_exact,
         differences=request.check == "always" or bool(suspects),
         suspects=suspects,
-        # A mean that is stopped wrongly must move.
-        holds_stops=not faults,
         readers=readers(region.ops),
         pattern=found and found.precision_in(region.ops, made.x),
     )

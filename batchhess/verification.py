@@ -4,8 +4,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from batchhess.analysis.audit import not_held
-from batchhess.analysis.values import stops_between
+from batchhess.analysis.audit import not_held, stops_to_hold
 from batchhess.calling import public
 from batchhess.checks import BLUR, DIFFERENCE, LARGE_STEPS, Claim, judge, unjudged
 from batchhess.compat import Variable, control_flow_context, tf
@@ -112,11 +111,14 @@ def compute_hessian_error(
     random = np.random.RandomState(seed)
     worst, undefined_at, undecided, undefined = (0.0, "", 0), None, 0, 0
     for x, gradient, hessian in zip(tensors, built.gradients, built.hessians):
-        value, slope, blocks = _run(session, [x, gradient, hessian], feed_dict)
-        still = _held(gradient, x, feed_dict, session)
+        held = _to_feed(gradient, x)
+        value, slope, blocks, still = _run(
+            session, [x, gradient, hessian, held], feed_dict
+        )
+        fed = {**feed_dict, **dict(zip(held, still))}
 
-        def gradient_at(moved, x=x, gradient=gradient, still=still):
-            return session.run(gradient, {**_with(feed_dict, x, moved), **still})
+        def gradient_at(moved, x=x, gradient=gradient, fed=fed):
+            return session.run(gradient, _with(fed, x, moved))
 
         direction = random.uniform(0.5, 1, value.shape)
         direction *= random.choice([-1, 1], value.shape)
@@ -194,12 +196,13 @@ def _largest(rows):
     return np.where(np.isnan(rows), np.inf, np.abs(rows)).max(axis=1, initial=0)
 
 
-def _held(gradient, x, feed_dict, session):
-    """What the model's author has stopped, and its values at x, to be fed."""
-    held, inside = stops_between([gradient], x)
-    if inside or any(control_flow_context(stop.op) is not None for stop in held):
-        raise not_held(inside[0] if inside else held[0].op)
-    return dict(zip(held, session.run(held, feed_dict)))
+def _to_feed(gradient, x):
+    """What the model's author has stopped, which is fed its values at x."""
+    held = stops_to_hold([gradient], x)
+    for stop in held:
+        if control_flow_context(stop.op) is not None:
+            raise not_held(stop.op)
+    return held
 
 
 def _with(feed_dict, x, value):

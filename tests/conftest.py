@@ -35,9 +35,9 @@ FAST = {
 # Here many models run once each, and to optimize their graphs is most of that. How the
 # library gets on with TensorFlow's optimizer is seen by all other files.
 NOT_OPTIMIZED = {
+    "test_coordinates",
     "test_differences",
     "test_jacobian_checks",
-    "test_coordinates",
     "test_observation_axis",
     "test_ops",
     "test_plan",

@@ -248,17 +248,18 @@ def _runs(model, session):
 
 def _compare(operator, model, options, words, answers, session, dtype="float64"):
     dtype = "float32" if IN_FLOAT32.intersection(words) else dtype
-    compare = _compare_slopes if operator == "jacobians" else _compare_curvatures
-    for scale in (1, 0.1):  # A pole or a kink within a step misleads the larger one.
-        verdict = compare(
-            operator, model, options, words, answers, session, dtype, scale
-        )
+    given = model, words, answers, session, dtype
+    for step in (1, 0.1):  # A pole or a kink within a step misleads the larger one.
+        if operator == "jacobians":
+            verdict = _compare_slopes(*given, step)
+        else:
+            verdict = _compare_curvatures(operator, options, *given, step)
         if verdict.verdict != "WRONG":
             break
     return verdict
 
 
-def _compare_curvatures(operator, model, options, words, answers, session, dtype, step):
+def _compare_curvatures(operator, options, model, words, answers, session, dtype, step):
     n = model.values[0].shape[model.axis]
     v = _direction(model.values, model.axis)[1]
     k = len(v)
@@ -318,7 +319,7 @@ def _compare_curvatures(operator, model, options, words, answers, session, dtype
     return Verdict("right" if trusted.all() else "no oracle", words, "")
 
 
-def _compare_slopes(operator, model, options, words, answers, session, dtype, step):
+def _compare_slopes(model, words, answers, session, dtype, step):
     """The same of Jacobians, against differences of y, one observation at a time."""
     n = model.values[0].shape[model.axis]
     rows = np.moveaxis(model.values[0], model.axis, 0).reshape(n, -1)

@@ -3,7 +3,7 @@
 import collections
 
 from batchhess.analysis.region import Region
-from batchhess.analysis.values import value_region
+from batchhess.analysis.values import stops_between
 from batchhess.calling import assert_that
 from batchhess.compat import (
     control_flow_context,
@@ -13,7 +13,7 @@ from batchhess.compat import (
 )
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
 from batchhess.graph.tensors import has_custom_gradient, name_of, original
-from batchhess.ops.elementwise import is_mean_of_moments
+from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
 from batchhess.ops.flow import STACK_POP, bodies
 from batchhess.ops.table import EXIT, NEXT, UNKNOWN, Fault, declared
 
@@ -36,7 +36,7 @@ def audit(ys, region, gradient, x):
     """
     behind = Region([gradient], x)
     faults = _loops(region, behind, gradient, x)
-    faults += lost_in(behind) + _kept_means(ys, x)
+    faults += lost_in(behind) + _kept_means(region)
     found = _by_the_table(region)
     return found._replace(faults=faults + found.faults)
 
@@ -141,30 +141,26 @@ LOOP = Fault(
 )
 
 
-def _kept_means(ys, x):
-    """Means of tf.nn.moments that a loop keeps for its gradient, which f reads."""
-    if not isinstance(x, tf.Tensor):
-        return []
-    ops, found = value_region(ys, [x]), []
-    for op in ops:
-        if "body" not in declared(op).calls:
+def _kept_means(region):
+    """Means of tf.nn.moments in the lists that a loop keeps for its gradient in f."""
+    inside, found = set(region.ops), []
+    for op in region.ops:
+        body = bodies(op)[1] if "body" in declared(op).calls else None
+        if body is None:
             continue
-        read = {t.value_index for o in ops for t in o.inputs if t.op is op}
-        body = bodies(op)[1]
-        kept = [body.outputs[i] for i in sorted(read)] if body is not None else []
-        pushed = [
-            t.op for out in kept if out.dtype == tf.variant for t in out.op.inputs
-        ]
-        found += [p for p in pushed if declared(p).stops and is_mean_of_moments(p)]
+        for output, kept in zip(op.outputs, body.outputs):
+            if kept.dtype == tf.variant and not inside.isdisjoint(output.consumers()):
+                found += [t.op for t in kept.op.inputs if _is_stopped_mean(t.op)]
     return [(_KEPT, op) for op in found]
 
 
-_KEPT = Fault(
-    None,
-    "holds the mean constant, as tf.nn.moments tells it to, in a gradient of a loop "
-    "that is a term of f",
-    "Use tf.math.reduce_variance, or tf.reduce_mean(tf.square(y - mean)).",
-    spoils_values=True,
+def _is_stopped_mean(op):
+    return declared(op).stops and is_mean_of_moments(op)
+
+
+_KEPT = stopped_mean(None)._replace(
+    does="holds the mean constant, as tf.nn.moments tells it to, in a gradient of a "
+    "loop that is a term of f",
 )
 
 LOST = Fault(
@@ -260,13 +256,27 @@ def not_rebuilt(gradient, x, method="columns"):
     )
 
 
+def stops_to_hold(ys, x):
+    """The Tensors between `x` and `ys` that differences have to hold still.
+
+    Raises:
+      SecondDerivativeError: one is inside a function, where nothing can hold it.
+    """
+    held, inside = stops_between(ys, x)
+    if inside:
+        raise not_held(inside[0])
+    return held
+
+
 def not_held(stop):
     """The error for a stopped value inside a function, which differences would move."""
     stop = original(stop)
     return SecondDerivativeError(
-        "'{}' ({}){} is stopped inside a function, branch or loop. Differences of the "
-        "gradient cannot hold it still there, as derivatives do: stop it outside, or "
-        "use method='columns'.".format(stop.name, stop.type, where_built(stop))
+        "'{}' ({}){} is stopped inside a function, branch or loop, where differences "
+        "cannot hold it still, as derivatives do. Stop it outside, or do without "
+        "differences: without method='differences' and check='always'.".format(
+            stop.name, stop.type, where_built(stop)
+        )
     )
 
 

@@ -56,12 +56,11 @@ def stops_between(ys, x):
       list of Tensors, those that differences have to hold still; and a list of such
       Operations inside of functions, branches and loops, where nothing can hold them.
     """
-    held, inside = [], []
-    for op in value_region(ys, [x]) if isinstance(x, tf.Tensor) else ():
-        if _is_still(op):
-            held.append(op.outputs[0])
-        inside += _stops_inside(op)
-    return held, inside
+    if not isinstance(x, tf.Tensor):
+        return [], []
+    ops = value_region(ys, [x])
+    held = [op.outputs[0] for op in ops if _is_still(op)]
+    return held, [stop for op in ops for stop in _stops_inside(op)]
 
 
 def _is_still(op):

@@ -3,7 +3,6 @@
 import collections
 
 from batchhess.analysis import audit
-from batchhess.analysis.values import stops_between
 from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf
 from batchhess.graph.tensors import name_of
@@ -241,9 +240,7 @@ def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):
       SecondDerivativeError: a part of the model is stopped inside a function, where it
         cannot be held still.
     """
-    held, inside = stops_between([gradient] + list(ys or []), x)
-    if inside:
-        raise audit.not_held(inside[0])
+    held = audit.stops_to_hold([gradient] + list(ys or []), x)
 
     def at(rows):
         moved = layout.unflatten(rows)

@@ -222,7 +222,8 @@ def _unstopped(op):
     return [tf.square(difference) for difference in _unstopped_difference(op)]
 
 
-def _stopped_mean(holds):
+def stopped_mean(holds):
+    """The fault of what `holds` the mean of tf.nn.moments constant."""
     return Fault(
         holds,
         "holds the mean constant, as tf.nn.moments tells it to, which is right for "
@@ -240,7 +241,7 @@ op(
     SUBTRACTED,
     **_EACH,
     **_SIZES,
-    faults=[_stopped_mean(_is_gradient_of_moments)],
+    faults=[stopped_mean(_is_gradient_of_moments)],
     rewrite=Rewrite(_is_gradient_of_moments, _unstopped_difference),
 )
 op(
@@ -248,7 +249,7 @@ op(
     elementwise,
     BROADCAST,
     **_EACH,
-    faults=[_stopped_mean(_is_moments)],
+    faults=[stopped_mean(_is_moments)],
     rewrite=Rewrite(_is_moments, _unstopped),
 )
 

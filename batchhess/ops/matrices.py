@@ -163,17 +163,13 @@ def _inverse(op):
 
 def _as_of_symmetric(applies, cure):
     """The fault of one that could not be rewritten."""
-    place = (
-        "or build it outside of functions, branches and loops, and not in front of an "
-        "op with a gradient of its author's own"
+    return Fault(
+        applies,
+        "takes the matrix for a symmetric one",
+        cure + "; or build it outside of functions, branches and loops, and not in "
+        "front of an op with a gradient of its author's own; or pass "
+        "method='differences'.",
     )
-    return [
-        Fault(
-            applies,
-            "takes the matrix for a symmetric one",
-            "{}; {}; or pass method='differences'.".format(cure, place),
-        )
-    ]
 
 
 _IF_POSITIVE = "Use tf.linalg.logdet if the matrix is positive definite"
@@ -183,7 +179,7 @@ op(
     _matrices,
     NEVER,
     twice=SOUND,
-    faults=_as_of_symmetric(_is_old_determinant, _IF_POSITIVE),
+    faults=[_as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
     rewrite=Rewrite(_is_old_determinant, _determinant),
 )
 op(
@@ -191,7 +187,7 @@ op(
     _matrices,
     NEVER,
     twice=SOUND,
-    faults=_as_of_symmetric(_is_old_determinant, _IF_POSITIVE),
+    faults=[_as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
     rewrite=Rewrite(_is_old_determinant, _log_determinant),
 )
 op(
@@ -199,8 +195,10 @@ op(
     _matrices,
     NEVER,
     twice=SOUND,
-    faults=_as_of_symmetric(
-        _is_old_adjoint, "Transpose the matrix instead of passing adjoint=True"
-    ),
+    faults=[
+        _as_of_symmetric(
+            _is_old_adjoint, "Transpose the matrix instead of passing adjoint=True"
+        )
+    ],
     rewrite=Rewrite(_is_old_adjoint, _inverse),
 )
