@@ -200,6 +200,29 @@ def differentiable_control_flow():
         tf.disable_control_flow_v2()
 
 
+def _complete_gradient_of_pop():
+    """Has 1.15 differentiate a list of which one element is not read, but the rest is.
+
+    Its gradient of TensorListPopBack raises there; that of 2.x takes zeros, as this does.
+    Several results of one loop that are differentiated apart, and again, come to it.
+    Private: RegisterGradient refuses a type that has one. What worked stays as it was.
+    """
+    from tensorflow.python.framework import ops
+
+    entry = ops._gradient_registry._registry["TensorListPopBack"]
+    of_read = entry["type"]
+
+    def gradient(op, rest, element):
+        element = tf.zeros_like(op.outputs[1]) if element is None else element
+        return of_read(op, rest, element)
+
+    entry["type"] = gradient
+
+
+if IS_V1:
+    _complete_gradient_of_pop()
+
+
 @tf.RegisterGradient("BatchhessWriteRow")
 def _write_row_gradient(op, grad):
     """Of `write_row`, where each row is written once: what is overwritten is unread."""

@@ -6,7 +6,7 @@ import tensorflow
 from oracles import initialize, run, unoptimized
 
 import batchhess
-from batchhess.compat import tf
+from batchhess.compat import raw_ops, tf
 from batchhess.control_flow import rebuild_control_flow
 
 ROWS = np.array([[0.5, -1.2, 0.8], [1.5, 0.3, -0.4]])
@@ -295,3 +295,31 @@ def test_an_assertion_in_a_function_whose_gradient_alone_is_read_holds(x):
     for fetched in (y, made):
         with pytest.raises(tf.errors.InvalidArgumentError, match="did not hold"):
             run(fetched, {x: ROWS})
+
+
+def test_a_list_that_is_read_but_for_one_element_is_differentiated(x):
+    """By 1.15 too, whose own gradient of it raises."""
+    shape = tf.constant([2], tf.int32)
+    handle = raw_ops.TensorListFromTensor(tensor=x[:, :2], element_shape=shape)
+    rest, _ = raw_ops.TensorListPopBack(
+        input_handle=handle, element_shape=shape, element_dtype=tf.float64
+    )
+    kept = raw_ops.TensorListStack(
+        input_handle=rest, element_shape=shape, element_dtype=tf.float64
+    )
+    (slope,) = tf.gradients(tf.reduce_sum(kept**2), x)
+    expected = [[2 * ROWS[0, 0], 2 * ROWS[0, 1], 0], [0, 0, 0]]
+    np.testing.assert_allclose(run(slope, {x: ROWS}), expected)
+
+
+def test_outputs_of_a_loop_are_differentiated_apart():
+    tf.enable_control_flow_v2()
+    x = tf.placeholder(tf.float64, (None, 2))
+    ones = tf.ones_like(x[:, 0])
+    found = tf.foldl(lambda a, b: tf.sin(a) * b, tf.transpose(x), ones)
+    (hessian,) = batchhess.hessians(tf.stack([found, found**2], 1), x, per_output=True)
+    result = run(hessian, {x: ROWS[:, :2]})
+    for m, y in enumerate([found, found**2]):
+        expected = differences_of_f(y, x, ROWS[:, :2])
+        assert np.abs(expected).max() > 0.1
+        np.testing.assert_allclose(result[:, m], expected, atol=1e-4)
