@@ -3,7 +3,7 @@
 import collections
 
 from batchhess.calling import assert_that
-from batchhess.compat import differentiable_control_flow, tf
+from batchhess.compat import differentiable_control_flow, tf, where
 from batchhess.graph.tensors import name_of, original
 from batchhess.methods.differences import (
     EPSILON,
@@ -142,7 +142,7 @@ def assert_right(wrong, error, defined, messages):
       messages: str for the first, and str for the second.
     """
     nothing = tf.constant([-1.0], tf.float64)  # N may be 0.
-    error = tf.concat([tf.where(wrong, error, -tf.ones_like(error)), nothing], 0)
+    error = tf.concat([where(wrong, error, -tf.ones_like(error)), nothing], 0)
     worst = tf.argmax(error)
     right = assert_that(
         tf.logical_not(tf.reduce_any(wrong)),

@@ -20,6 +20,9 @@ static_value = tf.get_static_value
 
 raw_ops = _tensorflow.raw_ops
 
+# The v1 one warns in 1.15 that it will go.
+where = _tensorflow.compat.v2.where
+
 VERSION = _tensorflow.__version__
 
 # What parsing a damaged message raises: the C++ parser another than the Python one.
@@ -149,6 +152,35 @@ _LIBRARIES = [
 ]
 
 
+def forward_op(op):
+    """The op of which `op` computes the derivative, of any order; `op` itself if none.
+
+    Private: tf.gradients notes it for the errors of a Session. Without it messages name
+    the op of the derivative.
+    """
+    while getattr(op, "_original_op", None) is not None:
+        op = op._original_op
+    return op
+
+
+def ops_differentiated(error):
+    """The ops whose gradients raised `error`: one, or first the loop that it is in.
+
+    Private: TensorFlow passes on what a gradient raises, which may name no op; the
+    frame that has called it knows. Were it renamed, there would be none: [].
+    """
+    found, trace = [], error.__traceback__
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        if frame.f_code.co_name in _DIFFERENTIATES and "op" in frame.f_locals:
+            found.append(frame.f_locals["op"])
+    return found
+
+
+# What calls the gradient of an `op`: tf.gradients, and our own pass through one op.
+_DIFFERENTIATES = "_GradientsHelper", "_pulled_back"
+
+
 def control_flow_context(op):
     """The control flow v1 context in which `op` was built, or None.
 
@@ -203,7 +235,7 @@ def differentiable_control_flow():
 def _complete_gradient_of_pop():
     """Has 1.15 differentiate a list of which one element is not read, but the rest is.
 
-    Its gradient of TensorListPopBack raises there; that of 2.x takes zeros, as this does.
+    Its gradient of TensorListPopBack raises; that of 2.x takes zeros, as this one does.
     Several results of one loop that are differentiated apart, and again, come to it.
     Private: RegisterGradient refuses a type that has one. What worked stays as it was.
     """

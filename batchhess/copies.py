@@ -3,7 +3,7 @@
 import functools
 
 from batchhess.calling import assert_that
-from batchhess.compat import tf
+from batchhess.compat import tf, where
 from batchhess.graph.tensors import name_of, original
 from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
 
@@ -111,7 +111,7 @@ def _largest(tensor, depth=4):
 
 def _magnitude(tensor):
     tensor = tf.convert_to_tensor(tensor)
-    finite = tf.where(tf.is_finite(tensor), tf.abs(tensor), tf.zeros_like(tensor))
+    finite = where(tf.is_finite(tensor), tf.abs(tensor), tf.zeros_like(tensor))
     return tf.maximum(tf.reduce_max(finite), 0)  # Of nothing it is -inf.
 
 

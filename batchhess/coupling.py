@@ -3,7 +3,7 @@
 import numpy as np
 
 from batchhess.calling import assert_that, takes
-from batchhess.compat import tf
+from batchhess.compat import tf, where
 from batchhess.graph.tensors import name_of, original
 
 # What two runs of the same arithmetic may differ by, relative to their size.
@@ -101,7 +101,7 @@ def count_coupled(rows, pull, layout, precision):
     coupled = tf.zeros_like(alike, tf.bool)
     for powers in _draw_powers(layout.num_observations, precision):
         powers = tf.cast(powers, wide)[:, None]
-        s = tf.where(largest < 1, powers, 1 / powers)  # [N, 1]
+        s = where(largest < 1, powers, 1 / powers)  # [N, 1]
         scaled = answer(s)
         apart = tf.abs(scaled / s - alike) > tolerance
         # A NaN is no coupling: it stands in the result for all to see. Nor does an Inf

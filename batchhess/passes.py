@@ -90,10 +90,10 @@ class Passes(
 
     @contextlib.contextmanager
     def _defined(self):
-        """Turns what TensorFlow raises for an op without a gradient into our error."""
+        """Turns what the gradient of an op of TensorFlow raises into our error."""
         try:
             yield
-        except (LookupError, TypeError, ValueError) as error:
+        except Exception as error:
             undefined = audit.undefined(error)
             if undefined is None:
                 raise

@@ -6,7 +6,7 @@ import numpy as np
 
 from batchhess.calling import assert_that
 from batchhess.colouring import Pattern, count
-from batchhess.compat import tf
+from batchhess.compat import tf, where
 from batchhess.graph.tensors import name_of
 from batchhess.problem import Wanted
 
@@ -214,7 +214,7 @@ def assert_covered(compressed, values, pull, x, precision):
     expected = _added(terms, pattern.columns, pattern.shape[1])  # [columns, N]
     scale = _added(tf.abs(terms), pattern.columns, pattern.shape[1]) + tf.abs(found)
     # What is not finite in one column hides nothing in another.
-    finite = tf.where(tf.math.is_finite(scale), scale, tf.zeros_like(scale))
+    finite = where(tf.math.is_finite(scale), scale, tf.zeros_like(scale))
     largest = tf.reduce_max(finite, axis=0, keepdims=True)
     here, anywhere = _ROUNDING[precision]
     near = tf.abs(found - expected) <= here * scale + anywhere * largest

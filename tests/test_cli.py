@@ -217,6 +217,8 @@ def test_ctrl_c_is_one_line_and_can_be_resumed(saved, tmp_path):
         [sys.executable, "-m", "batchhess"] + arguments,
         cwd=ROOT,
         stderr=subprocess.PIPE,
+        # A script's background jobs, tests among them, are started to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (tmp_path / "o" / "journal.jsonl").exists():
         assert process.poll() is None

@@ -8,11 +8,11 @@ from batchhess.calling import assert_that
 from batchhess.compat import (
     control_flow_context,
     gradient_is_none,
+    ops_differentiated,
     tf,
-    where_built,
 )
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
-from batchhess.graph.tensors import has_custom_gradient, name_of, original
+from batchhess.graph.tensors import has_custom_gradient, name_of, original, placed
 from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
 from batchhess.ops.flow import STACK_POP, bodies
 from batchhess.ops.table import EXIT, NEXT, UNKNOWN, Fault, declared
@@ -182,19 +182,10 @@ def refusal(faults, x, derivative="second derivative", too="tf.hessians"):
     """The SecondDerivativeError for the first of `faults`; None if there is none."""
     if not faults:
         return None
-    fault, op = faults[0][0], original(faults[0][1])
+    fault, op = faults[0]
     return SecondDerivativeError(
-        "the {} with respect to '{}' is wrong in TensorFlow at "
-        "'{}' ({}){}: it {}, in {} too. {}".format(
-            derivative,
-            name_of(x),
-            op.name,
-            op.type,
-            where_built(op),
-            fault.does,
-            too,
-            fault.cure,
-        )
+        "the {} with respect to '{}' is wrong in TensorFlow at {}: it {}, in {} too. "
+        "{}".format(derivative, name_of(x), placed(op), fault.does, too, fault.cure)
     )
 
 
@@ -270,34 +261,38 @@ def stops_to_hold(ys, x):
 
 def not_held(stop):
     """The error for a stopped value inside a function, which differences would move."""
-    stop = original(stop)
     return SecondDerivativeError(
-        "'{}' ({}){} is stopped inside a function, branch or loop, where differences "
-        "cannot hold it still, as derivatives do. Stop it outside, or do without "
-        "differences: without method='differences' and check='always'.".format(
-            stop.name, stop.type, where_built(stop)
-        )
+        "{} is stopped inside a function, branch or loop, where differences cannot "
+        "hold it still, as derivatives do. Stop it outside, or do without differences: "
+        "without method='differences' and check='always'.".format(placed(stop))
     )
 
 
 def undefined(error):
-    """The error for what tf.gradients raises where a gradient is missing or wrong.
+    """The error for what tf.gradients raises where a gradient is missing or fails.
 
-    A KeyError or IndexError, which are LookupErrors too, is of a user's own gradient.
+    What a gradient of a user's own raises is his to see as it is.
 
     Args:
-      error: what tf.gradients raised, which names the op.
+      error: the Exception.
 
     Returns:
       an UndefinedDerivativeError; None if `error` is of another kind.
     """
-    known = ("IndexedSlices", "while loops", "calculated input gradient")
-    if type(error) is not LookupError and not any(k in str(error) for k in known):
+    ops = ops_differentiated(error)
+    if not ops or isinstance(error, SecondDerivativeError):
         return None
+    is_missing = type(error) is LookupError  # A KeyError is a LookupError too.
+    if not is_missing and any(has_custom_gradient(op) for op in ops):
+        return None
+    inside = ["'{}' ({}) in ".format(op.name, op.type) for op in ops[:0:-1]]
+    why = str(error)
+    if why.startswith("No gradient defined"):  # Goes on about registering one.
+        why = "no gradient is defined for it"
     return UndefinedDerivativeError(
-        "TensorFlow cannot differentiate a part of the model: {} Write that part with "
+        "TensorFlow cannot differentiate {}: {}. Write that part of the model with "
         "other ops; or, if only its second derivative is missing, pass "
         "method='differences', which takes differences of the gradient.".format(
-            str(error).rstrip(". ") + "."
+            "".join(inside) + placed(ops[0]), why.rstrip(". \n")
         )
     )

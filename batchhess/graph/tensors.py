@@ -4,6 +4,8 @@ import functools
 import operator
 import weakref
 
+from batchhess.compat import forward_op, where_built
+
 
 def tensor_key(tensor):
     """What identifies `tensor`: in 2.x Tensors compare by value, not identity."""
@@ -60,3 +62,16 @@ def original(op):
     while op in _COPIED_FROM and _COPIED_FROM[op]() is not None:
         op = _COPIED_FROM[op]()
     return op
+
+
+def placed(op):
+    """`op` as messages tell of it: its name, type, and the user's line that built it.
+
+    An op of a derivative was built by no line of his: with the op that it is of.
+    """
+    op = original(op)
+    forward = original(forward_op(op))
+    told = "'{}' ({})".format(op.name, op.type)
+    if forward is not op:
+        told += ", in a derivative of '{}' ({})".format(forward.name, forward.type)
+    return told + where_built(forward)

@@ -8,6 +8,7 @@ from batchhess.compat import (
     differentiable_control_flow,
     empty_rows,
     tf,
+    where,
     write_row,
 )
 from batchhess.copies import all_same, not_the_same
@@ -254,7 +255,7 @@ class _Reader:
         begin, number = self._start, self._number
         if broadcast and tensor.shape.as_list()[axis] in (None, 1):
             one = tf.equal(tf.shape(tensor)[axis], 1)
-            begin, number = tf.where(one, 0, begin), tf.where(one, 1, number)
+            begin, number = where(one, 0, begin), where(one, 1, number)
         rank = tensor.shape.ndims
         part = tf.slice(
             tensor,

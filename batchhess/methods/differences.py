@@ -4,7 +4,7 @@ import collections
 
 from batchhess.analysis import audit
 from batchhess.calling import assert_that
-from batchhess.compat import differentiable_control_flow, tf
+from batchhess.compat import differentiable_control_flow, tf, where
 from batchhess.graph.tensors import name_of
 from batchhess.rebuild import rebuild
 
@@ -167,7 +167,7 @@ def _derivative(at, values, direction, here, dtype):
         noise = ROUNDINGS * EPSILON[dtype.name] * steepest / half
         bend = largest(above + below - 2 * here) / half
         # Beside a kink of the gradient, the sides differ whatever the step.
-        kink = tf.where(bend > 0.75 * last.bend + noise, bend, tf.zeros_like(bend))
+        kink = where(bend > 0.75 * last.bend + noise, bend, tf.zeros_like(bend))
         error = largest(fourth - last.fourth) + kink / 2
         doubt = error + noise
         better = doubt < last.doubt
@@ -177,8 +177,8 @@ def _derivative(at, values, direction, here, dtype):
             central,
             fourth,
             bend,
-            tf.where(better, sixth, last.value),
-            tf.where(better, error, last.error),
+            where(better[:, None], sixth, last.value),
+            where(better, error, last.error),
             best,
             last.done | settled & (doubt < float("inf")) | (noise >= best),
         )
@@ -197,7 +197,7 @@ def _derivative(at, values, direction, here, dtype):
             level,
             (tf.constant(0), tf.constant(first_step(dtype), dtype), start),
         )[2]
-    return column.value, tf.where(undefined, tf.zeros_like(slope), column.error)
+    return column.value, where(undefined, tf.zeros_like(slope), column.error)
 
 
 def like(new, old):
@@ -214,7 +214,7 @@ def largest(rows):
     """
     rows = tf.abs(rows)
     infinite = tf.fill(tf.shape(rows), tf.constant(float("inf"), rows.dtype))
-    rows = tf.where(tf.math.is_nan(rows), infinite, rows)
+    rows = where(tf.math.is_nan(rows), infinite, rows)
     return tf.maximum(tf.reduce_max(rows, axis=1), 0)  # K may be 0.
 
 

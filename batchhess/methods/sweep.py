@@ -8,7 +8,7 @@ not K times.
 import collections
 
 from batchhess.analysis.partition import BILINEAR, ELEMENTS, GENERAL, IDENTITY, LINEAR
-from batchhess.compat import tf
+from batchhess.compat import tf, where
 from batchhess.graph.tensors import tensor_key
 from batchhess.methods.bilinear import bilinear
 from batchhess.methods.tangents import Base, Frame, Tangent, added
@@ -364,7 +364,7 @@ class Sweep:
             value = tile_along(tf.expand_dims(tensor, axis + 1), axis + 1, frame.size)
             if tensor.shape.as_list()[axis] in (None, 1):  # 1 is broadcast.
                 one = tf.equal(tf.shape(tensor)[axis], 1)
-                value = tile_along(value, axis, tf.where(one, frame.count, 1))
+                value = tile_along(value, axis, where(one, frame.count, 1))
             shape = [d if d is not None else -1 for d in tensor.shape.as_list()]
             shape[axis] = frame.rows(False)
             self._repeated[key] = tf.reshape(value, tf.stack(shape))

@@ -1,6 +1,6 @@
 """Ops whose output at one place depends on the inputs at that place."""
 
-from batchhess.compat import IS_V1, tf
+from batchhess.compat import IS_V1, tf, where
 from batchhess.graph.tensors import original, tensor_key
 from batchhess.ops.inputs import BROADCAST, from_right, may_differ
 from batchhess.ops.sizes import of_arithmetic, of_input
@@ -272,7 +272,7 @@ def _x_log_y(op):
     shift = 1 if op.type == "Xlog1py" else 0
     # Where both are zero it stays a constant 0, as TensorFlow has it.
     both = tf.logical_and(tf.equal(x, 0), tf.less_equal(y + shift, 0))
-    y = tf.where(both, tf.ones_like(x * y) - shift, y + tf.zeros_like(x))
+    y = where(both, tf.ones_like(x * y) - shift, y + tf.zeros_like(x))
     return [x * (tf.math.log1p(y) if shift else tf.math.log(y))]
 
 
@@ -281,7 +281,7 @@ def _x_div_y(op):
     x, y = op.inputs
     # Where both are zero it stays a constant 0, as TensorFlow has it.
     both = tf.logical_and(tf.equal(x, 0), tf.equal(y + tf.zeros_like(x), 0))
-    return [x / tf.where(both, tf.ones_like(x * y), y + tf.zeros_like(x))]
+    return [x / where(both, tf.ones_like(x * y), y + tf.zeros_like(x))]
 
 
 op(
