@@ -173,8 +173,8 @@ class _Walk:
 
     def _apply(self, op, outputs):
         """What is linear, on random numbers."""
-        axes = self._parts.alignments[op]
-        values = [self._value(op, *each) for each in enumerate(axes)]
+        states = self._parts.alignments[op]
+        values = [self._value(op, *each) for each in enumerate(states)]
         if any(value is None for value in values):
             self._spread(self._any(op), outputs)
             return
@@ -185,23 +185,22 @@ class _Walk:
                 value, self._shape(tensor)
             )
 
-    def _value(self, op, place, axis):
+    def _value(self, op, place, state):
         """What to give `op` for an input; None if only a run tells."""
         tensor = op.inputs[place]
         dtype = tensor.dtype.base_dtype
         if self._parts.depends(tensor):
             found = self._found[tensor_key(tensor)]
             return tf.cast(found, dtype) * self._numbers(found.shape.as_list(), dtype)
-        if axis is SHAPE:
-            output = op.outputs[0]
-            place = self._parts.state(output).axis
-            return shape_with(output, place, self._size, tensor.dtype)
-        known = static_value(tensor) if axis is None else None
+        if state is SHAPE:
+            state = self._parts.state(op.outputs[0])
+            return shape_with(op.outputs[0], state, self._size, tensor.dtype)
+        known = static_value(tensor) if state is None else None
         if not dtype.is_floating:
             return None if known is None else tf.constant(known, dtype)
         shape = tensor.shape.as_list()
-        if axis is not None:
-            shape[axis] = self._size
+        if state is not None:
+            shape[state.axis] = self._size * state.each
         if declared(op).tangents == JOINED:
             return tf.zeros(shape, dtype)
         known = 1 if known is None else known != 0
@@ -224,10 +223,11 @@ class _Walk:
     def _spread(self, either, outputs):
         """Lets every place of `outputs` depend on the same."""
         for tensor in outputs:
-            axis, shape = self._parts.state(tensor).axis, self._shape(tensor)
-            ones = [self._size if a == axis else 1 for a in range(len(shape))]
+            state, shape = self._parts.state(tensor), self._shape(tensor)
+            ones = [d if a == state.axis else 1 for a, d in enumerate(shape)]
+            each = tf.tile(either, [1, state.each])
             self._found[tensor_key(tensor)] = tf.broadcast_to(
-                tf.reshape(either, ones), shape
+                tf.reshape(each, ones), shape
             )
 
     def _meet(self, some, others, axis=0):
@@ -245,8 +245,8 @@ class _Walk:
         return tf.reshape(tf.transpose(found, order), [self._size, -1])
 
     def _shape(self, tensor):
-        shape = shape_of(tensor)
-        shape[self._parts.state(tensor).axis] = self._size
+        state, shape = self._parts.state(tensor), shape_of(tensor)
+        shape[state.axis] = self._size * state.each
         return shape
 
     def _numbers(self, shape, dtype):

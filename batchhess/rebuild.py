@@ -222,8 +222,8 @@ def on_observations(ops, parts, values, pick, count):
       ops: list of Operations before the frontier.
       parts: the `Partition` that they are of.
       values: dict from the key of a Tensor to the Tensor to read in its place.
-      pick: function from a Tensor that does not depend on x, and its observation axis,
-        to that Tensor with the other observations.
+      pick: function from a Tensor that does not depend on x, and the `State` that it
+        has beside the others, to that Tensor with the other observations.
       count: int or scalar int32 Tensor, the number of the other observations.
 
     Returns:
@@ -231,24 +231,24 @@ def on_observations(ops, parts, values, pick, count):
     """
     replaced = {}
     for op in ops:
-        for place, axis in enumerate(parts.alignments[op]):
+        for place, state in enumerate(parts.alignments[op]):
             tensor = op.inputs[place]
             if tensor_key(tensor) in values:
                 replaced[op, place] = values[tensor_key(tensor)]
-            elif axis is SHAPE:
+            elif state is SHAPE:
                 output = op.outputs[0]
                 replaced[op, place] = shape_with(
-                    output, parts.state(output).axis, count, tensor.dtype
+                    output, parts.state(output), count, tensor.dtype
                 )
-            elif axis is not None and not parts.depends(tensor):
-                replaced[op, place] = pick(tensor, axis)
+            elif state is not None and not parts.depends(tensor):
+                replaced[op, place] = pick(tensor, state)
     return replaced
 
 
-def shape_with(tensor, axis, count, dtype=tf.int32):
-    """The static shape of `tensor`, with `count` along `axis`."""
+def shape_with(tensor, state, count, dtype=tf.int32):
+    """The static shape of `tensor`, in that `State`, with `count` observations."""
     shape = shape_of(tensor)
-    shape = shape[:axis] + [count] + shape[axis + 1 :]
+    shape[state.axis] = count * state.each
     if all(isinstance(size, int) for size in shape):
         return tf.constant(shape, dtype)
     return tf.cast(tf.stack(shape), dtype)

@@ -37,6 +37,7 @@ FAST = {
 NOT_OPTIMIZED = {
     "test_coordinates",
     "test_differences",
+    "test_folds",
     "test_jacobian_checks",
     "test_observation_axis",
     "test_ops",

@@ -39,7 +39,7 @@ LAYERS = [
         "analysis.partition",
         "analysis.proof",
     ],
-    ["analysis.dominators", "passes", "rebuild"],
+    ["analysis.dominators", "analysis.folds", "passes", "rebuild"],
     ["control_flow.scope"],
     ["control_flow.arrays", "control_flow.v1", "control_flow.v2"],
     ["control_flow"],

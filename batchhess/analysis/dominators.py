@@ -6,18 +6,10 @@ to x by a product with the tangents on each side.
 
 import collections
 
-from batchhess.graph.tensors import product_of, tensor_key
-from batchhess.ops.sizes import shape_of
+from batchhess.graph.tensors import tensor_key
 
 # tensor: the Tensor; after: list of the Operations that see x through it alone.
 Narrow = collections.namedtuple("Narrow", "tensor after")
-
-
-def places(tensor, parts):
-    """The elements that an observation has in `tensor`; None if that is not known."""
-    shape = shape_of(tensor)
-    del shape[parts.state(tensor).axis]
-    return None if None in shape else product_of(shape)
 
 
 def narrows(start, ops, parts, is_nonlinear, is_read_by):
@@ -57,14 +49,14 @@ def _worthwhile(start, ops, tree, parts, is_nonlinear):
     for op in reversed(ops):
         above = tree.above[op]
         if is_nonlinear(op):
-            met[above] += max(places(t, parts) for t in tree.inputs[op])
+            met[above] += max(parts.places(t) for t in tree.inputs[op])
         for tensor in op.outputs:
             met[above] += met[tensor_key(tensor)]
-    pairs, size = [], places(start, parts)
+    pairs, size = [], parts.places(start)
     for tensor in [t for op in ops for t in op.outputs if parts.is_batched(t)]:
-        few = places(tensor, parts)
-        if few is None:
-            continue  # It is not read.
+        few = parts.places(tensor)
+        if few is None or parts.state(tensor).each > 1:
+            continue  # It is not read, or no place to start from.
         saved = (size**2 - few**2) * met[tensor_key(tensor)]
         saved -= size * few * (size + few)  # To take it back to x.
         if 0 < few < size and saved > 0:

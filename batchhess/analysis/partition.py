@@ -8,9 +8,9 @@ import collections
 
 from batchhess.analysis.region import carries_derivative
 from batchhess.compat import control_flow_context, in_v1_while_loop, source_tensor
-from batchhess.graph.tensors import has_custom_gradient, tensor_key
+from batchhess.graph.tensors import has_custom_gradient, product_of, tensor_key
 from batchhess.ops.sizes import shape_of
-from batchhess.ops.states import BATCHED, FREE, SUM, NotProvenError
+from batchhess.ops.states import BATCHED, FREE, SUM, NotProvenError, batched
 from batchhess.ops.table import (
     AFFINE,
     IN_EACH,
@@ -64,6 +64,12 @@ class Partition(
         """Whether `tensor` depends on x, with its observations along an axis."""
         return self.depends(tensor) and self.state(tensor).kind == BATCHED
 
+    def places(self, tensor):
+        """The elements that an observation has in `tensor`; None if not known."""
+        state, shape = self.state(tensor), shape_of(tensor)
+        shape[state.axis] = state.each
+        return None if None in shape else product_of(shape)
+
     def of_each(self):
         """The Tensors nearest the frontier that tell of each observation by itself.
 
@@ -115,7 +121,7 @@ class Partition(
             [],
             states,
             {became[op]: kind for op, kind in self.kinds.items()},
-            {became[op]: axes for op, axes in self.alignments.items()},
+            {became[op]: states for op, states in self.alignments.items()},
         )
 
 
@@ -190,8 +196,8 @@ def alignment(op, walk):
       walk: the `Walk` from x.
 
     Returns:
-      list with an int, the observation axis of that input (of size N, or 1 if it is
-      broadcast); None, it is the same for all observations; or `SHAPE`.
+      list with a `State` that tells where the observations of that input are (one for
+      all, where it is broadcast); None, it is the same for all; or `SHAPE`.
 
     Raises:
       NotProvenError: the graph does not tell, or the op cannot be built again.
@@ -207,12 +213,16 @@ def alignment(op, walk):
         raise NotProvenError("cannot be applied to some of the observations")
     states = [walk.state(t) for t in op.inputs]
     for state in states:
-        if state.kind != FREE and not state.is_own:
+        if state.kind != FREE and state.each is None:
             raise NotProvenError("acts on values whose observations are not followed")
-    return [
-        state.axis if state.kind == BATCHED else known.inputs(op, place, states, walk)
-        for place, state in enumerate(states)
-    ]
+    own = next((s for s in states if s.kind == BATCHED), None)
+    found = []
+    for place, state in enumerate(states):
+        if state.kind != BATCHED:
+            state = known.inputs(op, place, states, walk)
+            state = batched(state, own.origin) if isinstance(state, int) else state
+        found.append(state)
+    return found
 
 
 def kind_of(op, walk):
@@ -239,7 +249,7 @@ def _is_followed(op, whole, ends, walk):
     states = [walk.state(tensor) for tensor in outputs]
     # Affine is enough: what is added is no derivative.
     is_affine = kind_of(op, walk) in (IDENTITY, LINEAR) or linearity(op) == AFFINE
-    if is_affine and not all(state.is_own for state in states):
+    if is_affine and None in [state.each for state in states]:
         return False
     alignment(op, walk)
     if any(state.kind not in (BATCHED, SUM) for state in states):

@@ -14,8 +14,7 @@ from batchhess.compat import (
 from batchhess.copies import all_same, not_the_same
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, product_of, tensor_key
-from batchhess.ops.sizes import shape_of
-from batchhess.ops.states import BATCHED
+from batchhess.ops.states import BATCHED, State
 from batchhess.rebuild import (
     copies_of,
     copy,
@@ -113,7 +112,7 @@ def at_frontier(problem, parts, passes):
 
 def _zeros(tensor, state, layout):
     if state.kind == BATCHED:
-        shape = shape_with(tensor, state.axis, layout.num_observations)
+        shape = shape_with(tensor, state, layout.num_observations)
         return tf.zeros(shape, tensor.dtype)
     known = tensor.shape.is_fully_defined()
     return tf.zeros(tensor.shape, tensor.dtype) if known else tf.zeros_like(tensor)
@@ -132,9 +131,7 @@ def widest(x, parts):
     widths = [1]
     for tensor in [x] + [t for op in parts.ops for t in op.outputs]:
         if parts.is_batched(tensor):
-            shape = shape_of(tensor)
-            del shape[parts.state(tensor).axis]
-            widths += [] if None in shape else [product_of(shape)]
+            widths.append(parts.places(tensor) or 1)
     return max(widths)
 
 
@@ -215,20 +212,20 @@ def assert_one_or_all(problem):
     """
     parts, count = problem.partition, problem.layout.num_observations
     boundary = {
-        (tensor_key(tensor), axis): tensor
+        (tensor_key(tensor), state): tensor
         for op in parts.ops
-        for tensor, axis in parts.boundary(op)
-        if isinstance(axis, int)
+        for tensor, state in parts.boundary(op)
+        if isinstance(state, State)
     }
-    sizes = [
-        tf.shape(tensor)[axis]
-        for (_, axis), tensor in boundary.items()
-        if tensor.shape.as_list()[axis] not in (1, count)
+    pairs = [
+        (tf.shape(tensor)[state.axis], count * state.each)
+        for (_, state), tensor in boundary.items()
+        if tensor.shape.as_list()[state.axis] not in (1, count * state.each)
     ]
-    if not sizes:
+    if not pairs:
         return []
-    sizes = tf.stack(sizes)
-    fits = tf.logical_or(tf.equal(sizes, 1), tf.equal(sizes, count))
+    sizes, counts = (tf.stack(each) for each in zip(*pairs))
+    fits = tf.logical_or(tf.equal(sizes, 1), tf.equal(sizes, counts))
     message = (
         "{} is broadcast against other numbers of observations. Pass "
         "method=columns, without jit_compile, which adds them up. Its own, and theirs:"
@@ -244,28 +241,33 @@ class _Reader:
         self._number = tf.minimum(count, num_observations - start)
         self._taken = {}
 
-    def take(self, tensor, axis, broadcast=True):
+    def take(self, tensor, state, broadcast=True):
         """The part of `tensor`; where `broadcast` allows one for all, that repeated."""
-        key = tensor_key(tensor), axis
+        key = tensor_key(tensor), state
         if key not in self._taken:
-            self._taken[key] = self._read(tensor, axis, broadcast)
+            self._taken[key] = self._read(tensor, state.axis, state.each, broadcast)
         return self._taken[key]
 
-    def _read(self, tensor, axis, broadcast):
-        begin, number = self._start, self._number
+    def _read(self, tensor, axis, each, broadcast):
+        begin, number, size = (
+            n * each for n in (self._start, self._number, self._count)
+        )
+        repeated = each
         if broadcast and tensor.shape.as_list()[axis] in (None, 1):
             one = tf.equal(tf.shape(tensor)[axis], 1)
             begin, number = where(one, 0, begin), where(one, 1, number)
+            repeated = where(one, 1, each) if each > 1 else 1
         rank = tensor.shape.ndims
         part = tf.slice(
             tensor,
             tf.stack([begin if a == axis else 0 for a in range(rank)]),
             tf.stack([number if a == axis else -1 for a in range(rank)]),
         )
-        last = part[(slice(None),) * axis + (slice(-1, None),)]
-        part = tf.concat([part, tile_along(last, axis, self._count - number)], axis)
+        last = part[(slice(None),) * axis + (slice(-repeated, None),)]
+        times = size - number if each == 1 else (size - number) // repeated
+        part = tf.concat([part, tile_along(last, axis, times)], axis)
         shape = tensor.shape.as_list()
-        shape[axis] = self._count if isinstance(self._count, int) else None
+        shape[axis] = size if isinstance(size, int) else None
         part.set_shape(shape)
         return part
 
@@ -273,14 +275,14 @@ class _Reader:
         """The part of a Tensor in that `State`, all of it if it is not BATCHED."""
         if state.kind != BATCHED:
             return tensor
-        return self.take(tensor, state.axis, broadcast=False)
+        return self.take(tensor, state, broadcast=False)
 
 
 def _on_block(method, problem, passes, start, count, with_gradient):
     """What builds `method` on the `count` observations from `start`, read here."""
     axis, parts = problem.layout.axis, problem.partition
     reader = _Reader(start, count, problem.layout.num_observations)
-    block = reader.take(problem.x, axis, broadcast=False)
+    block = reader.own(problem.x, parts.state(problem.x))
     values = {tensor_key(problem.x): block}
     replaced = on_observations(parts.ops, parts, values, reader.take, count)
     states = [parts.state(t) for t in parts.frontier]

@@ -69,6 +69,13 @@ class Curvature:
 
         self._add_symmetric(self._frame.flat_base(base), weigh)
 
+    def add_rows(self, matrices, each):
+        """Adds `matrices`, [N T, D, D], of the T = `each` parts of each observation.
+
+        The coordinates are those of the first part, those of the second, and so on.
+        """
+        self._add(self._frame.blocks(matrices, each, self._frame.count))
+
     def total(self):
         """What was added, and its transpose: [N, K, K]; None if nothing was."""
         for first, second, curvatures in self._between.values():
@@ -96,8 +103,8 @@ class Curvature:
                     self._frame.flat_base(first), lambda rows: weights * rows
                 )
                 return
-            weighted = tf.expand_dims(curvature, frame.axis(first.of) + 1)
-            weighted = frame.merged(weighted * frame.split(first), first.of)
+            weighted = frame.beside_k(curvature, first.of) * frame.split(first)
+            weighted = frame.merged(weighted, first.of)
             self.add_weighted(first.of, weighted, second)
             return
         # The products of the bases are the same for all observations: [K, K, places].
@@ -147,9 +154,8 @@ class Curvature:
 
     def _add_unlike(self, tensor, narrow, wide, curvature):
         frame = self._frame
-        weighted = tf.expand_dims(curvature, frame.axis(tensor) + 1)
         whole = frame.split(frame.broadcast(wide, tensor))
-        weighted = frame.merged(weighted * whole, tensor)
+        weighted = frame.merged(frame.beside_k(curvature, tensor) * whole, tensor)
         weighted = frame.summed_to(weighted, tensor, narrow.of, frame.rows(False))
         self.add_weighted(narrow.of, weighted, narrow)
 
@@ -177,6 +183,11 @@ class Diagonal:
         """As in `Curvature`."""
         left = self._frame.flat_base(Base(tensor, weighted, False, False))
         self._add(tf.reduce_sum(left * self._frame.flat_base(base), 2))
+
+    def add_rows(self, rows, each):
+        """As in `Curvature`, of diagonals alone: [N T, D]."""
+        shape = tf.stack([self._frame.count, self._frame.size])
+        self._add(tf.reshape(rows, shape))
 
     def total(self):
         """What was added, and once more: [N, K]; None if nothing was."""

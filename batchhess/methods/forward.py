@@ -45,7 +45,7 @@ class _Forward(Sweep):
 
     def columns(self, tensor):
         """dy/dx of `tensor`, [N, C, places]; None if it is zero."""
-        base = self._base(tensor)
+        base = self.base(tensor)
         if base is None:
             return None
         found = self._frame.flat_base(base)

@@ -34,12 +34,16 @@ SMALL = 1 << 19
 # that it reads.
 Elements = collections.namedtuple("Elements", "wide here held")
 
+# What factorizes a matrix is not done K times, where K is this or less.
+_FEW = 32
+
 # An op with each observation repeated K times. inputs: list of those with tangents, and
-# bases: the `Base` of each; outputs: list of Tensors. here, copies: both repeated.
-# adjoints: list of Tensors, of the copies. pulled: list of the adjoints of `inputs`
-# that are not zero, and pushed: their tangents. held: list of all that the op reads.
+# bases: the `Base` of each; outputs: list of Tensors. here, copies: both repeated; as
+# they are, if not `repeated`. adjoints: list of Tensors, of the copies. pulled: list of
+# the adjoints of `inputs` that are not zero, and pushed: the bases of these. held: list
+# of all that the op and its adjoints read.
 Pulled = collections.namedtuple(
-    "Pulled", "inputs bases outputs here copies adjoints pulled pushed held"
+    "Pulled", "inputs bases outputs here copies adjoints pulled pushed held repeated"
 )
 
 
@@ -120,7 +124,7 @@ class Sweep:
         tangent = self.tangent(tensor)
         if not self._frame.same_sizes(tensor, op.outputs[0]):
             return False
-        alike = all(axis is None for _, axis in self._parts.boundary(op))
+        alike = all(state is None for _, state in self._parts.boundary(op))
         return not (tangent.base.shared and tangent.scale is None and alike)
 
     def _add_up(self, op):
@@ -156,7 +160,9 @@ class Sweep:
         (value,) = self._copy(op, {tensor_key(tensor): base.value}, [output], rows)
         if scale is not None:
             (scale,) = self._copy(op, {tensor_key(tensor): scale}, [output])
-        unit = base.unit and declared(op).tangents == RESHAPED
+        # What an axis takes in comes before the axes that were before it.
+        in_order = self._frame.axis(output) == 0 or self._frame.each(output) == 1
+        unit = base.unit and declared(op).tangents == RESHAPED and in_order
         self._set(output, Tangent(Base(output, value, base.shared, unit), scale))
 
     def _fold(self, op):
@@ -168,7 +174,7 @@ class Sweep:
         (tensor,), output = self._parts.depending(op), op.outputs[0]
         base, scale = self.tangent(tensor)
         frame, size = self._frame, self._frame.size
-        if not base.shared or frame.axis(tensor) != 0:
+        if not base.shared or frame.axis(tensor) != 0 or frame.each(tensor) > 1:
             return False
         places, outcomes = frame.places(tensor), frame.places(output)
         weights = self._weights(op, tensor, outcomes)
@@ -207,15 +213,15 @@ class Sweep:
         }
         boundary = self._parts.boundary(op)
         joins = declared(op).tangents == JOINED
-        alike = joins or all(axis is None for _, axis in boundary)
+        alike = joins or all(state is None for _, state in boundary)
         shared = alike and all(base.shared for base in bases.values())
         rows, values = frame.rows(shared), {}
-        parts = [(t, frame.axis(t)) for t in inputs]
-        parts += [(t, a) for t, a in boundary if joins and a is not None]
-        for tensor, axis in parts:
+        parts = [(t, self._parts.state(t)) for t in inputs]
+        parts += [(t, s) for t, s in boundary if joins and s is not None]
+        for tensor, state in parts:
             base = bases.get(tensor_key(tensor))
             if base is None:
-                value = tf.zeros(shape_with(tensor, axis, rows), tensor.dtype)
+                value = tf.zeros(shape_with(tensor, state, rows), tensor.dtype)
             else:
                 value = frame.spread(base, tensor, shared)
             values[tensor_key(tensor)] = value
@@ -258,8 +264,7 @@ class Sweep:
         for scale, (_, _, (base, _)) in zip(scales, terms):
             wide = frame.spread(base, output, base.shared)
             wide = Base(output, wide, base.shared, False)
-            factor = tf.expand_dims(scale, frame.axis(output) + 1)
-            parts.append(factor * frame.split(wide))
+            parts.append(frame.beside_k(scale, output) * frame.split(wide))
         value = frame.merged(added(parts), output)
         self._set(output, Tangent(Base(output, value, False, False), None))
 
@@ -270,7 +275,7 @@ class Sweep:
             self.any(op)
             return
         (left, right), output = op.inputs, op.outputs[0]
-        bases = [self._base(t) for t in op.inputs]
+        bases = [self.base(t) for t in op.inputs]
         factors = [base and (frame.split(base), base.shared) for base in bases]
         if self._needs(op):
             parts = [
@@ -291,7 +296,7 @@ class Sweep:
             self.push(pulled)
 
     def pull(self, op, outputs, adjoint_of):
-        """Repeats each observation K times, and takes adjoints back there.
+        """Takes adjoints back through `op`, each observation repeated K times.
 
         Args:
           op: an Operation.
@@ -303,20 +308,58 @@ class Sweep:
           `Pulled`.
         """
         frame, depending = self._frame, self._parts.depending(op)
-        values = {tensor_key(t): self._repeat(t, frame.axis(t)) for t in depending}
+        repeated = frame.size > _FEW or not declared(op).factorizes
+        values, copies = {tensor_key(t): t for t in depending}, outputs
+        if repeated:
+            states = [self._parts.state(t) for t in depending]
+            pairs = zip(depending, states)
+            values = {tensor_key(t): self._repeat(t, s) for t, s in pairs}
+            copies = self._copy(op, values, outputs, frame.rows(False))
         inputs = [t for t in depending if self.tangent(t) is not None]
         here = [values[tensor_key(t)] for t in inputs]
-        copies = self._copy(op, values, outputs, frame.rows(False))
         adjoints = [tf.identity(adjoint_of(*pair)) for pair in zip(outputs, copies)]
         held = here + list(copies[0].op.inputs)
         found = self._passes.locally(copies, here, adjoints, held)
-        bases = [self._base(t) for t in inputs]
-        seeds = [frame.spread(base, base.of, False) for base in bases]
-        pairs = [(p, s) for p, s in zip(found, seeds) if p is not None]
-        pulled, pushed = [p for p, _ in pairs], [s for _, s in pairs]
+        bases = [self.base(t) for t in inputs]
+        pairs = [(p, base) for p, base in zip(found, bases) if p is not None]
+        pulled, pushed = [p for p, _ in pairs], [base for _, base in pairs]
+        held += adjoints
         return Pulled(
-            inputs, bases, outputs, here, copies, adjoints, pulled, pushed, held
+            inputs,
+            bases,
+            outputs,
+            here,
+            copies,
+            adjoints,
+            pulled,
+            pushed,
+            held,
+            repeated,
         )
+
+    def along(self, it, held, tensors):
+        """What the adjoints of `it`, which is `Pulled`, vary with, along its tangents.
+
+        Args:
+          it: a `Pulled`.
+          held: list of Tensors, to differentiate by.
+          tensors: list of the Tensors whose repetitions, or which, these are.
+
+        Returns:
+          list with the value of a base of each of `tensors`; None where it is zero.
+        """
+        frame = self._frame
+        if it.repeated:
+            seeds = [frame.spread(base, base.of, False) for base in it.pushed]
+            return self._passes.locally(it.pulled, held, seeds, it.held)
+        rows = [
+            self._passes.locally(it.pulled, held, list(seeds), it.held)
+            for seeds in zip(*[frame.each_k(base) for base in it.pushed])
+        ]
+        return [
+            None if any(v is None for v in values) else frame.of_each_k(values, tensor)
+            for values, tensor in zip(zip(*rows), tensors)
+        ]
 
     def push(self, it):
         """Sets the tangents of the outputs of `it`, which is `Pulled`.
@@ -326,9 +369,7 @@ class Sweep:
         """
         if not it.pulled:
             return
-        slopes = self._passes.locally(
-            it.pulled, it.adjoints, it.pushed, it.held + it.adjoints
-        )
+        slopes = self.along(it, it.adjoints, it.outputs)
         for tensor, value in zip(it.outputs, slopes):
             if value is not None:
                 self._set(tensor, Tangent(Base(tensor, value, False, False), None))
@@ -342,7 +383,7 @@ class Sweep:
     def _set(self, tensor, tangent):
         self._tangents[tensor_key(tensor)] = tangent
 
-    def _base(self, tensor):
+    def base(self, tensor):
         """The `Base` of `tensor`, multiplied out; None if its tangent is zero."""
         tangent = self.tangent(tensor)
         return None if tangent is None else self._frame.whole(tensor, tangent)
@@ -356,23 +397,25 @@ class Sweep:
     def _same_base(self, tangents):
         return len({tensor_key(tangent.base.value) for _, tangent in tangents}) == 1
 
-    def _repeat(self, tensor, axis):
-        """Each observation of `tensor` K times, one after the other."""
-        key = tensor_key(tensor), axis
+    def _repeat(self, tensor, state):
+        """Each observation of `tensor`, in that `State`, K times, one by one."""
+        key = tensor_key(tensor), state
         if key not in self._repeated:
-            frame = self._frame
-            value = tile_along(tf.expand_dims(tensor, axis + 1), axis + 1, frame.size)
-            if tensor.shape.as_list()[axis] in (None, 1):  # 1 is broadcast.
+            frame, axis, each = self._frame, state.axis, state.each
+            shape = [-1 if d is None else d for d in tensor.shape.as_list()]
+            if shape[axis] in (-1, 1):  # 1 is broadcast.
                 one = tf.equal(tf.shape(tensor)[axis], 1)
-                value = tile_along(value, axis, where(one, frame.count, 1))
-            shape = [d if d is not None else -1 for d in tensor.shape.as_list()]
-            shape[axis] = frame.rows(False)
+                tensor = tile_along(tensor, axis, where(one, frame.count * each, 1))
+            apart = [frame.count, 1] + ([each] if each > 1 else [])
+            apart = tf.stack(shape[:axis] + apart + shape[axis + 1 :])
+            value = tile_along(tf.reshape(tensor, apart), axis + 1, frame.size)
+            shape[axis] = frame.rows(False) * each
             self._repeated[key] = tf.reshape(value, tf.stack(shape))
         return self._repeated[key]
 
     def _copy(self, op, values, outputs, rows=None):
         """`op` again, with `values` for its inputs, on `rows` observations or N."""
-        pick = self._repeat if rows is not None else lambda tensor, axis: tensor
+        pick = self._repeat if rows is not None else lambda tensor, _: tensor
         rows = self._frame.count if rows is None else rows
         replaced = on_observations([op], self._parts, values, pick, rows)
         return copy([op], replaced, outputs)

@@ -7,12 +7,16 @@ what follows sees x only through some z of fewer coordinates, their sum is T_z' 
 with Z the Hessian by z.
 """
 
+import copy
+
 from batchhess.analysis.dominators import narrows
+from batchhess.analysis.folds import folds
 from batchhess.analysis.partition import IDENTITY, LINEAR
 from batchhess.compat import tf
 from batchhess.graph.tensors import tensor_key
 from batchhess.methods.curvature import Curvature, Diagonal
 from batchhess.methods.sweep import SMALL, Sweep
+from batchhess.methods.tangents import Tangent
 from batchhess.ops.integers import is_zeros
 
 
@@ -77,6 +81,12 @@ class _Model:
         """Whether `op` needs the tangents of its inputs."""
         return self.is_nonlinear(op) or self.is_needed(op)
 
+    def by_rows(self, fold):
+        """The same with the rows of a `Fold` for observations."""
+        rows = copy.copy(self)
+        rows.parts, rows.count = fold.parts, self.count * fold.each
+        return rows
+
 
 def _is_nothing(adjoint):
     return adjoint is None or is_zeros(adjoint)
@@ -94,9 +104,11 @@ class _Sweep(Sweep):
 
     def __init__(self, model, start, diagonal=False, ops=None):
         super().__init__(model.parts, model.count, model.passes, start)
-        self._model, self._adjoints = model, model.adjoints
+        self._model, self._adjoints, self._diagonal = model, model.adjoints, diagonal
         self._narrows, self._ops = [], model.parts.ops if ops is None else ops
         dtype = start.dtype.base_dtype
+        found = folds(start, self._ops, model.parts, model.is_nonlinear)
+        self._folds = {fold.tensor.op: fold for fold in found}
         if diagonal:
             self._curvature = Diagonal(self._frame, dtype)
         else:
@@ -107,15 +119,31 @@ class _Sweep(Sweep):
 
     def total(self):
         """The Hessians by `start`, [N, K, K]; None if they are zero."""
-        for op in self._ops:
+        inside = {op for fold in self._folds.values() for op in fold.ops}
+        outside = [op for op in self._ops if op not in inside]
+        for op in outside:
             if self._model.is_read_by(op) and self.is_reached(op):
                 self.enter(op)
+            if op in self._folds:
+                self._enter_fold(self._folds[op], outside)
         for tensor, after in self._narrows:
-            base = self._base(tensor)
+            base = self.base(tensor)
             inner = base and _Sweep(self._model, tensor, ops=after).total()
             if inner is not None:
                 self._curvature.add_pulled_back(0.5 * inner, base)
         return self._curvature.total()
+
+    def _enter_fold(self, fold, outside):
+        """Goes through `fold` row by row, with the coordinates of a row alone."""
+        rows = _Sweep(self._model.by_rows(fold), fold.tensor, self._diagonal, fold.ops)
+        inner = rows.total()
+        if inner is not None:
+            self._curvature.add_rows(0.5 * inner, fold.each)
+        read = {tensor_key(t) for op in outside for t in op.inputs}
+        for tensor in [t for op in fold.ops for t in op.outputs]:
+            if tensor_key(tensor) in read and rows.tangent(tensor) is not None:
+                base = self._frame.of_rows(rows.base(tensor))
+                self._set(tensor, Tangent(base, None))
 
     def is_needed(self, tensor):
         return self._model.is_needed(tensor.op)
@@ -162,16 +190,15 @@ class _Sweep(Sweep):
         it = self.pull(op, outputs, self._half_adjoint)
         if not it.pulled:
             return
-        held = it.held + it.adjoints
-        second = self._passes.locally(it.pulled, it.here, it.pushed, held)
+        second = self.along(it, it.here, it.inputs)
         for base, value in zip(it.bases, second):
             if value is not None and not is_zeros(value):
                 self._curvature.add_weighted(base.of, value, base)
         if self._needs(op):
             self.push(it)
 
-    def _half_adjoint(self, tensor, _):
+    def _half_adjoint(self, tensor, copied):
         adjoint = 0.5 * self._adjoints[tensor_key(tensor)]
-        if self._parts.is_batched(tensor):
-            adjoint = self._repeat(adjoint, self._frame.axis(tensor))
+        if self._parts.is_batched(tensor) and copied is not tensor:
+            adjoint = self._repeat(adjoint, self._parts.state(tensor))
         return adjoint

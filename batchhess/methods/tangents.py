@@ -2,7 +2,6 @@
 
 import collections
 
-from batchhess.analysis.dominators import places
 from batchhess.compat import tf
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.sizes import shape_of
@@ -11,6 +10,7 @@ from batchhess.rebuild import shape_with, tile_along
 # du/dx of the tensor `of`. `value` has the shape of `of`, but R K places along the
 # observation axis: place r K + k holds the derivative of observation r by coordinate k.
 # R is N; or 1, if `shared`: what is linear in x changes alike for all observations.
+# Where an observation has T indices there, each place does: R K T in all.
 # `unit` if place k is coordinate k itself, all places counted in order.
 Base = collections.namedtuple("Base", "of value shared unit")
 
@@ -37,10 +37,14 @@ class Frame:
         """The observation axis of `tensor`."""
         return self._parts.state(tensor).axis
 
+    def each(self, tensor):
+        """T, the indices that an observation has along that axis."""
+        return self._parts.state(tensor).each
+
     def shape(self, tensor, count=None):
         """The shape of `tensor`, as a Tensor; with `count` observations, or N."""
         count = self.count if count is None else count
-        return shape_with(tensor, self.axis(tensor), count)
+        return shape_with(tensor, self._parts.state(tensor), count)
 
     def rows(self, shared):
         """The places along the observation axis of a base."""
@@ -64,19 +68,63 @@ class Frame:
             return tangent.base._replace(of=tensor)
         key = tensor_key(tangent.base.value), tensor_key(tangent.scale)
         if key not in self._whole:
-            value = tf.expand_dims(tangent.scale, self.axis(tensor) + 1)
-            value *= self.split(tangent.base)
+            value = self.beside_k(tangent.scale, tensor) * self.split(tangent.base)
             self._whole[key] = self.merged(value, tensor)
         return Base(tensor, self._whole[key], False, False)
 
+    def of_rows(self, base):
+        """The `Base` for all coordinates, of one for each row of a tensor [N T, ...].
+
+        Row t of an observation depends on the coordinates of part t alone.
+        """
+        each, count = self.each(base.of), 1 if base.shared else self.count
+        places = self.places(base.of) // each
+        own = self.size // each
+        if base.shared:
+            value = tf.tile(tf.reshape(base.value, [1, own, places]), [each, 1, 1])
+        else:
+            rows = tf.stack([count * each, own, places])
+            value = tf.reshape(base.value, rows)
+        value = self.blocks(value, each, count)
+        shape = self.shape(base.of, self.rows(base.shared))
+        return Base(base.of, tf.reshape(value, shape), base.shared, False)
+
+    def blocks(self, rows, each, count):
+        """[R T, D, P] as [R, T, D, T, P]: zero where the first T is not the second."""
+        own, places = rows.shape.as_list()[1:]
+        rows = tf.reshape(rows, tf.stack([count, each, own, 1, places]))
+        return rows * tf.reshape(tf.eye(each, dtype=rows.dtype), [each, 1, each, 1])
+
     def split(self, base):
-        """The value of `base`, [..., R K, ...], as [..., R, K, ...]."""
-        axis, shape = self.axis(base.of), shape_of(base.of)
-        rows = [1 if base.shared else self.count, self.size]
-        return tf.reshape(base.value, tf.stack(shape[:axis] + rows + shape[axis + 1 :]))
+        """The value of `base`, [..., R K T, ...], as [..., R, K, (T,) ...]."""
+        rows = 1 if base.shared else self.count
+        return self._split(base.value, base.of, [rows, self.size])
+
+    def beside_k(self, value, tensor):
+        """`value`, of the shape of `tensor`, as [..., N, 1, (T,) ...]."""
+        if self.each(tensor) == 1:
+            return tf.expand_dims(value, self.axis(tensor) + 1)
+        return self._split(value, tensor, [self.count, 1])
+
+    def _split(self, value, tensor, rows):
+        axis, shape, each = self.axis(tensor), shape_of(tensor), self.each(tensor)
+        rows = rows + ([each] if each > 1 else [])
+        return tf.reshape(value, tf.stack(shape[:axis] + rows + shape[axis + 1 :]))
+
+    def each_k(self, base):
+        """`base` as a list of K Tensors of the shape of its tensor."""
+        value = self.spread(base, base.of, False)
+        apart = self._split(value, base.of, [self.count, self.size])
+        found = tf.unstack(apart, self.size, axis=self.axis(base.of) + 1)
+        return [tf.reshape(value, self.shape(base.of)) for value in found]
+
+    def of_each_k(self, values, tensor):
+        """The value of a base of `tensor` from K Tensors of its shape."""
+        apart = [self.beside_k(value, tensor) for value in values]
+        return self.merged(tf.concat(apart, self.axis(tensor) + 1), tensor)
 
     def merged(self, value, tensor):
-        """[..., N, K, ...] as the value of a base of `tensor`."""
+        """[..., N, K, (T,) ...] as the value of a base of `tensor`."""
         return tf.reshape(value, self.shape(tensor, self.rows(False)))
 
     def spread(self, base, tensor, shared):
@@ -100,36 +148,34 @@ class Frame:
         shapes = []
         for tensor in tensors:
             shape = shape_of(tensor)
-            shape[self.axis(tensor)] = "observations"
+            shape[self.axis(tensor)] = "observations", self.each(tensor)
             shapes.append(shape)
         return all(shape == shapes[0] for shape in shapes)
 
     def places(self, tensor):
         """The elements that an observation has in `tensor`."""
-        return places(tensor, self._parts)
+        return self._parts.places(tensor)
 
     def flat(self, value, tensor, rows):
-        """`value` with the axes of its observations first, all other axes as one.
+        """`value` with the axis of its observations first, all other axes as one.
 
         Args:
-          value: Tensor of the shape of `tensor`, but with the axes `rows` in the place
-            of its observation axis.
+          value: Tensor of the shape of `tensor`, but with the product of `rows` for N.
           tensor: Tensor.
           rows: list of int or scalar Tensors.
 
         Returns:
           a Tensor [*rows, places].
         """
-        first = list(range(self.axis(tensor), self.axis(tensor) + len(rows)))
-        others = range(len(shape_of(tensor)) - 1 + len(rows))
-        value = transposed(value, first + [a for a in others if a not in first])
+        axis = self.axis(tensor)
+        others = [a for a in range(len(shape_of(tensor))) if a != axis]
+        value = transposed(value, [axis] + others)
         return tf.reshape(value, tf.stack(rows + [self.places(tensor)]))
 
     def flat_base(self, base):
         """The value of `base` as [N, K, places], or [K, places] if it is shared."""
         rows = [] if base.shared else [self.count]
-        value = base.value if base.shared else self.split(base)
-        return self.flat(value, base.of, rows + [self.size])
+        return self.flat(base.value, base.of, rows + [self.size])
 
     def summed_to(self, value, wide, narrow, rows):
         """Adds up `value`, of the shape of `wide`, where `narrow` is broadcast to it.

@@ -74,11 +74,18 @@ op(
     _matrices,
     NEVER,
     twice=SOUND,
+    factorizes=True,
 )
 # No gradient is registered.
 op("MatrixExponential MatrixLogarithm", _matrices, NEVER)
 # Where two eigenvalues are equal, 2.x takes 1 / 0 for 0; before, it was no number.
-op("SelfAdjointEigV2 Svd", _matrices, NEVER, twice=SOUND if IS_V1 else UNKNOWN)
+op(
+    "SelfAdjointEigV2 Svd",
+    _matrices,
+    NEVER,
+    twice=SOUND if IS_V1 else UNKNOWN,
+    factorizes=True,
+)
 op("MatrixBandPart", _matrices, _PARAMETERS, YES, twice=SOUND)
 op("MatrixDiagPart", _matrices, NEVER, YES, twice=SOUND)
 op("MatrixDiagPartV3", _matrices, _PARAMETERS, padded, twice=SOUND)
@@ -110,7 +117,7 @@ op(
 
 
 # On 1.15 the second derivatives of determinants, and of the adjoint of an inverse, are
-# those of symmetric matrices. There they get first derivatives that hold no adjoint.
+# those of symmetric matrices. There they get others, right however often.
 
 
 def _is_old(op, depends):
@@ -128,7 +135,8 @@ def _has_own_gradient(op):
 
 
 def _is_old_adjoint(op, depends):
-    return op.get_attr("adjoint") and _is_old(op, depends)
+    is_old = op.get_attr("adjoint") and _is_old(op, depends)
+    return is_old and not _has_own_gradient(op)
 
 
 @tf.RegisterGradient("BatchhessDeterminant")
@@ -142,7 +150,15 @@ def _log_determinant_gradient(op, _, grad):
 
 
 def _adjoint_inverse(op):
-    return tf.linalg.matrix_transpose(tf.linalg.inv(op.inputs[0]))
+    name = {"MatrixInverse": "BatchhessAdjointInverse"}
+    with tf.get_default_graph().gradient_override_map(name):
+        return raw_ops.MatrixInverse(input=op.inputs[0], adjoint=True)
+
+
+@tf.RegisterGradient("BatchhessAdjointInverse")
+def _adjoint_inverse_gradient(op, grad):
+    inverse = op.outputs[0]
+    return -tf.matmul(inverse, tf.matmul(grad, inverse, adjoint_a=True))
 
 
 def _determinant(op):
@@ -179,6 +195,7 @@ op(
     _matrices,
     NEVER,
     twice=SOUND,
+    factorizes=True,
     faults=[_as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
     rewrite=Rewrite(_is_old_determinant, _determinant),
 )
@@ -187,6 +204,7 @@ op(
     _matrices,
     NEVER,
     twice=SOUND,
+    factorizes=True,
     faults=[_as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
     rewrite=Rewrite(_is_old_determinant, _log_determinant),
 )
@@ -195,6 +213,7 @@ op(
     _matrices,
     NEVER,
     twice=SOUND,
+    factorizes=True,
     faults=[
         _as_of_symmetric(
             _is_old_adjoint, "Transpose the matrix instead of passing adjoint=True"

@@ -173,4 +173,11 @@ op(
     product=LETTERS,
     twice=UNKNOWN if IS_V1 else SOUND,  # 1.15 has no gradient of it.
 )
-op("MatrixSolve MatrixTriangularSolve", _solve, _other_side, 1, twice=SOUND)
+op(
+    "MatrixSolve MatrixTriangularSolve",
+    _solve,
+    _other_side,
+    1,
+    twice=SOUND,
+    factorizes=True,
+)

@@ -21,6 +21,7 @@ from batchhess.ops.sizes import (
 )
 from batchhess.ops.states import (
     BATCHED,
+    FOLDED,
     FREE,
     SCATTERED,
     SUM,
@@ -152,11 +153,11 @@ def _folded(origin, before, after):
     """
     if not all(isinstance(d, int) and d > 0 for d in before + after):
         return None
-    inner, each_one = origin[1:] if origin[0] == "folded" else (origin, 1)
+    inner, each_one = origin[1:] if origin[0] == FOLDED else (origin, 1)
     each_one, rest = divmod(each_one * product_of(before), product_of(after))
     if rest or not each_one:
         return None
-    return inner if each_one == 1 else ("folded", inner, each_one)
+    return inner if each_one == 1 else (FOLDED, inner, each_one)
 
 
 def _same_product(before, after):

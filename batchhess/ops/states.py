@@ -16,6 +16,8 @@ UNPROVEN = "unproven"
 
 # `origin` where index n is observation n itself.
 OWN = "x"
+# Begins an `origin` (FOLDED, origin, T) where index m is of what that maps m // T to.
+FOLDED = "folded"
 
 
 class State(collections.namedtuple("State", "kind axis origin op reason")):
@@ -25,6 +27,18 @@ class State(collections.namedtuple("State", "kind axis origin op reason")):
     def is_own(self):
         """Whether index n of `axis` is observation n."""
         return (self.kind, self.origin) == (BATCHED, OWN)
+
+    @property
+    def each(self):
+        """The T indices that each observation has along `axis`; None if not followed.
+
+        Observation n has n T, n T + 1, ...; with one each, index n is observation n.
+        """
+        if self.kind != BATCHED:
+            return None
+        if self.origin[:2] == (FOLDED, OWN):
+            return self.origin[2]
+        return 1 if self.origin == OWN else None
 
 
 FREED = State(FREE, None, None, None, None)

@@ -46,7 +46,8 @@ Guard = collections.namedtuple("Guard", "cure")
 Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrite guard "
-    "parts elements shape_input size_only step bits stops calls frame repeatable reads",
+    "parts elements shape_input size_only step bits stops calls frame repeatable reads "
+    "factorizes",
 )
 
 _TABLE = {}
@@ -74,6 +75,7 @@ _NOTHING = Declared(
     frame=None,
     repeatable=False,
     reads=False,
+    factorizes=False,
 )
 
 
@@ -113,6 +115,8 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
       repeatable: bool, whether it has a state, and a second one in the same run does no
         harm.
       reads: bool, whether it answers the value of the variable that it is given.
+      factorizes: bool, whether it costs more than its derivative along one direction,
+        which uses again what it has found.
     """
     for name in types.split():
         assert name not in _TABLE, name
