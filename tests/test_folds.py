@@ -94,6 +94,9 @@ MODELS = {
     "linear in the fold": lambda x: product(
         tf.matmul(rows_of(x), tf.constant(array(D, 2))), 2 * T
     ),
+    "reshaped in the fold": lambda x: product(
+        tf.squeeze(tf.tanh(tf.expand_dims(rows_of(x), 1)) ** 3, [1]), K
+    ),
     "attention": attention,
     "two widths": two_widths,
     "folded again": folded_again,

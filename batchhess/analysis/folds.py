@@ -29,10 +29,11 @@ def folds(start, ops, parts, is_nonlinear):
     Returns:
       list of `Fold`, no two with an Operation in common.
     """
-    in_order, found = {tensor_key(start)}, []
+    in_order, found, taken = {tensor_key(start)}, [], set()
     for op in ops if parts.state(start).axis == 0 else []:
         moves = parts.kinds[op] == IDENTITY or declared(op).tangents == RESHAPED
-        if not moves or tensor_key(parts.depending(op)[0]) not in in_order:
+        first = parts.depending(op)[0]
+        if op in taken or not moves or tensor_key(first) not in in_order:
             continue
         tensor = op.outputs[0]
         state = parts.state(tensor)
@@ -41,6 +42,7 @@ def folds(start, ops, parts, is_nonlinear):
         in_order.add(tensor_key(tensor))
         inside = _inside(tensor, ops, parts) if state.each > 1 else []
         if any(is_nonlinear(o) for o in inside):
+            taken.update(inside)
             found.append(Fold(tensor, inside, _by_rows(parts, state), state.each))
     return found
 

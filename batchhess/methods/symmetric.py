@@ -139,7 +139,8 @@ class _Sweep(Sweep):
         inner = rows.total()
         if inner is not None:
             self._curvature.add_rows(0.5 * inner, fold.each)
-        read = {tensor_key(t) for op in outside for t in op.inputs}
+        readers = [op for op in outside if self._model.is_read_by(op)]
+        read = {tensor_key(t) for op in readers for t in op.inputs}
         for tensor in [t for op in fold.ops for t in op.outputs]:
             if tensor_key(tensor) in read and rows.tangent(tensor) is not None:
                 base = self._frame.of_rows(rows.base(tensor))
