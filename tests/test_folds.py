@@ -97,6 +97,9 @@ MODELS = {
     "reshaped in the fold": lambda x: product(
         tf.squeeze(tf.tanh(tf.expand_dims(rows_of(x), 1)) ** 3, [1]), K
     ),
+    "narrow in the fold": lambda x: product(
+        tf.exp(tf.reduce_logsumexp(network(rows_of(x), D, 5), 1)[:, None]), T
+    ),
     "attention": attention,
     "two widths": two_widths,
     "folded again": folded_again,

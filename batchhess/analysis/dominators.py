@@ -12,7 +12,7 @@ from batchhess.graph.tensors import tensor_key
 Narrow = collections.namedtuple("Narrow", "tensor after")
 
 
-def narrows(start, ops, parts, is_nonlinear, is_read_by):
+def narrows(start, ops, parts, is_nonlinear, is_read_by, wanted=()):
     """Finds where to start anew, so that it saves operations.
 
     Args:
@@ -22,6 +22,7 @@ def narrows(start, ops, parts, is_nonlinear, is_read_by):
       is_nonlinear: function from an Operation to a bool.
       is_read_by: function from an Operation to a bool, whether it needs the tangents of
         its inputs.
+      wanted: the keys of the Tensors whose tangents others than `ops` need.
 
     Returns:
       list of `Narrow`, no two with an Operation in common; and the list of the other
@@ -35,9 +36,8 @@ def narrows(start, ops, parts, is_nonlinear, is_read_by):
         leaving = {tensor_key(t) for op in after for t in op.outputs}
         readers = [op for op in rest - after if is_read_by(op)]
         # What reads what follows needs the tangents of x's own coordinates.
-        if after <= rest and not any(
-            tensor_key(t) in leaving for op in readers for t in op.inputs
-        ):
+        read = {tensor_key(t) for op in readers for t in op.inputs}.union(wanted)
+        if after <= rest and leaving.isdisjoint(read):
             found.append(Narrow(tensor, [op for op in ops if op in after]))
             rest -= after
     return found, [op for op in ops if op in rest]

@@ -100,9 +100,10 @@ class _Sweep(Sweep):
       start: the Tensor to start from.
       diagonal: bool, whether to answer diagonals alone.
       ops: list of the Operations to visit, in order; all of the model's if None.
+      wanted: the keys of the Tensors whose tangents others than `ops` need.
     """
 
-    def __init__(self, model, start, diagonal=False, ops=None):
+    def __init__(self, model, start, diagonal=False, ops=None, wanted=()):
         super().__init__(model.parts, model.count, model.passes, start)
         self._model, self._adjoints, self._diagonal = model, model.adjoints, diagonal
         self._narrows, self._ops = [], model.parts.ops if ops is None else ops
@@ -114,7 +115,12 @@ class _Sweep(Sweep):
         else:
             self._curvature = Curvature(self._frame, dtype, SMALL)
             self._narrows, self._ops = narrows(
-                start, self._ops, model.parts, model.is_nonlinear, model.is_read_by
+                start,
+                self._ops,
+                model.parts,
+                model.is_nonlinear,
+                model.is_read_by,
+                wanted,
             )
 
     def total(self):
@@ -135,12 +141,13 @@ class _Sweep(Sweep):
 
     def _enter_fold(self, fold, outside):
         """Goes through `fold` row by row, with the coordinates of a row alone."""
-        rows = _Sweep(self._model.by_rows(fold), fold.tensor, self._diagonal, fold.ops)
+        readers = [op for op in outside if self._model.is_read_by(op)]
+        read = {tensor_key(t) for op in readers for t in op.inputs}
+        model = self._model.by_rows(fold)
+        rows = _Sweep(model, fold.tensor, self._diagonal, fold.ops, read)
         inner = rows.total()
         if inner is not None:
             self._curvature.add_rows(0.5 * inner, fold.each)
-        readers = [op for op in outside if self._model.is_read_by(op)]
-        read = {tensor_key(t) for op in readers for t in op.inputs}
         for tensor in [t for op in fold.ops for t in op.outputs]:
             if tensor_key(tensor) in read and rows.tangent(tensor) is not None:
                 base = self._frame.of_rows(rows.base(tensor))
