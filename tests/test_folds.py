@@ -7,6 +7,7 @@ from oracles import difference_blocks, run, sliced_hessians
 import batchhess
 from batchhess import planning
 from batchhess.compat import IS_V1, tf
+from batchhess.methods import sweep
 
 T, D = 4, 3
 K = T * D
@@ -138,7 +139,13 @@ def test_folds_are_followed(name, small_blocks):
     x = tf.placeholder(tf.float64, [None, K])
     y = MODELS[name](x)
     assert "symmetric" in str(batchhess.explain(y, x))
-    check(y, x, {x: array(4, K)}, name)
+    check(y, x, {x: array(5, K)}, name)
+
+
+def test_of_many_coordinates_factorizations_are_repeated(monkeypatch, small_blocks):
+    monkeypatch.setattr(sweep, "_FEW", K - 1)
+    x = tf.placeholder(tf.float64, [None, K])
+    check(MODELS["determinant"](x), x, {x: array(5, K)}, "determinant")
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
@@ -157,12 +164,12 @@ def test_a_known_number_of_observations():
     check(MODELS["product"](x), x, {x: array(5, K)})
 
 
-@pytest.mark.parametrize("count", [1, 4 * T])
+@pytest.mark.parametrize("count", [1, 5 * T])
 def test_a_factor_for_each_row_or_one_for_all(count, small_blocks):
     x = tf.placeholder(tf.float64, [None, K])
     factor = tf.placeholder(tf.float64, [None, 1])
     rows = tf.nn.softmax(network(rows_of(x), D, 4) * factor)
-    feed = {x: array(4, K), factor: 1 + array(count, 1) ** 2}
+    feed = {x: array(5, K), factor: 1 + array(count, 1) ** 2}
     check(product(rows, 4 * T), x, feed)
 
 
@@ -179,7 +186,8 @@ def test_a_factor_for_another_number_of_rows_fails_the_run(small_blocks):
 def test_observations_on_the_last_axis(small_blocks):
     """[D, N, T] as [D, N T]: the rows of an observation do not lie in its order."""
     x = tf.placeholder(tf.float64, [D, None, T])
-    rows = tf.transpose(tf.reshape(x, [D, -1]))
+    folded = tf.reshape(x, [D, -1])
+    rows = tf.transpose(folded * tf.sin(folded))
     y = product(network(rows, D, 5, 2), 2 * T)
     value = array(7, D, T).transpose(1, 0, 2)
     found, diagonals = run(answers(y, x, axis=1), {x: value})
