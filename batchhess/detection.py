@@ -200,7 +200,7 @@ class _Walk:
             return None if known is None else tf.constant(known, dtype)
         shape = tensor.shape.as_list()
         if state is not None:
-            shape[state.axis] = self._size * state.each
+            shape[state.axis] = state.indices(self._size)
         if declared(op).tangents == JOINED:
             return tf.zeros(shape, dtype)
         known = 1 if known is None else known != 0
@@ -246,7 +246,7 @@ class _Walk:
 
     def _shape(self, tensor):
         state, shape = self._parts.state(tensor), shape_of(tensor)
-        shape[state.axis] = self._size * state.each
+        shape[state.axis] = state.indices(self._size)
         return shape
 
     def _numbers(self, shape, dtype):

@@ -194,8 +194,8 @@ def _parts(made, region, walk):
     if apart is not made.ys:
         region = Region(apart, made.x)
     found = partition(region, apart, made.x, walk, made.layout.axis)
-    apart_from_own = found.behind or not walk.state(apart[0]).is_own
-    if apart_from_own or [t is apart[0] for t in found.frontier] != [True]:
+    is_end = not found.behind and [t is apart[0] for t in found.frontier] == [True]
+    if not (is_end and walk.state(apart[0]).is_own):
         op = found.behind[0] if found.behind else apart[0].op
         raise NoPartitionError(op, "puts observations where they are not followed")
     for op in found.ops if is_forward else []:

@@ -248,7 +248,7 @@ def on_observations(ops, parts, values, pick, count):
 def shape_with(tensor, state, count, dtype=tf.int32):
     """The static shape of `tensor`, in that `State`, with `count` observations."""
     shape = shape_of(tensor)
-    shape[state.axis] = count * state.each
+    shape[state.axis] = state.indices(count)
     if all(isinstance(size, int) for size in shape):
         return tf.constant(shape, dtype)
     return tf.cast(tf.stack(shape), dtype)

@@ -9,6 +9,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np
 import pytest
 
+from batchhess import planning
 from batchhess.compat import skip_deprecation_warnings, tf
 
 tf.disable_eager_execution()
@@ -95,3 +96,9 @@ def session_options(request, monkeypatch):
 @pytest.fixture
 def random():
     return np.random.RandomState(20261123)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of three observations, whatever their width."""
+    monkeypatch.setattr(planning, "block_size", lambda x, size, parts: 3)

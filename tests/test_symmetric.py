@@ -8,17 +8,10 @@ import random_programs
 from oracles import count_ops, difference_blocks, run, sliced_hessians
 
 import batchhess
-from batchhess import planning
 from batchhess.analysis.dominators import narrows
 from batchhess.compat import VERSION, tf
 
 HAS_JIT = not VERSION.startswith("1.")
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Blocks of a few observations, whatever their width."""
-    monkeypatch.setattr(planning, "block_size", lambda x, size, parts: 3)
 
 
 def random_array(*shape):

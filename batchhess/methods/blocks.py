@@ -218,9 +218,9 @@ def assert_one_or_all(problem):
         if isinstance(state, State)
     }
     pairs = [
-        (tf.shape(tensor)[state.axis], count * state.each)
+        (tf.shape(tensor)[state.axis], state.indices(count))
         for (_, state), tensor in boundary.items()
-        if tensor.shape.as_list()[state.axis] not in (1, count * state.each)
+        if tensor.shape.as_list()[state.axis] not in (1, state.indices(count))
     ]
     if not pairs:
         return []
@@ -245,12 +245,13 @@ class _Reader:
         """The part of `tensor`; where `broadcast` allows one for all, that repeated."""
         key = tensor_key(tensor), state
         if key not in self._taken:
-            self._taken[key] = self._read(tensor, state.axis, state.each, broadcast)
+            self._taken[key] = self._read(tensor, state, broadcast)
         return self._taken[key]
 
-    def _read(self, tensor, axis, each, broadcast):
-        begin, number, size = (
-            n * each for n in (self._start, self._number, self._count)
+    def _read(self, tensor, state, broadcast):
+        axis, each = state.axis, state.each
+        begin, number, size = map(
+            state.indices, (self._start, self._number, self._count)
         )
         repeated = each
         if broadcast and tensor.shape.as_list()[axis] in (None, 1):

@@ -2,7 +2,7 @@
 
 from batchhess.compat import tf
 from batchhess.graph.tensors import tensor_key
-from batchhess.methods.tangents import Base, added
+from batchhess.methods.tangents import Base, added, blocks
 
 # A symmetric product is computed up to its diagonal, in this many bands of rows; but
 # not for a K of so few, where products so small cost more than they save.
@@ -74,7 +74,9 @@ class Curvature:
 
         The coordinates are those of the first part, those of the second, and so on.
         """
-        self._add(self._frame.blocks(matrices, each, self._frame.count))
+        own = self._frame.size // each
+        rows = tf.stack([self._frame.count, each, own, 1, own])
+        self._add(blocks(tf.reshape(matrices, rows), each))
 
     def total(self):
         """What was added, and its transpose: [N, K, K]; None if nothing was."""

@@ -405,11 +405,13 @@ class Sweep:
             shape = [-1 if d is None else d for d in tensor.shape.as_list()]
             if shape[axis] in (-1, 1):  # 1 is broadcast.
                 one = tf.equal(tf.shape(tensor)[axis], 1)
-                tensor = tile_along(tensor, axis, where(one, frame.count * each, 1))
+                tensor = tile_along(
+                    tensor, axis, where(one, state.indices(frame.count), 1)
+                )
             apart = [frame.count, 1] + ([each] if each > 1 else [])
             apart = tf.stack(shape[:axis] + apart + shape[axis + 1 :])
             value = tile_along(tf.reshape(tensor, apart), axis + 1, frame.size)
-            shape[axis] = frame.rows(False) * each
+            shape[axis] = state.indices(frame.rows(False))
             self._repeated[key] = tf.reshape(value, tf.stack(shape))
         return self._repeated[key]
 

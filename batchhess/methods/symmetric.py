@@ -127,11 +127,13 @@ class _Sweep(Sweep):
         """The Hessians by `start`, [N, K, K]; None if they are zero."""
         inside = {op for fold in self._folds.values() for op in fold.ops}
         outside = [op for op in self._ops if op not in inside]
+        readers = [op for op in outside if self._model.is_read_by(op)]
+        read = {tensor_key(t) for op in readers for t in op.inputs}
         for op in outside:
             if self._model.is_read_by(op) and self.is_reached(op):
                 self.enter(op)
             if op in self._folds:
-                self._enter_fold(self._folds[op], outside)
+                self._enter_fold(self._folds[op], read)
         for tensor, after in self._narrows:
             base = self.base(tensor)
             inner = base and _Sweep(self._model, tensor, ops=after).total()
@@ -139,10 +141,13 @@ class _Sweep(Sweep):
                 self._curvature.add_pulled_back(0.5 * inner, base)
         return self._curvature.total()
 
-    def _enter_fold(self, fold, outside):
-        """Goes through `fold` row by row, with the coordinates of a row alone."""
-        readers = [op for op in outside if self._model.is_read_by(op)]
-        read = {tensor_key(t) for op in readers for t in op.inputs}
+    def _enter_fold(self, fold, read):
+        """Goes through `fold` row by row, with the coordinates of a row alone.
+
+        Args:
+          fold: a `Fold`.
+          read: set of the keys of Tensors whose tangents what is outside needs.
+        """
         model = self._model.by_rows(fold)
         rows = _Sweep(model, fold.tensor, self._diagonal, fold.ops, read)
         inner = rows.total()

@@ -77,23 +77,12 @@ class Frame:
 
         Row t of an observation depends on the coordinates of part t alone.
         """
-        each, count = self.each(base.of), 1 if base.shared else self.count
-        places = self.places(base.of) // each
-        own = self.size // each
-        if base.shared:
-            value = tf.tile(tf.reshape(base.value, [1, own, places]), [each, 1, 1])
-        else:
-            rows = tf.stack([count * each, own, places])
-            value = tf.reshape(base.value, rows)
-        value = self.blocks(value, each, count)
+        each, places = self.each(base.of), self.places(base.of)
+        rows = [1, 1] if base.shared else [self.count, each]
+        rows += [self.size // each, 1, places // each]
+        value = blocks(tf.reshape(base.value, tf.stack(rows)), each)
         shape = self.shape(base.of, self.rows(base.shared))
         return Base(base.of, tf.reshape(value, shape), base.shared, False)
-
-    def blocks(self, rows, each, count):
-        """[R T, D, P] as [R, T, D, T, P]: zero where the first T is not the second."""
-        own, places = rows.shape.as_list()[1:]
-        rows = tf.reshape(rows, tf.stack([count, each, own, 1, places]))
-        return rows * tf.reshape(tf.eye(each, dtype=rows.dtype), [each, 1, each, 1])
 
     def split(self, base):
         """The value of `base`, [..., R K T, ...], as [..., R, K, (T,) ...]."""
@@ -202,6 +191,14 @@ class Frame:
         if axes:
             value = tf.reduce_sum(value, axes, keepdims=True)
         return tf.reshape(value, self.shape(narrow, rows))
+
+
+def blocks(rows, each):
+    """[R, T, D, 1, P] as [R, T, D, T, P]: zero where the first T is not the second.
+
+    T is `each`; the first may be 1 in `rows`, which are then alike.
+    """
+    return rows * tf.reshape(tf.eye(each, dtype=rows.dtype), [each, 1, each, 1])
 
 
 def added(tensors):

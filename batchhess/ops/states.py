@@ -40,6 +40,10 @@ class State(collections.namedtuple("State", "kind axis origin op reason")):
             return self.origin[2]
         return 1 if self.origin == OWN else None
 
+    def indices(self, count):
+        """How many indices `count` observations, int or Tensor, have along `axis`."""
+        return count if self.each == 1 else count * self.each  # No op for nothing.
+
 
 FREED = State(FREE, None, None, None, None)
 SCATTERED = State(LOOSE, None, None, None, None)
