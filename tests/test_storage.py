@@ -283,7 +283,7 @@ with tf.Session() as session:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-def test_kill_9_costs_at_most_a_batch(tmp_path):
+def test_kill_9_costs_at_most_two_batches(tmp_path):
     root = os.path.dirname(os.path.dirname(batchhess.__file__))
     program = WRITER.format(root=root, out=str(tmp_path))
     process = subprocess.Popen(
@@ -309,7 +309,7 @@ def test_kill_9_costs_at_most_a_batch(tmp_path):
             resume=True,
             progress=lambda done, _: seen.append(done),
         )
-    assert done < seen[0] <= done + 2 * 17
+    assert done <= seen[0] <= done + 2 * 17  # The last may not have been written yet.
     value = np.arange(4000.0).reshape(2000, 2)
     np.testing.assert_array_equal(np.load(str(tmp_path / "H.npy")), 3 * value)
     long = np.load(str(tmp_path / "long.npy"))
@@ -320,8 +320,9 @@ def test_a_full_disk_raises_and_leaves_what_was_there(model, stopped, monkeypatc
     def write(self, answers, start, stop, sums):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(storage.Directory, "write", write)
+    monkeypatch.setattr(storage.Directory, "_write", write)
     with pytest.raises(OSError, match="No space left"):
         model.evaluate(stopped, resume=True)
+    assert not (stopped / "H.npy").exists()
     monkeypatch.undo()
     assert_whole(model, model.evaluate(stopped, resume=True), stopped)

@@ -15,7 +15,13 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 LAYERS = [
     ["colouring", "compat", "errors"],
     ["calling"],
-    ["reading", "streaming.feeding", "streaming.fingerprint", "streaming.journal"],
+    [
+        "reading",
+        "streaming.feeding",
+        "streaming.fingerprint",
+        "streaming.journal",
+        "streaming.lock",
+    ],
     ["streaming.naming", "streaming.progress", "models.effects", "models.protos"],
     ["streaming.storage", "models.inlining"],
     ["streaming.evaluating", "models.loading"],

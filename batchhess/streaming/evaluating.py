@@ -40,7 +40,8 @@ def evaluate(
     its key in a dict, its field in a namedtuple, or the tensor's own name. Until then
     it is NAME.npy.partial, of its full size, so that a full disk is told at the start.
     A file journal.jsonl tells what is written, with checksums of the data, the model
-    and each batch. A stop costs the batch that was being written.
+    and each batch. A stop costs the batch that was being computed and the one that was
+    being written.
 
     Args:
       session: a tf.Session.

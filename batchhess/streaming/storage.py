@@ -16,12 +16,13 @@ import errno
 import io
 import os
 import zlib
+from concurrent import futures
 
 import numpy as np
 
 from batchhess.calling import told
 from batchhess.compat import tf
-from batchhess.streaming import journal
+from batchhess.streaming import journal, lock
 
 # What loss of power may cost, in bytes of results and in seconds.
 _SYNC_BYTES = 1 << 30
@@ -85,6 +86,7 @@ class Directory:
         self._finals = [os.path.join(path, name + ".npy") for name in names]
         self._files, self._offsets, self._header = [], [], None
         self._unsynced = 0
+        self._writing, self._last = None, {}
         self.is_complete = False
 
     @contextlib.contextmanager
@@ -95,9 +97,10 @@ class Directory:
           resume: bool, whether to go on with what is there, or refuse.
         """
         os.makedirs(self.path, exist_ok=True)
-        with _lock(self.path):
+        with lock.held(self.path):
             try:
-                yield self._begin_again(resume)
+                with futures.ThreadPoolExecutor(1) as self._writer:
+                    yield self._begin_again(resume)
             finally:
                 self._journal.close()
                 for file in self._files:
@@ -214,12 +217,24 @@ class Directory:
     def write(self, answers, start, stop, sums):
         """Writes the answers of a batch, and then that they are written.
 
+        It is done while the next batch is computed; what fails is raised by the next
+        call of this object.
+
         Args:
           answers: list of arrays [stop - start, ...].
           start: int.
           stop: int.
           sums: list of int, the checksums of the data that they are of.
         """
+        self._wait()
+        self._last = {stop - 1: [np.array(a[-1:]) for a in answers]}
+        self._writing = self._writer.submit(self._write, answers, start, stop, sums)
+
+    def _wait(self):
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, answers, start, stop, sums):
         results = []
         for index, answer in enumerate(answers):
             block = np.ascontiguousarray(self._kept(answer))
@@ -275,10 +290,14 @@ class Directory:
 
     def row(self, index):
         """The answers for one observation that is written: a list of [1, ...]."""
+        if index in self._last:
+            return self._last[index]
+        self._wait()
         return self.read(index, index + 1)
 
     def finish(self):
         """Puts what is whole under its final name, and answers memory maps."""
+        self._wait()
         if not self.is_complete or any(
             os.path.exists(_partial(final)) for final in self._finals
         ):
@@ -402,45 +421,3 @@ def _mapped(path):
         return np.load(path, mmap_mode="r")
     except ValueError:  # Nothing cannot be mapped.
         return np.load(path)
-
-
-@contextlib.contextmanager
-def _lock(directory):
-    """Holds the lock of a directory, which a process that ends lets go of."""
-    path = os.path.join(directory, ".lock")
-    file = open(path, "a+b")
-    try:
-        if not _try_lock(file):
-            file.seek(0)
-            holder = file.read(100).decode("ascii", "replace").strip()
-            raise RuntimeError(
-                "'{}' is being written by another evaluation{}. Wait for it, "
-                "or pass another directory.".format(
-                    directory, " (process {})".format(holder) if holder else ""
-                )
-            )
-        file.truncate(0)
-        file.write(str(os.getpid()).encode("ascii"))
-        file.flush()
-        yield
-    finally:
-        file.close()
-
-
-def _try_lock(file):
-    try:
-        import fcntl
-    except ImportError:  # Windows.
-        import msvcrt
-
-        try:
-            file.seek(1 << 30)  # Beyond what others read.
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
