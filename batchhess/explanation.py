@@ -1,6 +1,8 @@
 """What batchhess will do with a graph, and why, for a person to read."""
 
+import functools
 import html
+from operator import mul
 from typing import Any, List, Optional
 
 from batchhess import arguments
@@ -8,7 +10,8 @@ from batchhess.building import building_in
 from batchhess.calling import public
 from batchhess.compat import tf, where_built
 from batchhess.graph.tensors import name_of, original
-from batchhess.methods import METHODS, blocks
+from batchhess.jacobian_planning import plan as plan_jacobian
+from batchhess.methods import JACOBIAN_METHODS, METHODS, blocks
 from batchhess.passes import Passes
 from batchhess.planning import plan
 from batchhess.problem import WHOLE, Request
@@ -30,7 +33,7 @@ class Explanation:
       mixing: the Operation that is not proven, or None.
       faults: list of the Operations that TensorFlow differentiates wrongly.
       passes: str, the number of reverse passes of a run; symmetric makes one, and takes
-        all K tangents forward.
+        all K tangents forward, and forward makes none.
       memory: int, bytes of a run beyond the model's own, or None without N or K.
       lines: list of (topic, text), the report.
     """
@@ -66,7 +69,12 @@ class Explanation:
 
 @public()
 def explain(
-    ys: Any, xs: Any, *, batch_axis: int = 0, num_observations: Optional[int] = None
+    ys: Any,
+    xs: Any,
+    *,
+    batch_axis: int = 0,
+    num_observations: Optional[int] = None,
+    operator: str = "hessians",
 ) -> List[Explanation]:
     """Tells what `hessians(ys, xs)` would do, and what stands in its way.
 
@@ -77,6 +85,7 @@ def explain(
       xs: as in `hessians`.
       batch_axis: as in `hessians`.
       num_observations: N, for the estimate of memory where the graph does not tell it.
+      operator: "hessians" or "jacobians", of which to tell.
 
     Returns:
       A list of `Explanation`, one for each x.
@@ -86,14 +95,36 @@ def explain(
       TypeError: as `hessians`.
       ValueError: as `hessians`.
     """
+    if operator not in _OPERATORS:
+        raise ValueError(
+            "operator is {!r}, not of {}.".format(operator, sorted(_OPERATORS))
+        )
+    methods, explained = _OPERATORS[operator]
     asked = Request(ys, xs, "explain", WHOLE, Passes(), batch_axis=batch_axis)
-    request, graph = arguments.checked(asked, METHODS)
+    request, graph = arguments.checked(asked, methods)
     with building_in(graph), tf.name_scope("explain"):
-        return [_explained(made, num_observations) for made in plan(request)]
+        return explained(request, num_observations)
+
+
+def _of_hessians(request, num_observations):
+    return [_explained(made, num_observations) for made in plan(request)]
+
+
+def _of_jacobians(request, num_observations):
+    arguments.check_one_y(request.ys, request.xs, request.batch_axis)
+    plans = [plan_jacobian(request, x) for x in request.xs]
+    return [_explained_jacobian(made, num_observations) for made in plans]
+
+
+# The methods of each operator, and what answers the explanations of a `Request` for it.
+_OPERATORS = {
+    "hessians": (METHODS, _of_hessians),
+    "jacobians": (JACOBIAN_METHODS, _of_jacobians),
+}
 
 
 def _explained(made, num_observations):
-    size = made.layout.size if isinstance(made.layout.size, int) else "K"
+    size = _known(made.layout.size, "K")
     given, x = made.request.ys[0], made.x
     what = "'{}' with respect to '{}', {}".format(given.name, name_of(x), x.shape)
     lines = [("f", what)]
@@ -101,46 +132,91 @@ def _explained(made, num_observations):
     if made.gradient is None:
         lines.append(("gradient", "none: lost, or not connected"))
     elif made.is_linear:
-        memory = _result(made, num_observations)
+        memory = _bytes(made, num_observations, made.layout.size, made.layout.size)
         lines.append(("Hessian", "zeros, ys are linear in x"))
     else:
         count, memory = _passes(made, size), _memory(made, num_observations)
         lines += _observations(made) + [("method", _method(made, count))]
     if made.corrected:
-        lines.append(
-            ("rewritten", "parts that TensorFlow differentiates wrongly twice")
-        )
+        lines.append(_REWRITTEN)
     lines += _checks(made)
+    mixing = made.proof.op and original(made.proof.op)
+    faults = [original(op) for _, op in made.findings.faults]
+    return _report(made, made.is_proven, mixing, faults, count, memory, lines)
+
+
+def _explained_jacobian(made, num_observations):
+    given, state = made.request.ys[0], made.state
+    what = "'{}', {}, with respect to '{}', {}".format(
+        given.name, given.shape, name_of(made.x), made.x.shape
+    )
+    lines, count, memory = [("y", what)], "0", None
+    size = _known(made.outputs.size, "M")
+    if made.is_zero:
+        lines.append(("Jacobian", "zeros, y does not depend on x"))
+    elif made.method is not None:
+        memory = _bytes(made, num_observations, made.outputs.size, made.layout.size)
+        count = "0" if made.method == "forward" else str(size)
+        if made.checks.coupling:
+            count += " + 3"
+        lines.append(("observations", _along_axis_0(made)))
+        lines.append(("method", _way(made, size)))
+    if made.ys[0] is not given:
+        lines.append(_REWRITTEN)
+    if made.checks.suspects:
+        lines.append(("verified", _VERIFIED.format("y", _named(made.checks.suspects))))
+    mixing = state and state.op and original(state.op)
+    proven = state is not None and made.is_followed
+    return _report(made, proven, mixing, [], count, memory, lines)
+
+
+def _along_axis_0(made):
+    if made.state.is_own:
+        text = "proven separate, from the graph, along axis {} of y"
+        return text.format(made.state.axis)
+    if made.state.op is None:
+        return _NOT_PROVEN.format("some are summed up")
+    return _NOT_PROVEN.format(_mixing(made.state))
+
+
+def _way(made, size):
+    if made.method == "forward":
+        where = "on all observations at once"
+        if made.block is not None:
+            where = "in blocks of {} observations".format(made.block)
+        return "forward, {} tangents, {}".format(made.layout.size, where)
+    return "{}, {} reverse passes".format(made.method, size)
+
+
+_REWRITTEN = "rewritten", "parts that TensorFlow differentiates wrongly twice"
+
+
+def _report(made, separable, mixing, faults, count, memory, lines):
+    """The `Explanation` with those lines, and what is refused and what it takes."""
     if made.refusal is not None:
         lines.append(("refused", str(made.refusal)))
     if memory is not None:
         text = "about {:.1f} MB beyond the model's own".format(memory / 1e6)
         lines.append(("memory", text))
-    return Explanation(
-        name_of(made.x),
-        made.is_proven,
-        made.proof.op and original(made.proof.op),
-        [original(op) for _, op in made.findings.faults],
-        count,
-        memory,
-        lines,
-    )
+    return Explanation(name_of(made.x), separable, mixing, faults, count, memory, lines)
 
 
 def _observations(made):
     if made.is_proven:
         return [("observations", "proven separate, from the graph")]
-    mixing = original(made.proof.op)
-    return [
-        (
-            "observations",
-            "not proven separate. '{}' ({}){} {}; three more passes check it in each "
-            "run, and fail it if they are coupled; method='observations' is exact "
-            "then, at N times the passes".format(
-                mixing.name, mixing.type, where_built(mixing), made.proof.reason
-            ),
-        )
-    ]
+    return [("observations", _NOT_PROVEN.format(_mixing(made.proof)))]
+
+
+_NOT_PROVEN = (
+    "not proven separate. {}; three more passes check it in each run, and fail it if "
+    "they are coupled; method='observations' is exact then, at N times the passes"
+)
+
+
+def _mixing(state):
+    op = original(state.op)
+    where = op.name, op.type, where_built(op)
+    return "'{}' ({}){} {}".format(*where, state.reason)
 
 
 def _method(made, count):
@@ -163,18 +239,18 @@ def _checks(made):
         names = ", ".join(repr(original(op).name) for op in made.checks.guarded)
         lines.append(("checked", "each run fails at zeros of " + names))
     if made.checks.differences:
-        names = ", ".join(
-            "'{}' ({})".format(original(op).name, op.type)
-            for op in made.checks.unknown[:3]
-        )
-        lines.append(
-            (
-                "verified",
-                "each run is held against differences of the gradient: no test has "
-                "seen the second derivative of " + names,
-            )
-        )
+        text = _VERIFIED.format("the gradient", _named(made.checks.unknown))
+        lines.append(("verified", text))
     return lines
+
+
+_VERIFIED = (
+    "each run is held against differences of {}: no test has seen the derivative of {}"
+)
+
+
+def _named(ops):
+    return ", ".join("'{}' ({})".format(original(op).name, op.type) for op in ops[:3])
 
 
 def _passes(made, size):
@@ -184,7 +260,8 @@ def _passes(made, size):
 
 
 def _memory(made, num_observations):
-    result = _result(made, num_observations)
+    size = made.layout.size
+    result = _bytes(made, num_observations, size, size)
     if result is None:
         return None
     if METHODS[made.method].by_blocks:
@@ -192,10 +269,14 @@ def _memory(made, num_observations):
     return _COPIES_OF_THE_RESULT * result
 
 
-def _result(made, num_observations):
-    """The bytes of the Hessians, or None if N or K is not known."""
-    count = made.layout.num_observations
-    count = count if isinstance(count, int) else num_observations
-    if count is None or not isinstance(made.layout.size, int):
+def _bytes(made, num_observations, *sizes):
+    """The bytes of a result [N, *sizes], or None if one of them is not known."""
+    count = _known(made.layout.num_observations, num_observations)
+    if not all(isinstance(size, int) for size in (count,) + sizes):
         return None
-    return count * made.layout.size**2 * made.x.dtype.base_dtype.size
+    return count * functools.reduce(mul, sizes) * made.x.dtype.base_dtype.size
+
+
+def _known(size, name):
+    """`size`, or `name` where only the run tells it."""
+    return size if isinstance(size, int) else name

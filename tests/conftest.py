@@ -36,6 +36,8 @@ FAST = {
 # Here many models run once each, and to optimize their graphs is most of that. How the
 # library gets on with TensorFlow's optimizer is seen by all other files.
 NOT_OPTIMIZED = {
+    "test_control_flow",
+    "test_copies",
     "test_coordinates",
     "test_differences",
     "test_folds",

@@ -1,4 +1,4 @@
-"""compute_hessian_error tells right from wrong; explain tells why."""
+"""compute_hessian_error tells right from wrong."""
 
 import numpy as np
 import pytest
@@ -404,66 +404,6 @@ def test_separable_but_unproven_outliers_pass(name, random):
     with tf.Session() as session:
         for _ in range(12):
             assert np.isfinite(session.run(result, {x: value})).all()
-
-
-def explanation(build, shape=(None, 3), **options):
-    x = tf.placeholder(tf.float32, shape, name="x")
-    (answer,) = batchhess.explain(build(x), x, **options)
-    return answer
-
-
-def test_explain_a_separable_model():
-    answer = explanation(lambda x: tf.tanh(x), num_observations=1000)
-    assert answer.separable and answer.mixing is None and not answer.faults
-    assert answer.passes == "1"
-    assert answer.memory > 1000 * 9 * 4
-    assert "proven separate" in str(answer)
-    assert "symmetric, on all observations at once" in str(answer)
-
-
-def test_explain_what_symmetric_cannot_follow():
-    answer = explanation(
-        lambda x: tf.cond(tf.constant(True), lambda: tf.sin(x), lambda: x),
-        num_observations=1000,
-    )
-    assert answer.separable
-    assert answer.passes == "3"
-    assert answer.memory == 3 * 1000 * 9 * 4
-    assert "columns, 3 reverse passes; symmetric cannot follow" in str(answer)
-
-
-def test_explain_a_coupled_model():
-    answer = explanation(lambda x: x**2 * tf.reduce_mean(x))
-    assert not answer.separable
-    assert answer.mixing.type == "Mul"
-    assert "test_verification.py" in str(answer)
-    assert "method='observations'" in str(answer)
-    assert answer.memory is None
-
-
-def test_explain_faults():
-    tf.disable_control_flow_v2()
-    draw = lambda a: tf.sin(a) * tf.random_uniform([])  # noqa: E731
-    body = lambda i, a: (i + 1, draw(a))  # noqa: E731
-    answer = explanation(lambda x: tf.while_loop(lambda i, _: i < 2, body, (0, x))[1])
-    assert [op.type for op in answer.faults] == ["Exit"]
-    assert "enable_control_flow_v2" in str(answer)
-
-
-def test_explain_tells_what_is_rewritten():
-    answer = explanation(entropy)
-    assert not answer.faults
-    assert "rewritten" in str(answer)
-
-
-def test_explain_linear_and_unconnected():
-    assert "zeros" in str(explanation(lambda x: 2 * x))
-    assert "not connected" in str(explanation(lambda x: tf.ones([4])))
-
-
-def test_explain_runs_nothing_and_checks_its_arguments():
-    with pytest.raises(TypeError, match="explain: ys must be a tf.Tensor"):
-        batchhess.explain(3.0, tf.placeholder(tf.float32, (None, 2)))
 
 
 @pytest.mark.parametrize("dtype, share", [("float32", 0.15), ("float64", 1e-3)])

@@ -103,11 +103,16 @@ def _with_bodies(region):
     """The ops of the region, those inside functions included, each with its depends."""
     for op in region.ops:
         yield op, region.depends
+        # What a loop carries may come to depend on x in its second step.
+        is_loop = "body" in declared(op).calls
         for arguments, graph in _bodies(op):
-            for argument, local_x in zip(arguments, graph.inputs):
-                # What a loop carries may come to depend on x in its second step.
-                if "body" in declared(op).calls or region.depends([argument]):
-                    yield from _with_bodies(Region(list(graph.outputs), local_x))
+            local_xs = [
+                inside
+                for argument, inside in zip(arguments, graph.inputs)
+                if is_loop or region.depends([argument])
+            ]
+            if local_xs:
+                yield from _with_bodies(Region(list(graph.outputs), local_xs))
 
 
 def _bodies(op):
