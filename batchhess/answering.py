@@ -3,6 +3,7 @@
 import re
 
 from batchhess.operators import hessian_diagonals, hessians, laplacians
+from batchhess.streaming.naming import numbered
 
 _ANSWERS = {
     "hessians": hessians,
@@ -31,4 +32,5 @@ def build_answers(answer, ys, xs, **options):
     if len(xs) == 1:
         return {answer: built[0]}
     names = [re.sub(r"\W+", "_", re.sub(":0$", "", x.name)) for x in xs]
-    return {"{}_{}".format(answer, name): one for name, one in zip(names, built)}
+    names = numbered(["{}_{}".format(answer, name) for name in names])
+    return dict(zip(names, built))

@@ -6,17 +6,16 @@ Exit codes: 0, all is well; 1, it could not be done; 2, the command is not under
 
 import argparse
 import os
-import re
 import sys
 import warnings
 
 import batchhess
+from batchhess.errors import lines_of
 
 _ERROR_LINES, _LINE = 5, 400
 
 # What errors of the library say, and how it is said here.
 _OPTIONS = {
-    "Graph execution error:": "",
     "resume=True": "--resume",
     "on_nonfinite='keep'": "--on-nonfinite keep",
     "evaluate: ": "",
@@ -63,19 +62,22 @@ def _writes(options):
 
 def _told(error):
     """An error in at most five lines that begin with its cause."""
-    text = getattr(error, "message", None) or str(error) or type(error).__name__
+    lines = lines_of(error)
     if isinstance(error, OSError) and error.strerror:
-        text = error.strerror + (
-            ": '{}'".format(error.filename) if error.filename else ""
-        )
+        file = ": '{}'".format(error.filename) if error.filename else ""
+        lines = [error.strerror + file]
     for word, option in _OPTIONS.items():
-        text = text.replace(word, option)
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    # TensorFlow tells where the op was built before it tells what went wrong.
-    told = [line for line in lines if not re.match(r"\s|Detected at|Node: ", line)]
-    lines = [line.strip()[:_LINE] for line in told or lines]
-    lines = (lines or [type(error).__name__])[:_ERROR_LINES]
+        lines = [line.replace(word, option) for line in lines]
+    lines = [line[:_LINE] for line in lines[:_ERROR_LINES]]
     return "\n".join(["error: " + lines[0]] + ["  " + line for line in lines[1:]])
+
+
+class _Extend(argparse.Action):
+    """Adds to what an option that is given twice was given before."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, before + values)
 
 
 def _parser():
@@ -141,7 +143,11 @@ def _model():
         help="of the variables' values (default: what is beside the model)",
     )
     model.add_argument(
-        "--tags", nargs="+", metavar="TAG", help="which graph of a SavedModel"
+        "--tags",
+        nargs="+",
+        action=_Extend,
+        metavar="TAG",
+        help="which graph of a SavedModel",
     )
     model.add_argument(
         "--initialize",
@@ -162,6 +168,7 @@ def _tensors():
         tensors.add_argument(
             name,
             nargs="+",
+            action=_Extend,
             required=True,
             metavar="NAME",
             help="tensors, such as f:0 or f, or keys of a signature",
@@ -175,6 +182,7 @@ def _data():
     data.add_argument(
         "--feed",
         nargs="+",
+        action=_Extend,
         type=_feed,
         default=[],
         metavar="NAME=FILE[:COLUMNS]",
@@ -204,6 +212,7 @@ def _running(run):
     run.add_argument(
         "--batched",
         nargs="+",
+        action=_Extend,
         metavar="NAME",
         help="placeholders with the observations on the batch axis (default: the xs, "
         "and what is fed with as many rows where the graph leaves their number open)",

@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from batchhess import casting, reading
 from batchhess import demo as iris
-from batchhess import reading
 from batchhess.answering import build_answers
 from batchhess.compat import tf
 from batchhess.explanation import explain as explain_hessians
-from batchhess.exporting import export as export_model
+from batchhess.exporting import write as write_model
 from batchhess.models import load, protos
 from batchhess.streaming import evaluate
 from batchhess.streaming.progress import Progress
@@ -41,8 +41,9 @@ def explain(options):
 def verify(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
-        rows = [np.shape(feed[x])[options.batch_axis] for x in xs if x in feed]
-        if rows and min(rows) == 0:
+        feed = {t: casting.cast(np.asarray(value), t) for t, value in feed.items()}
+        count = min(np.shape(feed[x])[options.batch_axis] for x in xs)
+        if count == 0:
             print("nothing was checked: no observations are fed")
             return 1
         error = compute_hessian_error(
@@ -54,6 +55,15 @@ def verify(options):
             method=options.method,
         )
         limit = max(_RIGHT.get(x.dtype.base_dtype.name, 0.2) for x in xs)
+    if error.undecided:
+        print(
+            "no differences could tell of {} of {} observations".format(
+                error.undecided, count * len(xs)
+            )
+        )
+        if error.undecided == count * len(xs):
+            print("nothing was checked")
+            return 1
     right = error <= limit
     if error == 0:
         print("no error beyond rounding")
@@ -70,8 +80,8 @@ def verify(options):
 def export(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs = _tensors(model, options)
-        export_model(
-            model.session,
+        write_model(
+            lambda: model.session,
             options.out,
             ys,
             xs,
@@ -86,9 +96,9 @@ def export(options):
 def run(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
+        batched = _batched(model, options, xs, feed)
         if options.runner:
-            batched = {t.name for t in _batched(model, options, xs, feed)}
-            return _run_by_beam(model, options, batched)
+            return _run_by_beam(model, options, feed, batched)
         answers = build_answers(
             options.answer,
             ys,
@@ -102,7 +112,7 @@ def run(options):
                 model.session,
                 answers,
                 feed,
-                dict.fromkeys(_batched(model, options, xs, feed), options.batch_axis),
+                dict.fromkeys(batched, options.batch_axis),
                 batch_size=options.batch_size,
                 out=options.out,
                 resume=options.resume,
@@ -115,17 +125,17 @@ def run(options):
     return 0
 
 
-def _run_by_beam(model, options, batched):
+def _run_by_beam(model, options, feed, batched):
     from batchhess import pipeline
 
-    files, rest = {}, {}
-    for name, text in options.feed:
-        tensor = model.find(name)
-        dtype = np.dtype(tensor.dtype.base_dtype.as_numpy_dtype)
-        if tensor.name in batched:
-            files[tensor.name] = (text, dtype)
-        else:
-            rest[tensor.name] = np.asarray(reading.read(text, tensor.name, dtype))
+    names = {tensor.name for tensor in batched}
+    texts = {model.find(name).name: text for name, text in options.feed}
+    files = {t.name: (texts[t.name],) + _kind(t) for t in feed if t.name in names}
+    rest = {
+        t.name: casting.cast(np.asarray(value), t)
+        for t, value in feed.items()
+        if t.name not in names
+    }
     pipeline.run(options, files, rest)
     print("written to", options.out)
     return 0
@@ -152,15 +162,26 @@ def _fed(model, options):
     feed = {}
     for name, text in options.feed:
         tensor = model.find(name)
-        dtype = np.dtype(tensor.dtype.base_dtype.as_numpy_dtype)
-        feed[tensor] = reading.read(text, tensor.name, dtype)
+        if tensor in feed:
+            raise ValueError("'{}' is fed twice.".format(tensor.name))
+        feed[tensor] = reading.read(text, tensor.name, *_kind(tensor))
     ys, xs = _tensors(model, options, list(feed))
     for x in xs:
         if x not in feed:
             raise ValueError(
                 "nothing is fed for '{}'. Pass --feed {}=FILE.".format(x.name, x.name)
             )
+        if np.ndim(feed[x]) <= options.batch_axis:
+            raise ValueError(
+                "what is fed for '{}' has shape {}, and no axis {} of "
+                "observations.".format(x.name, np.shape(feed[x]), options.batch_axis)
+            )
     return ys, xs, feed
+
+
+def _kind(tensor):
+    """The dtype and the rank of what is read for a placeholder."""
+    return np.dtype(tensor.dtype.base_dtype.as_numpy_dtype), tensor.shape.ndims
 
 
 def _batched(model, options, xs, feed):
@@ -173,7 +194,11 @@ def _batched(model, options, xs, feed):
     for tensor, value in feed.items():
         shape = tensor.shape.as_list() if tensor.shape.ndims else []
         is_open = len(shape) > axis and shape[axis] is None
-        if tensor not in found and is_open and np.shape(value)[axis] == count:
+        if (
+            tensor not in found
+            and is_open
+            and np.shape(value)[axis : axis + 1] == (count,)
+        ):
             found.append(tensor)
     return found
 

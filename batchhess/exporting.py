@@ -1,7 +1,9 @@
 """A SavedModel that answers gradients and Hessians beside what the model answers."""
 
+import contextlib
 import os
 import re
+import shutil
 from typing import Any, Dict, Optional, Tuple
 
 from batchhess.calling import public
@@ -49,16 +51,33 @@ def export(
         `derivatives`.
       NotImplementedError: the graph reads assets of a SavedModel.
     """
+    return write(
+        lambda: session,
+        directory,
+        ys,
+        xs,
+        signatures=signatures,
+        batch_axis=batch_axis,
+        method=method,
+        check=check,
+    )
+
+
+def write(session_of, directory, ys, xs, *, signatures=None, **options):
+    """As `export`, with a function from nothing to the Session.
+
+    It is called when all is built: what has run cannot be differentiated always.
+    """
     directory = os.fspath(directory)
     if os.path.isdir(directory) and os.listdir(directory):
         raise ValueError("'{}' is not empty.".format(directory))
     flat_ys, flat_xs = tf.nest.flatten(ys), tf.nest.flatten(xs)
-    graph = session.graph
     for x in flat_xs:
         if not isinstance(x, tf.Tensor) or not x.op.type.startswith("Placeholder"):
             raise TypeError(
                 "{!r} is no placeholder, so a server cannot feed it.".format(x)
             )
+    graph = flat_xs[0].graph
     if graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS):
         raise NotImplementedError("the graph reads assets, which would not be copied.")
     needed = _placeholders(flat_ys, flat_xs)
@@ -70,11 +89,9 @@ def export(
     if "hessians" in signatures:
         raise ValueError("the model has a signature 'hessians' of its own.")
     with graph.as_default():
-        built = derivatives(
-            flat_ys, flat_xs, batch_axis=batch_axis, method=method, check=check
-        )
+        built = derivatives(flat_ys, flat_xs, **options)
         signatures["hessians"] = (inputs, _answers(built, flat_xs))
-        _save(session, directory, signatures)
+        _save(session_of(), directory, signatures)
     return directory
 
 
@@ -118,32 +135,63 @@ def _answers(built, xs):
 
 
 def _save(session, directory, signatures):
+    """Writes beside the directory, and gives it its name once it is whole."""
     tables = tf.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
-    builder = tf.saved_model.Builder(directory)
-    variables = _variables(session.graph)
-    builder.add_meta_graph_and_variables(
-        session,
-        [tf.saved_model.tag_constants.SERVING],
-        {
-            name: tf.saved_model.predict_signature_def(inputs, outputs)
-            for name, (inputs, outputs) in signatures.items()
-        },
-        main_op=tf.group(*tables) if tables else None,
-        strip_default_attrs=True,
-        saver=tf.train.Saver(variables, sharded=True) if variables else None,
-    )
-    builder.save()
+    unfinished = directory.rstrip(os.sep) + ".partial"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        builder = tf.saved_model.Builder(unfinished)
+        variables = _variables(session)
+        with _without_main_ops(session.graph) as main_ops:
+            builder.add_meta_graph_and_variables(
+                session,
+                [tf.saved_model.tag_constants.SERVING],
+                {
+                    name: tf.saved_model.predict_signature_def(inputs, outputs)
+                    for name, (inputs, outputs) in signatures.items()
+                },
+                main_op=tf.group(*main_ops, *tables) if main_ops or tables else None,
+                strip_default_attrs=True,
+                saver=tf.train.Saver(variables, sharded=True) if variables else None,
+            )
+        builder.save()
+        if os.path.isdir(directory):
+            os.rmdir(directory)
+        os.rename(unfinished, directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _variables(graph):
+@contextlib.contextmanager
+def _without_main_ops(graph):
+    """Takes the main ops of a model that was loaded from their collections."""
+    keys = "saved_model_main_op", "legacy_init_op"
+    kept = {key: list(graph.get_collection_ref(key)) for key in keys}
+    try:
+        for key in keys:
+            del graph.get_collection_ref(key)[:]
+        yield [op for ops in kept.values() for op in ops]
+    finally:
+        for key, ops in kept.items():
+            graph.get_collection_ref(key)[:] = ops
+
+
+def _variables(session):
     """What to save, by name: variables, and handles that are in no collection."""
     found = {_name(variable): variable for variable in tf.global_variables()}
-    for op in graph.get_operations():
-        if op.type == "VarHandleOp" and op.name not in found:
-            # A SavedModel of version 2 has them. A Saver takes what reads them, too.
-            found[op.name] = raw_ops.ReadVariableOp(
-                resource=op.outputs[0], dtype=op.get_attr("dtype")
-            )
+    handles = [
+        op
+        for op in session.graph.get_operations()
+        if op.type == "VarHandleOp" and op.name not in found
+    ]
+    has_value = session.run(
+        [raw_ops.VarIsInitializedOp(resource=op.outputs[0]) for op in handles]
+    )
+    for op in (op for op, known in zip(handles, has_value) if known):
+        # A SavedModel of version 2 has them. A Saver takes what reads them, too.
+        found[op.name] = raw_ops.ReadVariableOp(
+            resource=op.outputs[0], dtype=op.get_attr("dtype")
+        )
     return found
 
 

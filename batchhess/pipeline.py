@@ -33,7 +33,7 @@ def run(options, files, rest):
     Args:
       options: those of the command line.
       files: dict from the names of placeholders of observations to their file, as
-        `reading.read` takes it, and dtype.
+        `reading.read` takes it, dtype and rank.
       rest: dict from the names of other placeholders to arrays.
     """
     if options.batch_axis != 0:
@@ -75,9 +75,13 @@ def run(options, files, rest):
         )
 
 
+def _read(files):
+    return {name: reading.read(f[0], name, *f[1:]) for name, f in files.items()}
+
+
 def _first(files):
     """The number of observations, and the first of them."""
-    arrays = {n: reading.read(text, n, dtype) for n, (text, dtype) in files.items()}
+    arrays = _read(files)
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) != 1:
         raise ValueError("files differ in their number of rows: {}.".format(counts))
@@ -113,10 +117,7 @@ class _Read(apache_beam.DoFn):
         self._files, self._arrays = files, None
 
     def setup(self):
-        self._arrays = {
-            name: reading.read(text, name, dtype)
-            for name, (text, dtype) in self._files.items()
-        }
+        self._arrays = _read(self._files)
 
     def process(self, span):
         start, stop = span

@@ -11,12 +11,18 @@ import tempfile
 
 import numpy as np
 
+from batchhess.casting import changed
 from batchhess.compat import tf
+from batchhess.errors import cause
 
 _CHUNK = 4096
 
 
-def read(text, name, dtype=None):
+# What stands for a missing number.
+_MISSING = ("", "-", "?", "na", "n/a", "nan", "none", "null")
+
+
+def read(text, name, dtype=None, rank=None):
     """What to feed for a placeholder.
 
     Args:
@@ -26,6 +32,8 @@ def read(text, name, dtype=None):
         feature. Without COLUMNS it is what the placeholder is called, or all.
       name: str, of the placeholder.
       dtype: np.dtype of the placeholder, to read text in; None for float64.
+      rank: int, of the placeholder: an axis of one number is added to what is read, or
+        left out, where it then has that rank; None for what is read.
 
     Returns:
       a number, or an array or memory map.
@@ -36,10 +44,9 @@ def read(text, name, dtype=None):
         numbers.
       ImportError: it is Parquet, and pyarrow is not installed.
     """
-    try:
-        return float(text) if dtype is None or dtype.kind != "i" else int(text)
-    except ValueError:
-        pass
+    number = _number(text, name, dtype)
+    if number is not None:
+        return number
     path, columns = text, None
     if not os.path.exists(path) and ":" in text:
         path, _, columns = text.rpartition(":")
@@ -52,15 +59,42 @@ def read(text, name, dtype=None):
         )
     short = name.partition(":")[0]
     try:
-        return _READERS[ends[0]](path, columns, short, dtype)
-    except (ImportError, OSError, MemoryError):
+        return _of_rank(_READERS[ends[0]](path, columns, short, dtype), rank)
+    except (ImportError, MemoryError):
         raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError("'{}' cannot be read: {}".format(path, cause(error))) from error
     except Exception as error:
-        told = str(getattr(error, "message", None) or error).splitlines()
-        first = told[0] if told else type(error).__name__
+        first = cause(error)
         if path in first:
             raise ValueError(first) from None
         raise ValueError("'{}' cannot be read: {}".format(path, first)) from error
+
+
+def _number(text, name, dtype):
+    """The number that `text` is; None if it is none."""
+    words = {"true": 1, "false": 0}
+    if dtype is not None and dtype.kind == "b" and text.lower() in words:
+        return words[text.lower()]
+    if not _is_number(text):
+        return None
+    if dtype is None or dtype.kind not in "biu":
+        return float(text)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            "'{}' is {}, and {} is no integer.".format(name, dtype.name, text)
+        ) from None
+
+
+def _of_rank(array, rank):
+    """`array`, with or without a last axis of one number."""
+    if rank == array.ndim - 1 and array.shape[-1] == 1:
+        return array[..., 0]
+    return array[..., None] if rank is not None and rank == array.ndim + 1 else array
 
 
 def _npy(path, columns, name, dtype):
@@ -89,7 +123,10 @@ def _numbers(array, path):
 
 
 def _npz(path, columns, name, dtype):
-    with np.load(path, allow_pickle=False) as archive:
+    archive = np.load(path, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise ValueError("'{}' is one array: it is a .npy file.".format(path))
+    with archive:
         keys = archive.files
         key = columns or (keys[0] if len(keys) == 1 else name)
         if key not in keys:
@@ -111,34 +148,58 @@ def _npz(path, columns, name, dtype):
 
 def _csv(path, columns, name, dtype):
     with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
+        rows = _but_blank_ends(csv.reader(file, strict=True))
         first = next(rows, None)
         if first is None:
             raise ValueError("'{}' is empty.".format(path))
-        header = None
-        if not all(_is_number(cell) for cell in first):
-            header = [cell.strip() for cell in first]
-            first = next(rows, None)
-        wanted = _columns(path, columns, name, header, len(header or first))
+        header = _header(first, path)
+        lines = rows if header else itertools.chain([first], rows)
+        wanted = _columns(path, columns, name, header, len(first))
         titles = [header[i] if header else str(i) for i in wanted]
-        kind = np.int64 if dtype is not None and dtype.kind in "iu" else np.float64
+        kind = np.int64 if dtype is not None and dtype.kind in "biu" else np.float64
         store = _Store((len(wanted),) if columns or len(wanted) > 1 else (), kind)
-        lines = itertools.chain([first] if first is not None else [], rows)
-        width, number = len(header or first or []), 0
+        number = 0
         while True:
             chunk = list(itertools.islice(lines, _CHUNK))
             if not chunk:
                 return store.array()
             for at, row in enumerate(chunk):
-                if len(row) != width:
+                if len(row) != len(first):
                     raise ValueError(
                         "'{}' has {} columns for {} in row {}.".format(
-                            path, len(row), width, number + at
+                            path, len(row), len(first), number + at
                         )
                     )
             cells = [[row[i] for i in wanted] for row in chunk]
             store.append(_parsed_cells(cells, kind, path, titles, number))
             number += len(chunk)
+
+
+def _but_blank_ends(rows):
+    """`rows`, but for blank lines at the end of the file."""
+    blank = 0
+    for row in rows:
+        if not row:
+            blank += 1
+            continue
+        yield from ([] for _ in range(blank))
+        blank = 0
+        yield row
+
+
+def _header(first, path):
+    """The names in the first row, or None if it holds numbers."""
+    cells = [cell.strip() for cell in first]
+    numbers = [_is_number(cell) for cell in cells]
+    if all(numbers):
+        return None
+    for at, cell in enumerate(cells):
+        if any(numbers) and not numbers[at] or cell.lower() in _MISSING:
+            raise ValueError(
+                "'{}' has {!r} in its first row, column {}: that is no number, and a "
+                "row of names has none.".format(path, cell, at)
+            )
+    return cells
 
 
 def _parsed_cells(cells, kind, path, titles, number):
@@ -161,15 +222,18 @@ def _parsed_cells(cells, kind, path, titles, number):
 def _columns(path, columns, name, header, width):
     """The indices of the columns that are asked for."""
     if columns is None:
-        if header and name in header:
-            return [header.index(name)]
-        return list(range(width))
+        if not header or name not in header:
+            return list(range(width))
+        columns = name
     known = header or [str(i) for i in range(width)]
     for column in columns.split(","):
-        if column not in known:
+        if known.count(column) != 1:
             raise ValueError(
-                "'{}' has no column '{}'; it has {}.".format(
-                    path, column, ", ".join(known[:20])
+                "'{}' has {} column '{}'; it has {}.".format(
+                    path,
+                    "more than one" if column in known else "no",
+                    column,
+                    ", ".join(known[:20]),
                 )
             )
     return [known.index(column) for column in columns.split(",")]
@@ -192,33 +256,59 @@ def _parquet(path, columns, name, dtype):
         ) from None
     file = parquet.ParquetFile(path)
     header = file.schema_arrow.names
-    wanted = [header[i] for i in _columns(path, columns, name, header, len(header))]
+    wanted = _columns(path, columns, name, header, len(header))
+    titles = [header[i] for i in wanted]
+    _columns(path, ",".join(titles), name, header, len(header))  # Each is there once.
     store, number = None, 0
-    for batch in file.iter_batches(batch_size=_CHUNK, columns=wanted):
-        parts = []
-        for column in wanted:
-            values = batch.column(batch.schema.get_field_index(column))
-            if values.null_count:
-                raise ValueError(
-                    "'{}' has no value in column '{}', in rows {} to {}.".format(
-                        path, column, number, number + len(values)
-                    )
-                )
-            part = np.asarray(values.to_pylist())
-            if part.dtype.kind not in "biuf":
-                raise ValueError(
-                    "'{}' holds {} in column '{}', and not numbers.".format(
-                        path, values.type, column
-                    )
-                )
-            parts.append(part)
-        rows = parts[0] if columns is None and len(wanted) == 1 else np.stack(parts, 1)
+    for batch in file.iter_batches(batch_size=_CHUNK, columns=titles):
+        parts = [
+            _arrow_numbers(batch.column(title), path, title, number) for title in titles
+        ]
+        is_list = parts[0].ndim > 1
+        if len(parts) == 1 and (columns is None or is_list):
+            rows = parts[0]
+        else:
+            rows = _beside(parts, path, titles, number)
         store = store or _Store(rows.shape[1:], rows.dtype)
         store.append(rows)
         number += len(rows)
     if store is None:
         store = _Store((len(wanted),), np.float64)
     return store.array()
+
+
+def _arrow_numbers(values, path, column, number):
+    """A column of a table from row `number` on, as an array."""
+    if values.null_count:
+        raise ValueError(
+            "'{}' has no value in column '{}', in rows {} to {}.".format(
+                path, column, number, number + len(values)
+            )
+        )
+    found = np.asarray(values.to_pylist())
+    if found.dtype.kind not in "biuf":
+        raise ValueError(
+            "'{}' holds {} in column '{}', and not numbers.".format(
+                path, values.type, column
+            )
+        )
+    return found
+
+
+def _beside(parts, path, titles, number):
+    """Columns beside each other, in a dtype that holds all of them."""
+    kind = np.result_type(*parts)
+    for part, title in zip(parts, titles):
+        lost = changed(part.astype(kind), part) if part.dtype.kind in "iu" else part[:0]
+        if np.any(lost):
+            raise ValueError(
+                "'{}' has in row {}, column '{}', an integer that {}, which its other "
+                "columns are, cannot hold. Write that column to a file of its "
+                "own.".format(
+                    path, number + int(np.argmax(lost)), title, np.dtype(kind).name
+                )
+            )
+    return np.stack(parts, 1).astype(kind, copy=False)
 
 
 def _tfrecord(path, columns, name, dtype):
@@ -246,7 +336,7 @@ def _tfrecord(path, columns, name, dtype):
                         key,
                         number,
                         number + len(chunk),
-                        error.message,
+                        cause(error),
                     )
                 ) from None
             store = store or _Store(rows.shape[1:], rows.dtype)
@@ -261,7 +351,7 @@ def _records(path):
     try:
         yield from tf.io.tf_record_iterator(path)
     except tf.errors.OpError as error:
-        raise ValueError("'{}' is damaged: {}".format(path, error.message)) from None
+        raise ValueError("'{}' is damaged: {}".format(path, cause(error))) from None
 
 
 def _feature(record, path, name, may_be_only):
@@ -281,7 +371,9 @@ def _feature(record, path, name, may_be_only):
     types = {"float_list": tf.float32, "int64_list": tf.int64}
     if kind not in types:
         raise ValueError(
-            "'{}' holds bytes as feature '{}', and not numbers.".format(path, name)
+            "'{}' holds {} as feature '{}', and not numbers.".format(
+                path, "bytes" if kind else "nothing", name
+            )
         )
     length = len(getattr(features[name], kind).value)
     return name, tf.io.FixedLenFeature([length], types[kind])
@@ -304,11 +396,15 @@ class _Store:
                 )
             rows = rows.astype(self._dtype)
         rows = rows.reshape((len(rows),) + self._shape)
-        self._file.write(np.ascontiguousarray(rows).tobytes())
+        try:
+            self._file.write(np.ascontiguousarray(rows).tobytes())
+            self._file.flush()
+        except OSError as error:
+            words = error.strerror + " for a temporary copy of the data"
+            raise OSError(error.errno, words, tempfile.gettempdir()) from None
         self._count += len(rows)
 
     def array(self):
-        self._file.flush()
         shape = (self._count,) + self._shape
         if not np.prod(shape):
             return np.zeros(shape, self._dtype)

@@ -13,7 +13,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
-    ["colouring", "compat", "errors"],
+    ["casting", "colouring", "compat", "errors"],
     ["calling"],
     [
         "reading",

@@ -18,7 +18,7 @@ _HARMLESS = re.compile(
             r"\w*HashTable\w*|LookupTable\w*|InitializeTable(V2)?|\w*Stage|Unstage",
             r"PartitionedCall|If|While|Case|For|Merge|Switch|Enter|Exit|NextIteration",
             r"Assert|Print|CheckNumerics(V2)?|GuaranteeConst|Timestamp|Cudnn\w*",
-            r"BoostedTrees\w*|Skipgram|DeviceIndex|DisableCopyOnRead",
+            r"BoostedTrees\w*|DeviceIndex|DisableCopyOnRead",
             r"(Anonymous|MultiDevice|OneShot|Make|Delete)?Iterator\w*",
             r"(Tensor|TensorSlice|Range|Shuffle|Batch|Map|Zip)Dataset\w*",
         ]
@@ -35,7 +35,8 @@ _HARMFUL = re.compile(
             r"InitializeTableFrom\w*|LoadAndRemapMatrix|GenerateVocabRemapping",
             r"ImmutableConst|FixedLengthRecord\w*|TextLine\w*|TFRecord\w*|DumpTensor",
             r"\w*(File|Snapshot|Cache|Service|Generator|Sql|LMDB|CSV)\w*Dataset\w*",
-            r"\w*TPU\w*|Collective\w*|Nccl\w*",
+            r"\w*TPU\w*|Collective\w*|Nccl\w*|Skipgram|RegisterDataset(V2)?",
+            r"DatasetFromGraph|XlaCustomCall\w*",  # What they run no graph shows.
         ]
     )
 )
@@ -81,19 +82,42 @@ def called_by(node):
     return found
 
 
-def is_harmful(kind, functions):
-    """Whether an op of this type may reach beyond the model.
+# Attributes that name a file for an op that is harmless without one, and the words that
+# name none.
+_FILES = {"vocab_file": (b"",), "descriptor_source": (b"", b"local://")}
+
+# Ops that read a file, whose name is the input at that place: they may read those that
+# they are given.
+_READERS = {
+    "Restore": 0,
+    "RestoreSlice": 0,
+    "RestoreV2": 0,
+    "InitializeTableFromTextFile": 1,
+    "InitializeTableFromTextFileV2": 1,
+}
+
+
+def is_harmful(node, functions):
+    """Whether an op may reach beyond the model.
 
     What is not known is harmful if TensorFlow calls it stateful.
+
+    Args:
+      node: its NodeDef.
+      functions: dict of FunctionDefs by name.
     """
+    kind = node.op
     if kind in functions:
         return False  # Its body is looked at instead.
     if re.fullmatch(_HARMFUL, kind):
         return True
+    for name, none in _FILES.items():
+        if name in node.attr and node.attr[name].s not in none:
+            return True
     return is_stateful(kind) and not re.fullmatch(_HARMLESS, kind)
 
 
-def find_effects(graph, ops, functions, stops=(), allowed=None):
+def find_effects(graph, ops, functions, stops=(), given=()):
     """What ops would have an effect if `ops` ran.
 
     Args:
@@ -101,51 +125,76 @@ def find_effects(graph, ops, functions, stops=(), allowed=None):
       ops: list of Operations.
       functions: dict of FunctionDefs by name.
       stops: Operations that are not run, because what they answer is fed.
-      allowed: function from a NodeDef and a function from the name of an input to the
-        NodeDef behind it: whether that one is harmless here.
+      given: names of ops that are fed names of files, which may be read.
 
     Returns:
       list of "name (type)".
     """
-    found, seen, stack = [], set(stops), list(ops)
+    search = _Search(functions)
+
+    def is_given(text):
+        op = graph.get_operation_by_name(text.partition(":")[0])
+        return op.name in given or _passes_on(op.node_def, is_given)
+
+    seen, stack = set(stops), list(ops)
     while stack:
         op = stack.pop()
-        if op in seen:
-            continue
-        seen.add(op)
-        stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
-        node = op.node_def
-        if is_harmful(op.type, functions):
-
-            def behind(text):
-                return graph.get_operation_by_name(text.partition(":")[0]).node_def
-
-            if allowed is None or not allowed(node, behind):
-                found.append("{} ({})".format(op.name, op.type))
-        for name in called_by(node):
-            found.extend(_inside(name, op, functions, allowed))
-    return found
+        if op not in seen:
+            seen.add(op)
+            stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+            search.visit(op.node_def, op.name, is_given)
+    return search.found
 
 
-def _inside(name, op, functions, allowed):
-    for outer in _closure(name, functions):
-        nodes = {node.name: node for node in functions[outer].node_def}
+class _Search:
+    """A search through the bodies of functions, once for each way to call one."""
 
-        def named(text, at=nodes):
-            return at.get(text.partition(":")[0])
+    def __init__(self, functions):
+        self._functions, self._seen, self.found = functions, set(), []
 
-        for node in nodes.values():
-            harmful = is_harmful(node.op, functions)
-            if harmful and not (allowed is not None and allowed(node, named)):
-                yield "{}/{} ({})".format(op.name, node.name, node.op)
+    def visit(self, node, name, is_given):
+        """Notes a node that is harmful, and what it calls.
+
+        Args:
+          node: NodeDef.
+          name: str, for the list.
+          is_given: function from the text of an input of the node to whether it is the
+            name of a file that is fed.
+        """
+        if is_harmful(node, self._functions):
+            place = _READERS.get(node.op)
+            if place is None or not is_given(node.input[place]):
+                self.found.append("{} ({})".format(name, node.op))
+        for function in called_by(node):
+            if function in self._functions:
+                self._enter(self._functions[function], node, name, is_given)
+
+    def _enter(self, function, node, name, is_given):
+        inputs = [text for text in node.input if text[0] != "^"]
+        arguments = [argument.name for argument in function.signature.input_arg]
+        # In its second step a loop is given what its first has made.
+        is_loop = node.op in ("While", "StatelessWhile")
+        known = len(inputs) >= len(arguments) and not is_loop
+        inputs = inputs[len(inputs) - len(arguments) :]  # A predicate stands before.
+        pairs = zip(arguments, inputs) if known else ()
+        given = frozenset(a for a, text in pairs if is_given(text))
+        key = function.signature.name, given
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        nodes = {inner.name: inner for inner in function.node_def}
+
+        def is_given_inside(text):
+            head = text.partition(":")[0]
+            if head in nodes:
+                return _passes_on(nodes[head], is_given_inside)
+            return head in given
+
+        for inner in function.node_def:
+            self.visit(inner, "{}/{}".format(name, inner.name), is_given_inside)
 
 
-def _closure(name, functions):
-    seen, stack = set(), [name]
-    while stack:
-        one = stack.pop()
-        if one in functions and one not in seen:
-            seen.add(one)
-            for node in functions[one].node_def:
-                stack.extend(called_by(node))
-    return sorted(seen)
+def _passes_on(node, is_given):
+    """Whether a node answers the name of a file that it is given."""
+    passing = node.op in ("Identity", "PlaceholderWithDefault", "ShardedFilename")
+    return passing and is_given(node.input[0])

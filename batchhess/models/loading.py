@@ -7,6 +7,7 @@ from typing import Any, List, Optional
 
 from batchhess.calling import public
 from batchhess.compat import tf
+from batchhess.errors import cause
 from batchhess.models import protos
 from batchhess.models.effects import find_effects
 from batchhess.models.inlining import inline
@@ -86,8 +87,7 @@ class Model:
                 self._saver = tf.train.import_meta_graph(meta)
         except Exception as error:
             raise ValueError(
-                "'{}' cannot be read: {}. It was {}: if it is whole, take "
-                "TensorFlow {} or newer.".format(
+                "'{}' cannot be read: {}. It was {}: if it is whole, take {}.".format(
                     self.path, _first_line(error), *protos.told_by(stored)
                 )
             ) from error
@@ -250,7 +250,8 @@ class Model:
 
     def _restore(self, session):
         prefix = self.stored.checkpoint
-        variables = self.variables
+        local = {v.op.name for v in tf.local_variables()}  # The main op sets them.
+        variables = [op for op in self.variables if op.name not in local]
         if variables and prefix is not None:
             self._restore_variables(session, prefix)
         elif variables and self._initialize:
@@ -311,44 +312,20 @@ class Model:
     def _run(self, session, ops, what, feed=None):
         """Runs ops that may read the files that are fed to them, and no others."""
         feed = feed or {}
-        given = {tensor.op.name for tensor in feed}
-
-        def allowed(node, behind):
-            if node.op not in ("Restore", "RestoreV2", "RestoreSlice") and (
-                not node.op.startswith("InitializeTableFromTextFile")
-            ):
-                return False
-            at = 1 if node.op.startswith("Initialize") else 0
-            return _is_given(node.input[at], behind, given, self._functions)
-
-        self._refuse_effects(ops, what, (), allowed)
+        given = [tensor.op.name for tensor in feed]
+        self._refuse_effects(ops, what, given=given)
         session.run([op.name for op in ops], feed)
 
-    def _refuse_effects(self, ops, what, stops=(), allowed=None):
+    def _refuse_effects(self, ops, what, stops=(), given=()):
         if self._allow_effects:
             return
-        found = find_effects(self.graph, ops, self._functions, stops, allowed)
+        found = find_effects(self.graph, ops, self._functions, stops, given)
         if found:
             raise ValueError(
                 "'{}': {} needs ops that reach files, processes or the network: {}. "
                 "Pass allow_effects=True (--allow-effects) if you trust its "
                 "author.".format(self.path, what, ", ".join(sorted(set(found))[:5]))
             )
-
-
-def _is_given(text, behind, given, functions):
-    """Whether a name of a file is one that is fed, and not one that the model makes."""
-    for _ in range(100):
-        node = behind(text)
-        if node is None:  # An argument of the saver's function.
-            return True
-        if node.name in given:
-            return True
-        if node.op in ("Identity", "PlaceholderWithDefault", "ShardedFilename"):
-            text = node.input[0]
-        else:
-            return False
-    return False
 
 
 @contextlib.contextmanager
@@ -366,6 +343,12 @@ def _named(path):
         raise ValueError(words) from error
 
 
+# Attributes that change no number; and newer ones, which are False where they are not
+# used.
+_NOTES = ("debug_name",)
+_NEWER = ("grad_a", "grad_b", "grad_x", "grad_y")
+
+
 def _drop_notes(graph_def):
     """Takes away what newer TensorFlow only notes or hints, and older does not know."""
     bodies = [graph_def.node]
@@ -374,7 +357,11 @@ def _drop_notes(graph_def):
         hints = {"^" + n.name for n in nodes if n.op == "DisableCopyOnRead"}
         kept = [node for node in nodes if "^" + node.name not in hints]
         for node in kept:
-            node.attr.pop("debug_name", None)
+            for name in _NOTES:
+                node.attr.pop(name, None)
+            for name in _NEWER:
+                if name in node.attr and not node.attr[name].b:
+                    del node.attr[name]
             inputs = [text for text in node.input if text not in hints]
             if len(inputs) < len(node.input):
                 del node.input[:]
@@ -403,6 +390,4 @@ def _checkpoint(path):
 
 
 def _first_line(error):
-    text = getattr(error, "message", None) or str(error) or type(error).__name__
-    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")
+    return cause(error)[:300].rstrip(".")

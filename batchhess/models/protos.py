@@ -3,6 +3,7 @@
 import collections
 import os
 import re
+import warnings
 
 from batchhess.compat import VERSION, message_errors, saved_model_proto, text_format, tf
 
@@ -98,11 +99,16 @@ def _saved_model(path, tags):
 
 def _parsed(message, data):
     """`message` with what `data` say, binary or text, or None."""
-    try:
-        message.ParseFromString(data)
+    # On 1.15 it warns of what it has left out, and goes on.
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always")
+        try:
+            message.ParseFromString(data)
+        except message_errors:
+            left_out.append("all")
+    if not left_out:
         return message
-    except message_errors:
-        message.Clear()
+    message.Clear()
     try:
         text_format.Parse(data.decode("utf-8"), message)
         return message
@@ -133,9 +139,12 @@ def assets_of(meta_graph):
 
 
 def told_by(stored):
-    """Which TensorFlow has written a model and which reads it, in words; the newer."""
+    """Which TensorFlow has written a model and reads it; and which to take instead."""
     writer = stored.meta_graph.meta_info_def.tensorflow_version
-    words = "written by TensorFlow {}, and this is {}".format(writer or "?", VERSION)
+    known = writer or "a version that it does not tell"
+    words = "written by TensorFlow {}, and this is {}".format(known, VERSION)
     numbers = [re.findall(r"\d+", version)[:2] for version in (writer, VERSION)]
+    if not writer:
+        return words, "the TensorFlow that has written it"
     newer = [int(n) for n in numbers[0]] > [int(n) for n in numbers[1]]
-    return words, writer if newer else VERSION
+    return words, "TensorFlow {} or newer".format(writer if newer else VERSION)

@@ -8,6 +8,7 @@ import numpy as np
 
 from batchhess.calling import public, told
 from batchhess.compat import tf
+from batchhess.errors import cause
 from batchhess.streaming import feeding, fingerprint, naming, storage
 
 # Each batch is held against the one before by one observation that both have; where
@@ -94,6 +95,8 @@ def evaluate(
     _check_choice("check", check, ["auto", "never"])
     _check_choice("on_nonfinite", on_nonfinite, ["keep", "error"])
     feed = feeding.Feed(session.graph, feed_dict, batched, batch_size)
+    if on_nonfinite == "error":
+        feed.refuse_nonfinite_rest()
     run = _Run(session, flat, feed, check == "auto", on_nonfinite)
     if check == "auto" and feed.is_fixed and batch_size < feed.count:
         _refuse_means(flat, batch_size)
@@ -203,6 +206,7 @@ class _Run:
         self.is_checked, self.sums = is_checked, []
         self.carries = is_checked and not feed.is_fixed and feed.batch_size >= _SMALL
         self._scales, self._batches = [0.0] * len(fetches), 0
+        self._shapes = {}
 
     def answers(self, start, stop, before):
         """The answers for observations `start` to `stop`, which are on axis 0 of each.
@@ -239,37 +243,48 @@ class _Run:
             answers = self._session.run(self._fetches, fed)
         except tf.errors.OpError as error:
             where = told("observations {} to {}: ").format(start, stop)
-            raise type(error)(
-                error.node_def, error.op, where + error.message
-            ) from error
+            message = "{}{}\n{}".format(where, cause(error), error.message)
+            raise type(error)(error.node_def, error.op, message) from error
         for fetch, answer in zip(self._fetches, answers):
             if np.shape(answer)[:1] != (size,):
                 raise ValueError(
                     "'{}' has shape {} for {} observations: it needs them on "
                     "axis 0.".format(fetch.name, np.shape(answer), size)
                 )
+        for index, (fetch, answer) in enumerate(zip(self._fetches, answers)):
+            shape = self._shapes.setdefault(index, np.shape(answer)[1:])
+            if np.shape(answer)[1:] != shape:
+                raise ValueError(
+                    "'{}' has {} for each of observations {} to {}, and {} for those "
+                    "before: results need one shape.".format(
+                        fetch.name, np.shape(answer)[1:], start, stop, shape
+                    )
+                )
         kept = len(rows) if rows is not None else stop - first
         return [answer[:kept] for answer in answers], sums
 
     def _check_in_other_company(self, found, start, stop):
-        """Runs some of a batch again, beside others, or alone."""
-        count, size = self._feed.count, stop - start
-        if self._feed.is_fixed:  # The number cannot change, but who the others are.
-            rows = list(range(start, start + (size + 1) // 2))
-        elif size > 1:
-            rows = list(range(start, start + size // 2))
-        elif count > 1:
-            rows = [start, start - 1 if start else 1]
+        """Runs some of a batch again: in another order, and without the others.
+
+        So what depends on observations before, after or beside it is another.
+        """
+        count = self._feed.count
+        if stop - start > 1:
+            rows = list(range(stop - 1, start - 1, -2))
+        elif count > 1 and not self._feed.is_fixed:
+            other = start - 1 if start else 1
+            rows = [other, start, other]
         else:
             return
         again, _ = self._run(start, stop, rows=rows)
-        kept = 1 if size == 1 else len(rows)
+        places = [at for at, row in enumerate(rows) if start <= row < stop]
+        rows = [rows[at] - start for at in places]
         for index, answer in enumerate(found):
-            self._scales[index] = max(self._scales[index], _largest(answer[:kept]))
+            self._scales[index] = max(self._scales[index], _largest(answer[rows]))
         self._compare(
-            [a[:kept] for a in found],
-            [a[:kept] for a in again],
-            "observations {} to {}".format(start, start + kept),
+            [a[rows] for a in found],
+            [a[places] for a in again],
+            "observations {} to {}".format(start, stop),
         )
 
     def _compare(self, first, second, which):

@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 
+from batchhess.casting import cast
 from batchhess.compat import tf
 
 
@@ -41,10 +42,13 @@ class Feed:
             self._tensors[key] = tensor
             counts[name] = shape[axis]
             fixed.add(tensor.shape.as_list()[axis] if tensor.shape.ndims else None)
-        self._values = dict(feed_dict)
-        for key in self._axes:  # Lists cannot be sliced by axis.
-            if not hasattr(feed_dict[key], "shape"):
-                self._values[key] = np.asarray(feed_dict[key])
+        self._values = {}
+        for key, value in feed_dict.items():
+            if key not in self._axes:
+                value = _whole(value, _name(key), graph)
+            elif not hasattr(value, "shape"):  # Lists cannot be sliced by axis.
+                value = np.asarray(value)
+            self._values[key] = value
         self.count = next(iter(counts.values()))
         if set(counts.values()) != {self.count}:
             raise ValueError(
@@ -83,6 +87,15 @@ class Feed:
                 part = np.concatenate([part, last], axis)
             fed[key] = part
         return fed, size, sums
+
+    def refuse_nonfinite_rest(self):
+        """Raises if NaN or Inf is fed with all observations."""
+        for key, value in self._values.items():
+            if key not in self._axes and len(nonfinite_rows(np.ravel(value))):
+                raise ValueError(
+                    "what is fed for '{}' holds NaN or Inf. Pass on_nonfinite='keep' "
+                    "to run with it.".format(_name(key))
+                )
 
     def refuse_nonfinite(self, fed, first, stop):
         """Raises if NaN or Inf is fed for observations `first` to `stop`."""
@@ -132,74 +145,6 @@ class Feed:
         return found
 
 
-def cast(part, tensor, start=0):
-    """`part` in the dtype of `tensor`, if that can hold it.
-
-    Floats are rounded to narrower floats. All else that would be another number there
-    is refused: a fraction or a large number as an integer, a large number as Inf, an
-    integer as its neighbour, a complex number as its real part.
-
-    Args:
-      part: array.
-      tensor: Tensor that it is fed to.
-      start: int, the observation of its first row, for the message.
-
-    Raises:
-      TypeError: it cannot hold numbers of this kind.
-      ValueError: it cannot hold one of these numbers.
-    """
-    base = tensor.dtype.base_dtype
-    wanted = np.dtype(base.as_numpy_dtype)
-    if part.dtype == wanted or wanted.kind == "O":
-        return part
-    kind = part.dtype.kind
-    numeric = kind in "biufc" or part.dtype.name == "bfloat16"
-    allowed = {"b": "b", "i": "biu", "u": "biu", "f": "biuf", "c": "biufc"}.get(
-        "f" if base.is_floating else wanted.kind, ""
-    )
-    if not numeric or (kind not in allowed and part.dtype.name != "bfloat16"):
-        raise TypeError(
-            "'{}' is {}, and what is fed for it is {}: it cannot hold that.".format(
-                tensor.name, base.name, part.dtype
-            )
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = part.astype(wanted)
-        if kind in "iu":
-            lost = found.astype(object) != part if found.size < 64 else None
-            if lost is None:
-                lost = _changed(found, part)
-        else:
-            lost = np.isinf(found.astype(np.complex128 if kind == "c" else float))
-            lost &= ~np.isinf(part)
-    if np.any(lost):
-        where = tuple(int(i) for i in np.argwhere(lost)[0])
-        raise ValueError(
-            "'{}' is {}, and cannot hold {!r}, which is fed for it at {}.".format(
-                tensor.name,
-                base.name,
-                part[where].item(),
-                "observation {}{}".format(
-                    where[0] + start,
-                    ", column {}".format(", ".join(map(str, where[1:])))
-                    if where[1:]
-                    else "",
-                ),
-            )
-        )
-    return found
-
-
-def _changed(found, part):
-    """Where integers `part` have become others in `found`."""
-    if found.dtype.kind == "f":  # Back again, where that cannot overflow.
-        limit = float(np.iinfo(part.dtype).max)
-        inside = found.astype(float) < limit
-        back = np.where(inside, found, 0).astype(part.dtype)
-        return (back != part) | ~inside
-    return (found.astype(part.dtype) != part) | ((found < 0) != (part < 0))
-
-
 def nonfinite_rows(array):
     """The indices on axis 0 where `array` holds NaN or Inf."""
     if array.dtype.kind not in "fc" and array.dtype.name != "bfloat16":
@@ -226,6 +171,17 @@ def _checksum(part, axis, skip):
     if part.dtype.kind == "O":
         return zlib.crc32(repr(part.tolist()).encode())
     return zlib.crc32(np.ascontiguousarray(part))
+
+
+def _whole(value, name, graph):
+    """What is fed with all observations, as its tensor holds it."""
+    if not (isinstance(name, str) and ":" in name):
+        return value  # A part of a SparseTensor and the like.
+    tensor = graph.get_tensor_by_name(name)
+    found = np.asarray(value)
+    if not found.size or found.dtype.kind == "O":
+        return value
+    return cast(found, tensor)
 
 
 def _name(key):

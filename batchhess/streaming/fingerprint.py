@@ -6,17 +6,27 @@ import hashlib
 from batchhess.compat import raw_ops, tf
 
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
-_NAMED = _VARIABLES + ("Placeholder", "PlaceholderWithDefault", "HashTableV2")
+_NAMED = _VARIABLES + ("Placeholder", "PlaceholderWithDefault")
 
-# They change no number: where a tool has left notes, and where a program was built.
-_NO_PART = ("_class", "_output_shapes", "_gradient_op_type", "_XlaScope")
+# Tables, of which the contents are digested.
+_TABLES = (
+    "HashTableV2",
+    "AnonymousHashTable",
+    "MutableHashTableV2",
+    "AnonymousMutableHashTable",
+)
+
+# They change no number: where a tool has left notes, where a program was built, and the
+# names by which the ops of a Session find each other, some of them random.
+_NO_PART = ("_class", "_output_shapes", "_gradient_op_type", "_XlaScope", "shared_name")
 
 
 def fingerprint(session, fetches):
     """A digest of all that `fetches` are computed by, but for what is fed.
 
     The names of ops and functions do not count, so that a program that builds the same
-    model twice finds the same digest. Variables without a value do not count either.
+    model twice finds the same digest. Variables without a value do not count either, and
+    tables without one.
 
     Args:
       session: a tf.Session.
@@ -32,6 +42,9 @@ def fingerprint(session, fetches):
     for op in ops:
         _digest_op(digest, op, number, functions)
     digest.update(" ".join(_place(number, f) for f in fetches).encode())
+    for op in ops:
+        if op.type in _TABLES and not session.graph.finalized:
+            digest.update("\n".join(_contents(session, op)).encode())
     for name, value in _values(session, ops):
         digest.update("{} {} {}".format(name, value.dtype, value.shape).encode())
         digest.update(value.tobytes())
@@ -127,6 +140,18 @@ def _values(session, ops):
             with contextlib.suppress(tf.errors.FailedPreconditionError):
                 values[name] = session.run(reader)
     return sorted(values.items())
+
+
+def _contents(session, op):
+    """The keys and values of a table, in lines: in one order, whatever the table's."""
+    kinds = {"Tkeys": op.get_attr("key_dtype"), "Tvalues": op.get_attr("value_dtype")}
+    with op.graph.as_default(), tf.control_dependencies(None):
+        exported = raw_ops.LookupTableExportV2(table_handle=op.outputs[0], **kinds)
+    try:
+        keys, values = session.run(list(exported))
+    except tf.errors.FailedPreconditionError:
+        return []
+    return sorted("{!r} {!r}".format(*pair) for pair in zip(keys, values.tolist()))
 
 
 def _reader(op):

@@ -17,15 +17,23 @@ def output_names(fetches):
     paths = list(_paths(fetches, ()))
     flat = tf.nest.flatten(fetches)
     assert len(paths) == len(flat)
-    names = [
+    return numbered(
         _as_file("_".join(path) if path else fetch.name)
         for path, fetch in zip(paths, flat)
-    ]
+    )
+
+
+def numbered(names):
+    """A list of `names`, those that a file system may take for each other numbered."""
+    names = list(names)
     folded = [name.lower() for name in names]  # Some file systems know one case only.
-    return [
+    found = [
         "{}_{}".format(name, index) if folded.count(low) > 1 else name
         for index, (name, low) in enumerate(zip(names, folded))
     ]
+    # A name with a number may be that of another.
+    unique = len(set(map(str.lower, found))) == len(found)
+    return found if unique else ["{}_{}".format(n, i) for i, n in enumerate(names)]
 
 
 def _paths(structure, path):

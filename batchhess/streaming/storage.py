@@ -109,7 +109,7 @@ class Directory:
     def _begin_again(self, resume):
         if not self._journal.exists():
             for file in self._finals + [_partial(f) for f in self._finals]:
-                if os.path.exists(file):
+                if os.path.lexists(file):
                     raise FileExistsError(
                         "'{}' is there, and no journal says that evaluate "
                         "wrote it. Move it, or pass another directory.".format(file)
@@ -403,7 +403,7 @@ def _publish(final):
     try:
         os.link(partial, final)
     except FileExistsError:
-        if not os.path.samefile(partial, final):
+        if not (os.path.exists(final) and os.path.samefile(partial, final)):
             raise FileExistsError(
                 errno.EEXIST,
                 "another file has the name of the results, which are whole "

@@ -1,0 +1,70 @@
+"""Numbers in the dtype that is asked for, none of them another number."""
+
+import numpy as np
+
+
+def cast(part, tensor, start=None):
+    """`part` in the dtype of `tensor`, if that can hold it.
+
+    Floats are rounded to narrower floats. All else that would be another number there
+    is refused: a fraction or a large number as an integer, a large number as Inf, an
+    integer as its neighbour, a complex number as its real part.
+
+    Args:
+      part: array.
+      tensor: Tensor that it is fed to.
+      start: int, the observation of its first row, for the message; None where it does
+        not hold observations.
+
+    Raises:
+      TypeError: it cannot hold numbers of this kind.
+      ValueError: it cannot hold one of these numbers.
+    """
+    base = tensor.dtype.base_dtype
+    wanted = np.dtype(base.as_numpy_dtype)
+    if part.dtype == wanted or wanted.kind == "O":
+        return part
+    kind = part.dtype.kind
+    numeric = kind in "biufc" or part.dtype.name == "bfloat16"
+    allowed = {"b": "biu", "i": "biu", "u": "biu", "f": "biuf", "c": "biufc"}.get(
+        "f" if base.is_floating else wanted.kind, ""
+    )
+    if not numeric or (kind not in allowed and part.dtype.name != "bfloat16"):
+        raise TypeError(
+            "'{}' is {}, and what is fed for it is {}: it cannot hold that.".format(
+                tensor.name, base.name, part.dtype
+            )
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = part.astype(wanted)
+        if kind in "iu":
+            lost = changed(found, part)
+        else:
+            lost = np.isinf(found.astype(np.complex128 if kind == "c" else float))
+            lost &= ~np.isinf(part)
+    if np.any(lost):
+        where = tuple(int(i) for i in np.argwhere(lost)[0])
+        raise ValueError(
+            "'{}' is {}, and cannot hold {!r}, which is fed for it{}.".format(
+                tensor.name, base.name, part[where].item(), _told(where, start)
+            )
+        )
+    return found
+
+
+def _told(where, start):
+    """An index in words."""
+    if start is None:
+        return " at {}".format(list(where)) if where else ""
+    columns = ", column {}".format(", ".join(map(str, where[1:]))) if where[1:] else ""
+    return " at observation {}{}".format(where[0] + start, columns)
+
+
+def changed(found, part):
+    """Where integers `part` have become others in `found`, their cast."""
+    if found.dtype.kind == "f":  # Back again, where that cannot overflow.
+        limit = float(np.iinfo(part.dtype).max)
+        inside = found.astype(float) < limit
+        back = np.where(inside, found, 0).astype(part.dtype)
+        return (back != part) | ~inside
+    return (found.astype(part.dtype) != part) | ((found < 0) != (part < 0))
