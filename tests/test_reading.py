@@ -50,12 +50,47 @@ def test_csv_with_and_without_a_header(tmp_path, x):
         ("a,b\n1,2\n3,\n", "'' in row 1, column 'b'"),
         ("a,b\n1,2\n3\n", "has 1 columns for 2 in row 1"),
         ("", "is empty"),
+        ("1,,3\n4,5,6\n", "'' in its first row, column 1"),
+        ("1,NA,3\n4,5,6\n", "'NA' in its first row, column 1"),
+        ("NA,NA\n4,5\n", "'NA' in its first row, column 0"),
+        ('1,2,"3\n4,5,6\n', "cannot be read: unexpected end of data"),
+        ("1,2\n\n3,4\n", "has 0 columns for 2 in row 1"),
     ],
 )
 def test_csv_that_is_wrong_is_told_by_row_and_column(tmp_path, text, words):
     (tmp_path / "d.csv").write_text(text)
     with pytest.raises(ValueError, match=words):
         read(str(tmp_path / "d.csv"), "x:0")
+
+
+def test_csv_with_blank_lines_at_its_end(tmp_path):
+    (tmp_path / "d.csv").write_text("1,2\n3,4\n\n\n")
+    np.testing.assert_array_equal(
+        read(str(tmp_path / "d.csv"), "x:0"), [[1, 2], [3, 4]]
+    )
+
+
+def test_columns_of_one_name_are_refused_by_name_alone(tmp_path):
+    path = str(tmp_path / "d.csv")
+    (tmp_path / "d.csv").write_text("a,b,a\n1,2,3\n")
+    np.testing.assert_array_equal(read(path, "x:0"), [[1, 2, 3]])
+    for columns, name in ((":a,b", "x:0"), ("", "a:0")):
+        with pytest.raises(ValueError, match="has more than one column 'a'"):
+            read(path + columns, name)
+
+
+def test_an_axis_of_one_number_is_as_the_placeholder_has_it(tmp_path):
+    (tmp_path / "d.csv").write_text("a,b\n1,2\n3,4\n")
+    path = str(tmp_path / "d.csv:a")
+    for rank, shape in ((1, (2,)), (2, (2, 1)), (3, (2, 1, 1)), (None, (2, 1))):
+        assert read(path, "x:0", rank=rank).shape == shape
+
+
+def test_an_npy_file_by_another_name_is_told(tmp_path):
+    with open(str(tmp_path / "d.npz"), "wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match="it is a .npy file"):
+        read(str(tmp_path / "d.npz"), "x:0")
 
 
 def test_csv_for_integers_holds_no_fractions(tmp_path):

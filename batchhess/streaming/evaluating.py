@@ -268,10 +268,12 @@ class _Run:
 
         So what depends on observations before, after or beside it is another.
         """
-        count = self._feed.count
-        if stop - start > 1:
+        size, is_fixed = stop - start, self._feed.is_fixed
+        if size == 2 and not is_fixed:
+            rows = [start + 1, start, start]
+        elif size > 1:
             rows = list(range(stop - 1, start - 1, -2))
-        elif count > 1 and not self._feed.is_fixed:
+        elif self._feed.count > 1 and not is_fixed:
             other = start - 1 if start else 1
             rows = [other, start, other]
         else:

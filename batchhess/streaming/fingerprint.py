@@ -25,8 +25,8 @@ def fingerprint(session, fetches):
     """A digest of all that `fetches` are computed by, but for what is fed.
 
     The names of ops and functions do not count, so that a program that builds the same
-    model twice finds the same digest. Variables without a value do not count either, and
-    tables without one.
+    model twice finds the same digest. Variables and tables without a value do not count
+    either.
 
     Args:
       session: a tf.Session.

@@ -1,0 +1,159 @@
+"""What is fed is the number that was given, or it is refused."""
+
+import numpy as np
+import pytest
+
+import batchhess
+from batchhess.casting import cast
+from batchhess.cli import main
+from batchhess.compat import tf
+
+
+@pytest.mark.parametrize(
+    "value, dtype",
+    [
+        (2**32 + 1, tf.int32),
+        (1.7, tf.int32),
+        (300, tf.uint8),
+        (-1, tf.uint8),
+        (2, tf.bool),
+        (0.5, tf.bool),
+        ([1, 2, 3 + 1j], tf.float32),
+        (2**24 + 1, tf.float32),
+        (1e300, tf.float32),
+        ("3", tf.int32),
+    ],
+)
+def test_another_number_is_refused_wherever_it_is_fed(value, dtype):
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    n = tf.placeholder(dtype, np.shape(value), name="n")
+    fed = {x: np.ones((3, 2)), n: value}
+    fetch = x * tf.reduce_sum(tf.cast(n, tf.float64))
+    with tf.Session() as session, pytest.raises((TypeError, ValueError), match="'n:0'"):
+        batchhess.evaluate(session, fetch, fed, [x])
+
+
+@pytest.mark.parametrize(
+    "value, dtype, expected",
+    [
+        (True, tf.bool, True),
+        (0, tf.bool, False),
+        (7, tf.uint8, 7),
+        (0.1, tf.float32, np.float32(0.1)),
+        (2**24, tf.float32, 2.0**24),
+    ],
+)
+def test_the_same_number_is_fed(value, dtype, expected):
+    tensor = tf.placeholder(dtype, [], name="n")
+    found = cast(np.asarray(value), tensor)
+    assert found == expected and found.dtype == tensor.dtype.as_numpy_dtype
+
+
+def test_nan_that_is_fed_with_all_observations_is_told():
+    x, n = (
+        tf.placeholder(tf.float64, s, name=t) for s, t in (([None, 2], "x"), ([], "n"))
+    )
+    fed, fetch = {x: np.ones((3, 2)), n: np.nan}, tf.where(n > 0, x, 2 * x)
+    with tf.Session() as session:
+        with pytest.raises(ValueError, match="'n:0' holds NaN or Inf"):
+            batchhess.evaluate(session, fetch, fed, [x], on_nonfinite="error")
+        assert np.all(batchhess.evaluate(session, fetch, fed, [x]) == 2)
+
+
+COUPLED = {
+    "those before": lambda x: tf.cumsum(x, 0),
+    "those after": lambda x: tf.cumsum(x, 0, reverse=True),
+    "the first": lambda x: x[:1],
+    "the last": lambda x: x[-1:],
+    "the one before": lambda x: tf.concat([x[:1], x[:-1]], 0),
+    "its place": lambda x: tf.cast(tf.range(tf.shape(x)[0])[:, None], x.dtype),
+    "their number": lambda x: tf.cast(tf.shape(x)[0], x.dtype),
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8, 15, 16])
+@pytest.mark.parametrize("name", sorted(COUPLED))
+def test_what_depends_on_its_company_is_refused(name, batch_size, random):
+    x = tf.placeholder(tf.float64, [None, 3])
+    fetch = x**2 * COUPLED[name](x)
+    with tf.Session() as session, pytest.raises(ValueError, match="depends on the oth"):
+        batchhess.evaluate(
+            session, fetch, {x: random.rand(40, 3)}, [x], batch_size=batch_size
+        )
+
+
+@pytest.mark.parametrize("to_directory", [False, True])
+def test_results_of_several_shapes_are_refused(to_directory, tmp_path):
+    x = tf.placeholder(tf.float64, [None, 3])
+    width = tf.cast(tf.reduce_max(x), tf.int32)
+    value = np.ones((24, 3))
+    value[:8] = 3
+    with tf.Session() as session, pytest.raises(
+        ValueError, match="results need one sh"
+    ):
+        batchhess.evaluate(
+            session,
+            x[:, :width],
+            {x: value},
+            [x],
+            batch_size=8,
+            check="never",
+            out=str(tmp_path / "out") if to_directory else None,
+        )
+
+
+@pytest.fixture
+def frozen(tmp_path):
+    """A frozen graph that takes x, n and a scale of 2; and a file for x."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [None, 3], name="x")
+        n = tf.placeholder_with_default(tf.constant(1), [], name="n")
+        scale = tf.placeholder_with_default(tf.constant(2.0, tf.float64), [], name="s")
+        tf.multiply(scale * tf.cast(n, tf.float64), tf.reduce_sum(x**3, 1), name="f")
+        tf.reduce_sum(tf.sin(1e8 * x), 1, name="wild")
+        (tmp_path / "m.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    np.save(str(tmp_path / "x.npy"), np.ones((4, 3)))
+    np.save(str(tmp_path / "complex.npy"), np.ones((4, 3), complex))
+    return tmp_path
+
+
+def command(frozen, name, *rest):
+    feeds = [part.replace("DIR", str(frozen)) for part in rest]
+    return main([name, str(frozen / "m.pb"), "--xs", "x"] + feeds)
+
+
+def run(frozen, *rest):
+    status = command(frozen, "run", "--out", str(frozen / "out"), *rest)
+    return status, status or np.load(str(frozen / "out" / "hessians.npy"))[0, 0, 0]
+
+
+def test_each_feed_of_the_command_counts(frozen, capsys):
+    status, found = run(
+        frozen, "--ys", "f", "--feed", "s=10", "--feed", "x=DIR/x.npy", "n=3"
+    )
+    assert status == 0 and found == 180
+    assert run(frozen, "--ys", "f", "--feed", "s=1", "s=2", "x=DIR/x.npy")[0] == 1
+    assert "'s:0' is fed twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run", "verify"])
+@pytest.mark.parametrize(
+    "feed, words",
+    [
+        ("x=DIR/complex.npy", "it cannot hold that"),
+        ("x=3", "has shape (), and no axis 0 of observations"),
+        ("n=1.7", "'n:0' is int32, and 1.7 is no integer"),
+    ],
+)
+def test_both_commands_refuse_it(frozen, capsys, name, feed, words):
+    feeds = [feed] if feed[0] == "x" else ["x=DIR/x.npy", feed]
+    out = ["--out", str(frozen / "out")] if name == "run" else []
+    assert command(frozen, name, "--ys", "f", *out, "--feed", *feeds) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_verify_says_where_nothing_could_be_told(frozen, capsys):
+    assert command(frozen, "verify", "--ys", "wild", "--feed", "x=DIR/x.npy") == 1
+    told = capsys.readouterr().out
+    assert "4 of 4 observations" in told and "nothing was checked" in told
+    assert "right" not in told
