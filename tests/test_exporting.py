@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from batchhess.compat import tf
+from batchhess.cli import main
+from batchhess.compat import raw_ops, tf
 from batchhess.exporting import export
 from batchhess.models import load
 
@@ -104,3 +105,90 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
             export(session, tmp_path / "m", y, tf.identity(x))
         with pytest.raises(ValueError, match="a signature 'hessians' of its own"):
             export(session, tmp_path / "m", y, x, signatures={"hessians": ({}, {})})
+
+
+def answers_of(directory, feed):
+    with load(directory) as model:
+        found = model.signatures["hessians"][1]["hessians"]
+        return model.session.run(found, feed)
+
+
+def exported_from(saved, out):
+    """The exit code of the command for a model that is saved in a directory."""
+    command = ["export", str(saved), "--ys", "f", "--xs", "x", "--out", str(out)]
+    return main(command)
+
+
+def save(session, directory, x, f, **options):
+    builder = tf.saved_model.Builder(str(directory))
+    builder.add_meta_graph_and_variables(
+        session,
+        [tf.saved_model.tag_constants.SERVING],
+        {"serving_default": tf.saved_model.predict_signature_def({"x": x}, {"f": f})},
+        **options,
+    )
+    builder.save()
+
+
+def test_a_model_with_a_main_op_of_its_own(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant([0], tf.int64), tf.constant([5.0], tf.float64)
+            ),
+            -1.0,
+        )
+        weight = table.lookup(tf.constant(0, tf.int64))
+        local = tf.get_variable(
+            "local", initializer=2.0, collections=[tf.GraphKeys.LOCAL_VARIABLES]
+        )
+        f = tf.reduce_sum(x**3, 1) * weight * tf.cast(local, tf.float64)
+        start = tf.group(tf.tables_initializer(), tf.local_variables_initializer())
+        save(session, tmp_path / "model", x, f, main_op=start)
+    with load(tmp_path / "model") as model:
+        inputs, outputs = model.signatures["serving_default"]
+        found = model.session.run(outputs["f"], {inputs["x"]: [[1.0, 2.0]]})
+        np.testing.assert_allclose(found, [90.0])
+    assert exported_from(tmp_path / "model", tmp_path / "out") == 0
+    found = answers_of(tmp_path / "out", {"x:0": [[1.0, 2.0]]})
+    np.testing.assert_allclose(found, [[[60.0, 0], [0, 120]]])
+
+
+def test_a_model_with_a_loop(tmp_path):
+    tf.enable_control_flow_v2()
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        v = tf.get_variable("v", initializer=np.float64(2))
+        _, y = tf.while_loop(
+            lambda i, _: i < 2, lambda i, y: (i + 1, v * y * y), (0, x)
+        )
+        session.run(tf.global_variables_initializer())
+        save(session, tmp_path / "model", x, tf.reduce_sum(y, 1))
+    assert exported_from(tmp_path / "model", tmp_path / "out") == 0
+    found = answers_of(tmp_path / "out", {"x:0": [[1.0, 2.0]]})
+    np.testing.assert_allclose(found, [[[96.0, 0], [0, 384]]])  # Of 8 x**4.
+
+
+def test_handles_of_variables_without_a_value_are_left_out(tmp_path):
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    raw_ops.VarHandleOp(dtype=tf.float32, shape=[2], shared_name="nobody")
+    v = tf.get_variable("v", initializer=np.float64(2), use_resource=True)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        export(session, tmp_path / "out", v * tf.reduce_sum(x**3, 1), x)
+    found = answers_of(tmp_path / "out", {"x:0": [[1.0, 2.0]]})
+    np.testing.assert_allclose(found, [[[12.0, 0], [0, 24]]])
+
+
+def test_what_fails_leaves_no_directory(tmp_path):
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    v = tf.get_variable("v", initializer=np.float64(2))
+    y = v * tf.reduce_sum(x**3, 1)
+    with tf.Session() as session:
+        with pytest.raises(tf.errors.FailedPreconditionError):
+            export(session, tmp_path / "out", y, x)
+        assert not list(tmp_path.iterdir())
+        session.run(tf.global_variables_initializer())
+        export(session, tmp_path / "out", y, x)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -140,6 +140,40 @@ def test_parquet(tmp_path, x):
         read(path, "y:0")
 
 
+@pytest.mark.parametrize(
+    "columns, names, words",
+    [
+        ([[1.0], [2.0], [3.0]], "aab", "more than one column 'a'"),
+        ([[2**53 + 1], [1.0]], "ab", "row 0, column 'a', an integer that float64"),
+        ([[2**63 + 1], [-1]], "ab", "row 0, column 'a', an integer that float64"),
+    ],
+)
+def test_parquet_that_would_be_other_numbers_is_refused(
+    tmp_path, columns, names, words
+):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = str(tmp_path / "d.parquet")
+    kinds = [pyarrow.uint64() if c[0] > 2**63 else None for c in columns]
+    arrays = [pyarrow.array(c, type=kind) for c, kind in zip(columns, kinds)]
+    parquet.write_table(pyarrow.Table.from_arrays(arrays, names=list(names)), path)
+    with pytest.raises(ValueError, match=words):
+        read(path, "x:0")
+
+
+def test_a_list_of_parquet_and_a_damaged_file(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "d.parquet"
+    parquet.write_table(pyarrow.table({"a": [[1.0, 2.0]], "b": [3]}), str(path))
+    np.testing.assert_array_equal(read(str(path) + ":a", "x:0"), [[1, 2]])
+    path.write_bytes(path.read_bytes()[:4] + bytes(40) + path.read_bytes()[44:])
+    with pytest.raises((OSError, ValueError), match="d.parquet"):
+        read(str(path), "x:0")
+
+
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     (tmp_path / "d.parquet").write_bytes(b"")

@@ -326,3 +326,45 @@ def test_a_full_disk_raises_and_leaves_what_was_there(model, stopped, monkeypatc
     assert not (stopped / "H.npy").exists()
     monkeypatch.undo()
     assert_whole(model, model.evaluate(stopped, resume=True), stopped)
+
+
+def table_model(values):
+    """A fetch by a table, and a Session where it holds `values`."""
+    x, ids = tf.placeholder(tf.float64, [None, 2]), tf.placeholder(tf.int64, [None])
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(
+            tf.constant([0, 1], tf.int64), tf.constant(values, tf.float64)
+        ),
+        -1.0,
+    )
+    session = tf.Session()
+    session.run(tf.tables_initializer())
+    return session, x * table.lookup(ids)[:, None], {x: np.ones((40, 2)), ids: [1] * 40}
+
+
+def test_what_a_table_holds_is_part_of_the_model(tmp_path):
+    def go(values, **options):
+        with tf.Graph().as_default():
+            session, fetch, feed = table_model(values)
+            with session:
+                return batchhess.evaluate(
+                    session,
+                    fetch,
+                    feed,
+                    list(feed),
+                    batch_size=20,
+                    out=tmp_path,
+                    **options,
+                )
+
+    with pytest.raises(StoppedError):
+        go([1.0, 2.0], progress=stop_after(20))
+    with pytest.raises(ValueError, match="another model"):
+        go([1.0, 7.0], resume=True)
+    np.testing.assert_array_equal(go([1.0, 2.0], resume=True), np.full((40, 2), 2.0))
+
+
+def test_a_link_that_leads_nowhere_is_in_the_way(model, tmp_path):
+    os.symlink(str(tmp_path / "nowhere"), str(tmp_path / "H.npy"))
+    with pytest.raises(FileExistsError, match="no journal says"):
+        model.evaluate(tmp_path)
