@@ -3,6 +3,7 @@
 from batchhess.analysis import audit
 from batchhess.calling import assert_that
 from batchhess.compat import (
+    captured_from,
     compile_with_xla,
     control_flow_context,
     differentiable_control_flow,
@@ -170,7 +171,8 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
         parts = _compiled(build) if passes.jit_compile else build()
         same = tf.logical_and(same, parts[-1]) if check else same
         rows = [write_row(a, b, part) for a, part in zip(answers, parts)]
-        return [b + 1, same] + rows
+        with tf.control_dependencies(_reads_from_around()):
+            return [b + 1, same] + rows
 
     with differentiable_control_flow():
         _, same, *answers = tf.while_loop(
@@ -306,6 +308,20 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         return answers + [all_same([here(t) for t in originals], again, x)]
 
     return build
+
+
+def _reads_from_around():
+    """The ops of a loop's body that read tensors from outside of it.
+
+    TensorFlow's optimizer takes such an op away unless another waits for it. It then
+    gathers the terms of (h + b) + (g + b), and lets the factor 2 of b wait for the end
+    of the loop: "Retval[0] does not have value" (TensorFlow 1.15 to 2.21).
+    """
+    return [
+        op
+        for op in tf.get_default_graph().get_operations()
+        if len(op.inputs) == 1 and captured_from(op.inputs[0]) is not None
+    ]
 
 
 def _compiled(build):
