@@ -206,11 +206,11 @@ def _answer(made, ys, seeds, gradient):
         return _chosen(made, method.build(problem, passes)), None
     apart, parts = made.parts
     problem, together = problem._replace(ys=apart), request.with_gradients
+    check = request.check != "never"
     if made.block is None:
-        found, rows = whole_batch(method.build, problem, parts, passes)
+        found, rows = whole_batch(method.build, problem, parts, passes, check)
         return _chosen(made, found), rows if together else None
     problem = at_frontier(problem, parts, passes)
-    check = request.check != "never"
     answers = in_blocks(method.build, problem, passes, made.block, together, check)
     return _chosen(made, answers[0]), answers[1] if together else None
 

@@ -163,6 +163,15 @@ def forward_op(op):
     return op
 
 
+def derivative_of(op):
+    """A context: what is built in it is a part of the derivative of `op`.
+
+    Private, as above, and as tf.gradients notes it.
+    """
+    note = getattr(tf.get_default_graph(), "_original_op", None)
+    return contextlib.nullcontext() if note is None else note(op)
+
+
 def ops_differentiated(error):
     """The ops whose gradients raised `error`: one, or first the loop that it is in.
 

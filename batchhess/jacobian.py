@@ -9,7 +9,7 @@ from batchhess.graph.tensors import name_of
 from batchhess.jacobian_checks import assert_along, assert_apart
 from batchhess.jacobian_planning import columns_of, compressed_of, not_seen, plan
 from batchhess.methods import JACOBIAN_METHODS
-from batchhess.methods.blocks import assert_one_or_all, in_blocks
+from batchhess.methods.blocks import as_it_stands, assert_one_or_all, in_blocks
 from batchhess.problem import Problem
 from batchhess.sparsity import assert_covered
 
@@ -109,10 +109,10 @@ def _by_method(made):
         return method.build(problem, passes)
     apart, parts = made.parts
     problem = problem._replace(ys=apart, partition=parts)
+    check = made.request.check != "never"
     if made.block is None:
         with tf.control_dependencies(assert_one_or_all(problem)):
-            return method.build(problem, passes)
-    check = made.request.check != "never"
+            return as_it_stands(method.build, problem, passes, check)
     return in_blocks(method.build, problem, passes, made.block, check=check)[0]
 
 

@@ -136,9 +136,12 @@ def _unconnected(made, region):
     """Zeros, or the refusal, where there is no gradient."""
     if region.depends(made.ys):
         return made._replace(refusal=audit.lost("gradient", made.ys, made.x))
-    if made.request.unconnected_gradients == tf.UnconnectedGradients.ZERO:
+    given, zero = made.request.ys, tf.UnconnectedGradients.ZERO
+    # What depends on x may add nothing, as a product of no factors.
+    depends = made.ys is not given and Region(given, made.x).depends(given)
+    if depends or made.request.unconnected_gradients == zero:
         return made._replace(is_zero=True)
-    return made._replace(refusal=arguments.not_connected(made.ys, made.x))
+    return made._replace(refusal=arguments.not_connected(given, made.x))
 
 
 def _with_method(made, region, walk):

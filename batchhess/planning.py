@@ -159,9 +159,12 @@ def _unconnected(made, region):
     """The refusal where there is no gradient; None where zeros are the answer."""
     if region.depends(made.ys):
         return lost("gradient", made.ys, made.x)
+    given = made.request.ys
+    if made.corrected and Region(given, made.x).depends(given):
+        return None  # What depends on x adds nothing, as a product of no factors.
     if made.request.unconnected_gradients == tf.UnconnectedGradients.ZERO:
         return None
-    return arguments.not_connected(made.ys, made.x)
+    return arguments.not_connected(given, made.x)
 
 
 def _with_method(made, region):

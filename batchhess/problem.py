@@ -65,12 +65,15 @@ class Request(
 # outputs: M, the outputs of the one y whose Jacobian is asked for, an int or a scalar
 # Tensor; None where it is a Hessian.
 # unrolled: bool, whether passes are to be built one by one.
+# copied: list that a method adds pairs to, of a Tensor of the model and of what an op
+# that it has built again answers for it: a run in which they differ must fail; None if
+# nobody asks.
 class Problem(
     collections.namedtuple(
         "Problem",
         "ys seeds gradient x layout partition adjoints diagonal coordinates added "
-        "added_outputs outputs unrolled",
-        defaults=(None, None, False, None, None, None, None, False),
+        "added_outputs outputs unrolled copied",
+        defaults=(None, None, False, None, None, None, None, False, None),
     )
 ):
     """What a method is given to differentiate."""

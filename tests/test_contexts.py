@@ -345,3 +345,24 @@ def test_the_program_keeps_its_control_flow(x, control_flow):
     with pytest.raises(batchhess.SecondDerivativeError):
         batchhess.hessians(tf.reduce_sum(x * bad), x)
     assert tf.control_flow_v2_enabled() == before
+
+
+TWICE = {
+    "added to itself": lambda h: h + h,
+    "three of it": lambda h: tf.add_n([h, h, h]),
+    "with itself between": lambda h: h + tf.tanh(h) + h,
+}
+
+
+@pytest.mark.parametrize("twice", sorted(TWICE))
+def test_a_bias_that_is_added_twice_outlives_the_optimizer(twice, value, control_flow):
+    """It gathers the terms, and may lose those that come from outside of a loop."""
+    value = np.tile(value, 2)
+    x = tf.placeholder(tf.float64, (None, 6))
+    biases = tf.constant([0.1, -0.2, 0.3], tf.float64), tf.placeholder(tf.float64, [3])
+    h = tf.matmul(x, tf.constant(value[:3].T)) + biases[0]
+    y = tf.reduce_sum(tf.sin(TWICE[twice](h)) + TWICE[twice](x[:, :3] + biases[1]), 1)
+    feed = {x: value, biases[1]: np.ones(3)}
+    expected = difference_blocks(y, x, value, {biases[1]: np.ones(3)})
+    found = run(batchhess.hessians(y, x, method="symmetric")[0], feed)
+    np.testing.assert_allclose(found, expected, atol=1e-8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow
-from oracles import run, unoptimized
+from oracles import difference_blocks, difference_jacobians, run, unoptimized
 from random_library import MATHEMATICS
 from test_control_flow import ROWS, check, differences_of_f, loop, normalized
 from value_differences import curvatures_of, value_curvatures
@@ -215,6 +215,32 @@ def test_feeding_an_inner_tensor_fails_the_run(shape, inner, x):
         "x",
     ):
         assert phrase in str(error.value)
+
+
+# Ops of which single copies are made, without a loop over blocks.
+SINGLE = {
+    "logsumexp": lambda h: tf.math.cumulative_logsumexp(h, 1),
+    "power": lambda h: tf.pow(h, h[:, :1]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SINGLE))
+def test_feeding_what_few_coordinates_reach_fails_the_run(name, random):
+    x = tf.placeholder(tf.float64, [None, 4])
+    h = SINGLE[name](tf.exp(tf.sin(x)))
+    y, value = tf.reduce_sum(h, 1) ** 2, random.rand(3, 4)
+    built = [
+        batchhess.hessians(y, x, method="symmetric")[0],
+        batchhess.jacobians(h**2, x, method="forward")[0],
+    ]
+    expected = difference_blocks(y, x, value), difference_jacobians(h**2, x, value)
+    with tf.Session() as session:
+        inner = session.run(h, {x: value})
+        for result, truth in zip(built, expected):
+            found = session.run(result, {x: value, h: inner})  # As it is.
+            np.testing.assert_allclose(found, truth, atol=1e-8)
+            with pytest.raises(tf.errors.InvalidArgumentError, match="tensor .* fed"):
+                session.run(result, {x: value, h: 1.1 * inner})
 
 
 def test_a_default_that_is_fed_reaches_the_copy_or_fails_the_run(x):

@@ -211,3 +211,36 @@ def test_an_error_of_the_users_own_gradient_stays_what_it_is():
     x = tf.placeholder(tf.float64, [None, 2])
     with pytest.raises(KeyError, match="no such key"):
         batchhess.hessians(tf.reduce_sum(cube(x)), x)
+
+
+def test_a_lookup_that_the_users_gradient_fails_stays_what_it_is(x):
+    @tf.custom_gradient
+    def sine(u):
+        def gradient(dy):
+            raise LookupError("no weights named 'w3'")
+
+        return tf.sin(u), gradient
+
+    with pytest.raises(LookupError, match="no weights named 'w3'") as told:
+        batchhess.hessians(tf.reduce_sum(sine(x)), x)
+    assert type(told.value) is LookupError
+
+
+@pytest.mark.parametrize("method", ["symmetric", "columns"])
+def test_what_is_missing_is_told_of_the_users_own_op(method):
+    x = tf.placeholder(tf.float32, (None, 4))
+    y = tf.nn.lrn(tf.reshape(x, [-1, 2, 1, 2]), name="mine")
+    with pytest.raises(batchhess.UndefinedDerivativeError) as told:
+        batchhess.hessians(tf.reduce_sum(y, [1, 2, 3]), x, method=method)
+    assert "in a derivative of 'mine' (LRN), built at " in str(told.value)
+    assert "no gradient is defined for it" in str(told.value)
+
+
+def test_a_product_of_no_factors_is_a_constant():
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = tf.cumprod(tf.reshape(x, [-1, 1]), 1, exclusive=True)
+    y = tf.reshape(y, [-1, 3])
+    built = batchhess.hessians(y, x)[0], batchhess.jacobians(y, x)[0]
+    whole, slopes = run(built, {x: np.ones((2, 3))})
+    np.testing.assert_array_equal(whole, np.zeros((2, 3, 3)))
+    np.testing.assert_array_equal(slopes, np.zeros((2, 3, 3)))

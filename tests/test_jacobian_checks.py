@@ -365,3 +365,12 @@ def test_what_cannot_be_compiled_is_refused():
     ]:
         with pytest.raises(ValueError, match=phrase):
             batchhess.jacobians(y, x, jit_compile=True, **options)
+
+
+def test_gradients_that_have_no_derivative_at_zeros(random):
+    x = tf.placeholder(tf.float64, (None, 4))
+    h = tf.tanh(tf.matmul(x, tf.constant(random.randn(4, 6))))
+    y = tf.math.cumulative_logsumexp(h, 1)
+    value = random.randn(3, 4)
+    found = run(batchhess.jacobians(y, x, method="forward")[0], {x: value})
+    np.testing.assert_allclose(found, difference_jacobians(y, x, value), atol=1e-8)

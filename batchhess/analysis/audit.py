@@ -287,13 +287,12 @@ def undefined(error):
     ops = ops_differentiated(error)
     if not ops or isinstance(error, SecondDerivativeError):
         return None
-    is_missing = type(error) is LookupError  # A KeyError is a LookupError too.
+    # A KeyError is a LookupError too; and a gradient that is there may raise either.
+    is_missing = type(error) is LookupError and not has_custom_gradient(ops[-1])
     if not is_missing and any(has_custom_gradient(op) for op in ops):
         return None
     inside = ["'{}' ({}) in ".format(op.name, op.type) for op in ops[:0:-1]]
-    why = str(error)
-    if why.startswith("No gradient defined"):  # Goes on about registering one.
-        why = "no gradient is defined for it"
+    why = "no gradient is defined for it" if is_missing else str(error)
     return UndefinedDerivativeError(
         "TensorFlow cannot differentiate {}: {}. Write that part of the model with "
         "other ops; or, if only its second derivative is missing, pass "

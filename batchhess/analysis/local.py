@@ -6,7 +6,7 @@ the derivatives just built of it is a handful of ops: these are visited here.
 """
 
 from batchhess.analysis.region import carries_derivative
-from batchhess.compat import captured_from, gradient_function, tf
+from batchhess.compat import captured_from, derivative_of, gradient_function, tf
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.shapes import summed_over_none
 
@@ -100,7 +100,8 @@ def _pulled_back(op, adjoints):
         tf.zeros_like(t) if a is None and carries_derivative(t) else a
         for t, a in zip(op.outputs, adjoints)
     ]
-    parts = function(op, *adjoints)
+    with derivative_of(op):
+        parts = function(op, *adjoints)
     parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
     parts = [None if p is None else tf.convert_to_tensor(p) for p in parts]
     found = [None if p is None else summed_over_none(p) for p in parts]

@@ -12,7 +12,7 @@ from batchhess.compat import (
     where,
     write_row,
 )
-from batchhess.copies import all_same, not_the_same
+from batchhess.copies import all_same, assert_same, not_the_same
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, product_of, tensor_key
 from batchhess.ops.states import BATCHED, State
@@ -33,16 +33,18 @@ _AT_A_TIME = 2
 CACHE, _FEW = 2 << 20, 16
 
 
-def whole_batch(method, problem, parts, passes):
+def whole_batch(method, problem, parts, passes, check=True):
     """Lets `method` work on the model as it stands, on all observations at once.
 
-    Nothing is copied, and no loop stands between the model and the answer.
+    Nothing but single ops is copied, and no loop stands between the model and the
+    answer.
 
     Args:
       method: function with the signature of `columns`.
       problem: a `Problem`.
       parts: the `Partition` of its ys.
       passes: the `Passes`.
+      check: bool, as of `as_it_stands`.
 
     Returns:
       the method's answer, and the gradient as [N, K], which is computed anyway.
@@ -52,8 +54,25 @@ def whole_batch(method, problem, parts, passes):
         gradient, adjoints = _adjoints(
             parts, problem.ys, problem.seeds, problem.x, passes
         )
-        found = method(problem._replace(adjoints=adjoints), passes)
+        problem = problem._replace(adjoints=adjoints)
+        found = as_it_stands(method, problem, passes, check)
     return found, problem.layout.flatten(gradient)
+
+
+def as_it_stands(method, problem, passes, check=True):
+    """What `method` answers for the model itself, which the caller may feed inside.
+
+    Args:
+      check: bool, whether to fail the run where an op that is built again has not the
+        values of the original.
+    """
+    copied = []
+    found = method(problem._replace(copied=copied), passes)
+    if not (copied and check):
+        return found
+    same = assert_same(*zip(*copied), problem.x)
+    with tf.control_dependencies([same]):
+        return tf.identity(found)
 
 
 def _adjoints(parts, ys, seeds, x, passes):

@@ -36,7 +36,9 @@ class _Forward(Sweep):
 
     def __init__(self, problem, passes, y):
         parts, count = problem.partition, problem.layout.num_observations
-        super().__init__(parts, count, passes, problem.x, problem.directions)
+        super().__init__(
+            parts, count, passes, problem.x, problem.directions, problem.copied
+        )
         self._read = {tensor_key(y)}
         self._read.update(tensor_key(t) for op in parts.ops for t in op.inputs)
 

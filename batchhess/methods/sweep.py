@@ -59,10 +59,13 @@ class Sweep:
       start: the Tensor to start from.
       directions: Tensor [C, K], what to go along from `start`; None for each of the
         coordinates.
+      copied: list to add pairs to: a Tensor of the model, and its value as an op that
+        was built again has it; None if nobody will compare them.
     """
 
-    def __init__(self, parts, count, passes, start, directions=None):
+    def __init__(self, parts, count, passes, start, directions=None, copied=None):
         self._parts, self._passes, self._repeated = parts, passes, {}
+        self._copied = copied
         self._frame = Frame(parts, count, start, directions)
         self._tangents = {tensor_key(start): self._frame.unit(start)}
 
@@ -239,6 +242,8 @@ class Sweep:
             wide = [tf.broadcast_to(t, frame.shape(output)) for t in inputs]
             values = {tensor_key(t): w for t, w in zip(inputs, wide)}
             (here,) = self._copy(op, values, [output])
+            if self._copied is not None:
+                self._copied.append((output, here))
         held = wide + list(op.inputs)
         if self._needs(op):
             slopes = self._passes.locally([here], wide, [self._ones(output)], held)
@@ -292,7 +297,8 @@ class Sweep:
         outputs = [t for t in op.outputs if self._parts.is_batched(t)]
         outputs = [t for t in outputs if self.is_needed(t)]
         if outputs:
-            pulled = self.pull(op, outputs, lambda tensor, copy: tf.zeros_like(copy))
+            # At zeros a gradient such as x / (norm / adjoint) has no derivative.
+            pulled = self.pull(op, outputs, lambda tensor, copy: tf.ones_like(copy))
             self.push(pulled)
 
     def pull(self, op, outputs, adjoint_of):
@@ -315,6 +321,9 @@ class Sweep:
             pairs = zip(depending, states)
             values = {tensor_key(t): self._repeat(t, s) for t, s in pairs}
             copies = self._copy(op, values, outputs, frame.rows(False))
+            if self._copied is not None:
+                bases = [Base(t, c, False, False) for t, c in zip(outputs, copies)]
+                self._copied += [(base.of, frame.first_k(base)) for base in bases]
         inputs = [t for t in depending if self.tangent(t) is not None]
         here = [values[tensor_key(t)] for t in inputs]
         adjoints = [tf.identity(adjoint_of(*pair)) for pair in zip(outputs, copies)]

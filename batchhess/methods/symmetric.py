@@ -52,10 +52,12 @@ class _Model:
       passes: the `Passes`.
       needed: set of the keys of Tensors whose tangents something nonlinear will read.
       adjoints: dict from the key of a Tensor to df/du.
+      copied: list for what is built again, as of a `Problem`.
     """
 
     def __init__(self, problem, passes):
         self.parts, self.passes = problem.partition, passes
+        self.copied = problem.copied
         self.count = problem.layout.num_observations
         self.needed = set()
         for op in reversed(self.parts.ops):
@@ -104,7 +106,9 @@ class _Sweep(Sweep):
     """
 
     def __init__(self, model, start, diagonal=False, ops=None, wanted=()):
-        super().__init__(model.parts, model.count, model.passes, start)
+        super().__init__(
+            model.parts, model.count, model.passes, start, copied=model.copied
+        )
         self._model, self._adjoints, self._diagonal = model, model.adjoints, diagonal
         self._narrows, self._ops = [], model.parts.ops if ops is None else ops
         dtype = start.dtype.base_dtype

@@ -107,6 +107,12 @@ class Frame:
         found = tf.unstack(apart, self.size, axis=self.axis(base.of) + 1)
         return [tf.reshape(value, self.shape(base.of)) for value in found]
 
+    def first_k(self, base):
+        """What `base`, not shared, has for the first coordinate."""
+        apart = self._split(base.value, base.of, [self.count, self.size])
+        first = tf.gather(apart, 0, axis=self.axis(base.of) + 1)
+        return tf.reshape(first, self.shape(base.of))
+
     def of_each_k(self, values, tensor):
         """The value of a base of `tensor` from K Tensors of its shape."""
         apart = [self.beside_k(value, tensor) for value in values]
