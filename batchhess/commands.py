@@ -107,6 +107,10 @@ def run(options):
             method=options.method,
         )
         progress = Progress()
+        others = [t for t in batched if t not in xs and not options.batched]
+        if others:
+            words = "taken for observations too, as --batched would tell: {}"
+            print(words.format(_names(others)))
         try:
             evaluate(
                 model.session,
@@ -177,6 +181,10 @@ def _fed(model, options):
                 "observations.".format(x.name, np.shape(feed[x]), options.batch_axis)
             )
     return ys, xs, feed
+
+
+def _names(tensors):
+    return ", ".join("'{}'".format(tensor.name) for tensor in tensors)
 
 
 def _kind(tensor):
