@@ -215,8 +215,8 @@ def _check_tangents(op, kind, region):
         raise NoPartitionError(op, "has a gradient whose derivative is not known")
 
 
-# Tangents that nothing reads again, as the curvatures of a Hessian do, need not stay in a
-# processor's cache: so much larger blocks are faster by a third.
+# Tangents that nothing reads again, as the curvatures of a Hessian do, need not stay in
+# a processor's cache: so much larger blocks are faster by a third.
 _WIDER = 4
 
 

@@ -3,8 +3,8 @@
     python benchmarks/jacobians.py [--networks 8-128-128-64 64-128-8] [--rounds 7]
 
 A network is its widths, from K coordinates to M outputs, with tanh between; N = 1,024
-observations in float32. In one process, in turn, in another order each round; medians of
-the rounds, in ms. JAX, if it is installed, is compiled; its answer is waited for. All
+observations in float32. In one process, in another order each round; medians of the
+rounds, in ms. JAX, if it is installed, is compiled; its answer is waited for. All
 answers are held against each other first.
 """
 
@@ -79,7 +79,7 @@ def measure(widths, count, rounds):
             np.testing.assert_allclose(found, answers[0], rtol=1e-3, atol=1e-4)
         times = {name: [] for name, _, _ in ways}
         for _ in range(rounds + 1):
-            random.shuffle(ways)  # What runs before may keep the processor warm or busy.
+            random.shuffle(ways)  # What runs before may leave the processor busy.
             for name, run, _ in ways:
                 start = time.time()
                 run()

@@ -321,9 +321,7 @@ class Sweep:
             pairs = zip(depending, states)
             values = {tensor_key(t): self._repeat(t, s) for t, s in pairs}
             copies = self._copy(op, values, outputs, frame.rows(False))
-            if self._copied is not None:
-                bases = [Base(t, c, False, False) for t, c in zip(outputs, copies)]
-                self._copied += [(base.of, frame.first_k(base)) for base in bases]
+            self._note_repeated(outputs, copies)
         inputs = [t for t in depending if self.tangent(t) is not None]
         here = [values[tensor_key(t)] for t in inputs]
         adjoints = [tf.identity(adjoint_of(*pair)) for pair in zip(outputs, copies)]
@@ -345,6 +343,13 @@ class Sweep:
             held,
             repeated,
         )
+
+    def _note_repeated(self, outputs, copies):
+        for tensor, value in zip(outputs, copies):
+            # A sum over observations is one over all their repetitions.
+            if self._copied is not None and self._parts.is_batched(tensor):
+                base = Base(tensor, value, False, False)
+                self._copied.append((tensor, self._frame.first_k(base)))
 
     def along(self, it, held, tensors):
         """What the adjoints of `it`, which is `Pulled`, vary with, along its tangents.
