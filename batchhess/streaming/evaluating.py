@@ -32,7 +32,7 @@ def evaluate(
 ) -> Any:
     """Runs `fetches` on one batch of observations after another.
 
-    What `Session.run(fetches, feed_dict)` would answer, in memory for one batch, if
+    What `Session.run(fetches, feed_dict)` would answer, in memory for two batches, if
     `out` and what is fed are on disk. So what is fetched of an observation must not
     depend on the others in its batch: the Hessians of a sum do not, those of a mean do,
     by their number.
