@@ -24,12 +24,11 @@ def cast(part, tensor, start=None):
     wanted = np.dtype(base.as_numpy_dtype)
     if part.dtype == wanted or wanted.kind == "O":
         return part
-    kind = part.dtype.kind
-    numeric = kind in "biufc" or part.dtype.name == "bfloat16"
+    kind = "f" if part.dtype.name == "bfloat16" else part.dtype.kind
     allowed = {"b": "biu", "i": "biu", "u": "biu", "f": "biuf", "c": "biufc"}.get(
         "f" if base.is_floating else wanted.kind, ""
     )
-    if not numeric or (kind not in allowed and part.dtype.name != "bfloat16"):
+    if kind not in allowed:
         raise TypeError(
             "'{}' is {}, and what is fed for it is {}: it cannot hold that.".format(
                 tensor.name, base.name, part.dtype
@@ -62,8 +61,12 @@ def _told(where, start):
 
 def changed(found, part):
     """Where integers `part` have become others in `found`, their cast."""
+    if found.dtype.kind == "c":
+        found = found.real
+    if found.dtype.name == "bfloat16":
+        found = found.astype(np.float32)
     if found.dtype.kind == "f":  # Back again, where that cannot overflow.
-        limit = float(np.iinfo(part.dtype).max)
+        limit = float(np.iinfo(part.dtype).max) + 1
         inside = found.astype(float) < limit
         back = np.where(inside, found, 0).astype(part.dtype)
         return (back != part) | ~inside

@@ -97,6 +97,10 @@ def run(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
         batched = _batched(model, options, xs, feed)
+        others = [t for t in batched if t not in xs and not options.batched]
+        if others:
+            words = "taken for observations too, as --batched would tell: {}"
+            print(words.format(_names(others)))
         if options.runner:
             return _run_by_beam(model, options, feed, batched)
         answers = build_answers(
@@ -107,10 +111,6 @@ def run(options):
             method=options.method,
         )
         progress = Progress()
-        others = [t for t in batched if t not in xs and not options.batched]
-        if others:
-            words = "taken for observations too, as --batched would tell: {}"
-            print(words.format(_names(others)))
         try:
             evaluate(
                 model.session,

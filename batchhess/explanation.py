@@ -76,7 +76,7 @@ def explain(
     num_observations: Optional[int] = None,
     operator: str = "hessians",
 ) -> List[Explanation]:
-    """Tells what `hessians(ys, xs)` would do, and what stands in its way.
+    """Tells what `hessians` or `jacobians` would do, and what stands in its way.
 
     It adds a gradient to the graph, as `hessians` does, and runs nothing.
 
@@ -153,7 +153,7 @@ def _explained_jacobian(made, num_observations):
     lines, count, memory = [("y", what)], "0", None
     size = _known(made.outputs.size, "M")
     if made.is_zero:
-        lines.append(("Jacobian", "zeros, y does not depend on x"))
+        lines.append(("Jacobian", "zeros, y does not vary with x"))
     elif made.method is not None:
         memory = _bytes(made, num_observations, made.outputs.size, made.layout.size)
         count = "0" if made.method == "forward" else str(size)
@@ -164,7 +164,8 @@ def _explained_jacobian(made, num_observations):
     if made.ys[0] is not given:
         lines.append(_REWRITTEN)
     if made.checks.suspects:
-        lines.append(("verified", _VERIFIED.format("y", _named(made.checks.suspects))))
+        text = "it is not known to be right at " + _named(made.checks.suspects)
+        lines.append(("verified", _VERIFIED.format("y", text)))
     mixing = state and state.op and original(state.op)
     proven = state is not None and made.is_followed
     return _report(made, proven, mixing, [], count, memory, lines)
@@ -239,14 +240,15 @@ def _checks(made):
         names = ", ".join(repr(original(op).name) for op in made.checks.guarded)
         lines.append(("checked", "each run fails at zeros of " + names))
     if made.checks.differences:
-        text = _VERIFIED.format("the gradient", _named(made.checks.unknown))
+        text = "no test has seen the second derivative of " + _named(
+            made.checks.unknown
+        )
+        text = _VERIFIED.format("the gradient", text)
         lines.append(("verified", text))
     return lines
 
 
-_VERIFIED = (
-    "each run is held against differences of {}: no test has seen the derivative of {}"
-)
+_VERIFIED = "each run is held against differences of {}: {}"
 
 
 def _named(ops):

@@ -9,6 +9,7 @@ from typing import Any, Dict, Optional, Tuple
 from batchhess.calling import public
 from batchhess.compat import raw_ops, tf
 from batchhess.operators import derivatives
+from batchhess.streaming.naming import numbered
 
 
 @public()
@@ -77,6 +78,8 @@ def write(session_of, directory, ys, xs, *, signatures=None, **options):
             raise TypeError(
                 "{!r} is no placeholder, so a server cannot feed it.".format(x)
             )
+    if not (flat_ys and flat_xs):
+        raise ValueError("{} is an empty list.".format("xs" if flat_ys else "ys"))
     graph = flat_xs[0].graph
     if graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS):
         raise NotImplementedError("the graph reads assets, which would not be copied.")
@@ -119,10 +122,7 @@ def _keys(tensors, signatures):
         known.get(t.name) or re.sub(r"\W+", "_", re.sub(":0$", "", t.name))
         for t in tensors
     ]
-    return [
-        "{}_{}".format(key, i) if keys.count(key) > 1 else key
-        for i, key in enumerate(keys)
-    ]
+    return numbered(keys)
 
 
 def _answers(built, xs):
@@ -135,12 +135,11 @@ def _answers(built, xs):
 
 
 def _save(session, directory, signatures):
-    """Writes beside the directory, and gives it its name once it is whole."""
+    """Writes a SavedModel, or nothing."""
+    was_there = os.path.isdir(directory)
     tables = tf.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
-    unfinished = directory.rstrip(os.sep) + ".partial"
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        builder = tf.saved_model.Builder(unfinished)
+        builder = tf.saved_model.Builder(directory)
         variables = _variables(session)
         with _without_main_ops(session.graph) as main_ops:
             builder.add_meta_graph_and_variables(
@@ -155,11 +154,18 @@ def _save(session, directory, signatures):
                 saver=tf.train.Saver(variables, sharded=True) if variables else None,
             )
         builder.save()
-        if os.path.isdir(directory):
-            os.rmdir(directory)
-        os.rename(unfinished, directory)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    except BaseException:
+        _clear(directory, was_there)
+        raise
+
+
+def _clear(directory, was_there):
+    """Takes away what a builder has begun in a directory that was empty."""
+    for name in os.listdir(directory) if os.path.isdir(directory) else []:
+        path = os.path.join(directory, name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    if os.path.isdir(directory) and not was_there:
+        os.rmdir(directory)
 
 
 @contextlib.contextmanager

@@ -18,10 +18,6 @@ from batchhess.errors import cause
 _CHUNK = 4096
 
 
-# What stands for a missing number.
-_MISSING = ("", "-", "?", "na", "n/a", "nan", "none", "null")
-
-
 def read(text, name, dtype=None, rank=None):
     """What to feed for a placeholder.
 
@@ -86,7 +82,9 @@ def _number(text, name, dtype):
         return int(text)
     except ValueError:
         raise ValueError(
-            "'{}' is {}, and {} is no integer.".format(name, dtype.name, text)
+            "'{}' is {}, and {} is not written as an integer.".format(
+                name, dtype.name, text
+            )
         ) from None
 
 
@@ -193,11 +191,12 @@ def _header(first, path):
     numbers = [_is_number(cell) for cell in cells]
     if all(numbers):
         return None
+    missing = [cell in ("", "NA", "N/A", "NULL", "?", "-") for cell in cells]
     for at, cell in enumerate(cells):
-        if any(numbers) and not numbers[at] or cell.lower() in _MISSING:
+        if any(numbers) and not numbers[at] or all(missing):
             raise ValueError(
-                "'{}' has {!r} in its first row, column {}: that is no number, and a "
-                "row of names has none.".format(path, cell, at)
+                "'{}' has {!r} in its first row, column {}, which is no number, and "
+                "not all of that row are names.".format(path, cell, at)
             )
     return cells
 

@@ -1,11 +1,15 @@
 """Stored models that reach beyond themselves are refused before anything runs."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow
 
 import batchhess
 from batchhess.compat import IS_V1, raw_ops, tf
+from batchhess.models import effects
 
 GRAPH = b""  # What stands in it, no graph shows.
 
@@ -141,3 +145,56 @@ def test_a_graph_that_ends_in_the_middle_is_not_read_by_half(tmp_path):
     path.write_bytes(whole[:half] + b"\x0c" + whole[half:])
     with pytest.raises(ValueError, match="no MetaGraph and no graph"):
         batchhess.load(str(path))
+
+
+@pytest.mark.skipif(IS_V1, reason="the saver of TensorFlow 2 needs eager tensors")
+def test_a_vocabulary_of_a_model_of_tensorflow_2_is_given(tmp_path):
+    """It keeps the name of the file in a variable."""
+    words, program = tmp_path / "words.txt", tmp_path / "save.py"
+    words.write_text("a\nb\n")
+    program.write_text(SAVE.format(words=str(words), out=str(tmp_path / "model")))
+    subprocess.check_call([sys.executable, str(program)], stderr=subprocess.DEVNULL)
+    with batchhess.load(str(tmp_path / "model")) as model:
+        inputs, outputs = model.signatures["serving_default"]
+        found = model.session.run(outputs["f"], {inputs["x"]: np.ones((1, 2))})
+        np.testing.assert_allclose(found, [3.0])
+
+
+SAVE = """
+import tensorflow as tf
+
+class Words(tf.Module):
+    def __init__(self):
+        file = tf.lookup.TextFileInitializer({words!r}, tf.string, -2, tf.int64, -1)
+        self.table = tf.lookup.StaticHashTable(file, -1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
+    def serve(self, x):
+        place = tf.cast(self.table.lookup(tf.constant("b")), tf.float32)
+        return {{"f": tf.reduce_sum(x, 1) + place}}
+
+words = Words()
+tf.saved_model.save(words, {out!r}, words.serve)
+"""
+
+
+def test_what_a_loop_passes_on_is_given_by_nobody():
+    body = function_def("body", ["i", "file"])
+    reads = body.node_def.add(name="fill", op="InitializeTableFromTextFileV2")
+    reads.input.extend(["table", "file"])
+    functions = {"body": body}
+    for kind, harmful in (("For", True), ("PartitionedCall", False)):
+        node = tf.NodeDef(name="call", op=kind)
+        node.input.extend(["file", "file"])
+        node.attr["f"].func.name = "body"
+        search = effects._Search(functions)
+        search.visit(node, "call", lambda text: text == "file")
+        assert bool(search.found) == harmful
+
+
+def function_def(name, arguments):
+    function = type(tf.GraphDef().library.function.add())()
+    function.signature.name = name
+    for argument in arguments:
+        function.signature.input_arg.add(name=argument)
+    return function

@@ -192,3 +192,27 @@ def test_what_fails_leaves_no_directory(tmp_path):
         session.run(tf.global_variables_initializer())
         export(session, tmp_path / "out", y, x)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_directory_is_kept_and_filled(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    os.symlink(str(tmp_path / "real"), str(tmp_path / "link"))
+    (tmp_path / "link.partial").mkdir()
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    with tf.Session() as session:
+        export(session, tmp_path / "link", tf.reduce_sum(x**3, 1), x)
+        with pytest.raises(ValueError, match="xs is an empty list"):
+            export(session, tmp_path / "other", x, [])
+    assert (tmp_path / "real" / "saved_model.pb").exists()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "link.partial").is_dir()
+
+
+def test_names_that_make_one_key_are_numbered(tmp_path):
+    xs = [
+        tf.placeholder(tf.float64, [None, 1], name=n) for n in ("a/b", "a_b", "a_b_0")
+    ]
+    with tf.Session() as session:
+        export(session, tmp_path / "m", tf.reduce_sum(sum(x**2 for x in xs)), xs)
+    with load(tmp_path / "m") as model:
+        inputs, outputs = model.signatures["hessians"]
+        assert len(inputs) == 3 and len(outputs) == 7

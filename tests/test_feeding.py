@@ -41,12 +41,89 @@ def test_another_number_is_refused_wherever_it_is_fed(value, dtype):
         (7, tf.uint8, 7),
         (0.1, tf.float32, np.float32(0.1)),
         (2**24, tf.float32, 2.0**24),
+        (np.uint8(255), tf.float32, 255),
+        (np.int8([-128, 127]), tf.float16, [-128, 127]),
+        (np.int32(2**31 - 1), tf.float64, 2**31 - 1),
+        (np.uint16([65535]), tf.complex64, [65535]),
     ],
 )
 def test_the_same_number_is_fed(value, dtype, expected):
-    tensor = tf.placeholder(dtype, [], name="n")
+    tensor = tf.placeholder(dtype, np.shape(value), name="n")
     found = cast(np.asarray(value), tensor)
-    assert found == expected and found.dtype == tensor.dtype.as_numpy_dtype
+    assert np.all(found == expected) and found.dtype == tensor.dtype.as_numpy_dtype
+
+
+@pytest.mark.parametrize("largest", [np.int64(2**63 - 1), np.uint64(2**64 - 1)])
+def test_the_largest_integers_are_no_floats(largest):
+    with pytest.raises(ValueError, match="cannot hold"):
+        cast(np.asarray(largest), tf.placeholder(tf.float64, []))
+
+
+def test_halves_of_bfloat16_are_no_integers():
+    value = np.asarray([1.5]).astype(tf.bfloat16.as_numpy_dtype)
+    for dtype in (tf.int32, tf.bool):
+        with pytest.raises(TypeError, match="it cannot hold that"):
+            cast(value, tf.placeholder(dtype, [1]))
+
+
+def test_bytes_keep_their_zeros(random):
+    x = tf.placeholder(tf.float64, [None])
+    one, each = tf.placeholder(tf.string, []), tf.placeholder(tf.string, [None])
+    lengths = tf.strings.length(one) + 10 * tf.strings.length(each)
+    fed = {x: [1.0, 1.0], one: b"ab\0\0", each: [b"ab\0\0", b"abcde"]}
+    with tf.Session() as session:
+        fetch = x * tf.cast(lengths, tf.float64)
+        found = batchhess.evaluate(session, fetch, fed, [x, each])
+    np.testing.assert_array_equal(found, [44, 54])
+
+
+def test_a_sparse_value_is_fed_as_it_is(tmp_path):
+    x, s = tf.placeholder(tf.float64, [None, 2]), tf.sparse.placeholder(tf.float64)
+    value = tf.SparseTensorValue([[0, 1]], [2.0], [1, 3])
+    fetch = x * tf.reduce_sum(s.values)
+    with tf.Session() as session:
+        found = batchhess.evaluate(
+            session,
+            fetch,
+            {x: np.ones((3, 2)), s: value},
+            [x],
+            on_nonfinite="error",
+            out=str(tmp_path / "out"),
+        )
+    np.testing.assert_array_equal(found, np.full((3, 2), 2.0))
+
+
+class OneBuffer:
+    """Rows of 0, 1, 2 ... that are read into one buffer again and again."""
+
+    shape, dtype = (40, 2), np.dtype("float64")
+
+    def __init__(self):
+        self._buffer = np.zeros((40, 2))
+
+    def __getitem__(self, index):
+        (rows,) = index
+        part = self._buffer[: len(range(40)[rows])]
+        part[:] = np.arange(40.0)[rows, None]
+        return part
+
+
+def test_what_is_fetched_as_it_was_fed_is_written_as_it_was(tmp_path):
+    x = tf.placeholder(tf.float64, [None, 2])
+    with tf.Session() as session:
+        found = batchhess.evaluate(
+            session, x, {x: OneBuffer()}, [x], batch_size=8, out=tmp_path, check="never"
+        )
+    np.testing.assert_array_equal(found, np.arange(40.0)[:, None] * [1, 1])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_graph_of_more_observations_than_are_fed(count):
+    x = tf.placeholder(tf.float64, [4, 1])
+    fed = {x: np.arange(1.0, count + 1)[:, None]}
+    for fetch in (x - tf.reduce_mean(x, 0), x - tf.reduce_sum(x, 0)):
+        with tf.Session() as session, pytest.raises(ValueError):
+            batchhess.evaluate(session, fetch, fed, [x], batch_size=4)
 
 
 def test_nan_that_is_fed_with_all_observations_is_told():
@@ -142,7 +219,7 @@ def test_each_feed_of_the_command_counts(frozen, capsys):
     [
         ("x=DIR/complex.npy", "it cannot hold that"),
         ("x=3", "has shape (), and no axis 0 of observations"),
-        ("n=1.7", "'n:0' is int32, and 1.7 is no integer"),
+        ("n=1.7", "'n:0' is int32, and 1.7 is not written as an integer"),
     ],
 )
 def test_both_commands_refuse_it(frozen, capsys, name, feed, words):

@@ -52,7 +52,7 @@ def test_csv_with_and_without_a_header(tmp_path, x):
         ("", "is empty"),
         ("1,,3\n4,5,6\n", "'' in its first row, column 1"),
         ("1,NA,3\n4,5,6\n", "'NA' in its first row, column 1"),
-        ("NA,NA\n4,5\n", "'NA' in its first row, column 0"),
+        ("NA,\n4,5\n", "'NA' in its first row, column 0"),
         ('1,2,"3\n4,5,6\n', "cannot be read: unexpected end of data"),
         ("1,2\n\n3,4\n", "has 0 columns for 2 in row 1"),
     ],
@@ -61,6 +61,13 @@ def test_csv_that_is_wrong_is_told_by_row_and_column(tmp_path, text, words):
     (tmp_path / "d.csv").write_text(text)
     with pytest.raises(ValueError, match=words):
         read(str(tmp_path / "d.csv"), "x:0")
+
+
+@pytest.mark.parametrize("names", [",a,b", "Na,a,b"])
+def test_csv_with_a_column_of_no_name_or_an_odd_one(tmp_path, names):
+    (tmp_path / "d.csv").write_text(names + "\n0,1,2\n1,3,4\n")
+    found = read(str(tmp_path / "d.csv") + ":a,b", "x:0")
+    np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
 
 
 def test_csv_with_blank_lines_at_its_end(tmp_path):

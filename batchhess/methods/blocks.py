@@ -330,7 +330,7 @@ def _on_block(method, problem, passes, start, count, with_gradient):
 
 
 def _reads_from_around():
-    """The ops of a loop's body that read tensors from outside of it.
+    """The ops of a loop's body that read one tensor from outside of it, and no others.
 
     TensorFlow's optimizer takes such an op away unless another waits for it. It then
     gathers the terms of (h + b) + (g + b), and lets the factor 2 of b wait for the end

@@ -347,7 +347,8 @@ class Sweep:
     def _note_repeated(self, outputs, copies):
         for tensor, value in zip(outputs, copies):
             # A sum over observations is one over all their repetitions.
-            if self._copied is not None and self._parts.is_batched(tensor):
+            noted = self._copied is not None and self._frame.size
+            if noted and self._parts.is_batched(tensor):
                 base = Base(tensor, value, False, False)
                 self._copied.append((tensor, self._frame.first_k(base)))
 

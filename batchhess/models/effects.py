@@ -82,9 +82,9 @@ def called_by(node):
     return found
 
 
-# Attributes that name a file for an op that is harmless without one, and the words that
-# name none.
-_FILES = {"vocab_file": (b"",), "descriptor_source": (b"", b"local://")}
+# Attributes that name a file for an op that is harmless without one, and what names
+# none.
+_FILES = {"vocab_file": r"", "descriptor_source": r"(local://|bytes://.*)?"}
 
 # Ops that read a file, whose name is the input at that place: they may read those that
 # they are given.
@@ -94,6 +94,17 @@ _READERS = {
     "RestoreV2": 0,
     "InitializeTableFromTextFile": 1,
     "InitializeTableFromTextFileV2": 1,
+}
+
+
+# Ops that call functions with their inputs, and how many of these stand before.
+_CALLS = {
+    "PartitionedCall": 0,
+    "StatefulPartitionedCall": 0,
+    "If": 1,
+    "StatelessIf": 1,
+    "Case": 1,
+    "StatelessCase": 1,
 }
 
 
@@ -112,8 +123,10 @@ def is_harmful(node, functions):
     if re.fullmatch(_HARMFUL, kind):
         return True
     for name, none in _FILES.items():
-        if name in node.attr and node.attr[name].s not in none:
-            return True
+        if name in node.attr:
+            text = node.attr[name].s.decode("latin-1")
+            if not re.fullmatch(none, text, re.DOTALL):
+                return True
     return is_stateful(kind) and not re.fullmatch(_HARMLESS, kind)
 
 
@@ -130,11 +143,17 @@ def find_effects(graph, ops, functions, stops=(), given=()):
     Returns:
       list of "name (type)".
     """
-    search = _Search(functions)
+    search, known = _Search(functions), dict.fromkeys(given, True)
 
     def is_given(text):
-        op = graph.get_operation_by_name(text.partition(":")[0])
-        return op.name in given or _passes_on(op.node_def, is_given)
+        name = text.partition(":")[0]
+        if name not in known:
+            known[name] = False  # What goes round in a circle is given by nobody.
+            op = graph.get_operation_by_name(name)
+            known[name] = _passes_on(op.node_def, is_given) or (
+                op.type == "ReadVariableOp" and _reads_what_is_given(op, is_given)
+            )
+        return known[name]
 
     seen, stack = set(stops), list(ops)
     while stack:
@@ -172,23 +191,26 @@ class _Search:
     def _enter(self, function, node, name, is_given):
         inputs = [text for text in node.input if text[0] != "^"]
         arguments = [argument.name for argument in function.signature.input_arg]
-        # In its second step a loop is given what its first has made.
-        is_loop = node.op in ("While", "StatelessWhile")
-        known = len(inputs) >= len(arguments) and not is_loop
-        inputs = inputs[len(inputs) - len(arguments) :]  # A predicate stands before.
-        pairs = zip(arguments, inputs) if known else ()
+        # Not of loops: in its second step one is given what its first has made.
+        if node.op in _CALLS:
+            inputs = inputs[_CALLS[node.op] :]
+        elif node.op not in self._functions:
+            inputs = []
+        pairs = zip(arguments, inputs)
         given = frozenset(a for a, text in pairs if is_given(text))
         key = function.signature.name, given
         if key in self._seen:
             return
         self._seen.add(key)
         nodes = {inner.name: inner for inner in function.node_def}
+        told = dict.fromkeys(given, True)
 
         def is_given_inside(text):
             head = text.partition(":")[0]
-            if head in nodes:
-                return _passes_on(nodes[head], is_given_inside)
-            return head in given
+            if head in nodes and head not in told:
+                told[head] = False
+                told[head] = _passes_on(nodes[head], is_given_inside)
+            return told.get(head, False)
 
         for inner in function.node_def:
             self.visit(inner, "{}/{}".format(name, inner.name), is_given_inside)
@@ -198,3 +220,25 @@ def _passes_on(node, is_given):
     """Whether a node answers the name of a file that it is given."""
     passing = node.op in ("Identity", "PlaceholderWithDefault", "ShardedFilename")
     return passing and is_given(node.input[0])
+
+
+def _reads_what_is_given(op, is_given):
+    """Whether a variable is read that holds the name of a file that is given.
+
+    TensorFlow 2 keeps the names of a SavedModel's assets so.
+    """
+    handle = op.inputs[0]
+    if handle.op.type != "VarHandleOp":
+        return False
+    name = handle.op.get_attr("shared_name")
+    for other in op.graph.get_operations():
+        same = other.type == "VarHandleOp" and other.get_attr("shared_name") == name
+        if same and other is not handle.op:
+            return False
+    assigned = [c for c in handle.consumers() if c.type == "AssignVariableOp"]
+    harmless = "AssignVariableOp", "ReadVariableOp", "VarIsInitializedOp"
+    return (
+        all(c.type in harmless for c in handle.consumers())
+        and bool(set(assigned) & set(op.control_inputs))
+        and all(is_given(c.inputs[1].name) for c in assigned)
+    )

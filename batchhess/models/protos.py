@@ -100,12 +100,13 @@ def _saved_model(path, tags):
 def _parsed(message, data):
     """`message` with what `data` say, binary or text, or None."""
     # On 1.15 it warns of what it has left out, and goes on.
-    with warnings.catch_warnings(record=True) as left_out:
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             message.ParseFromString(data)
+            left_out = [w for w in told if issubclass(w.category, RuntimeWarning)]
         except message_errors:
-            left_out.append("all")
+            left_out = [data]
     if not left_out:
         return message
     message.Clear()

@@ -98,7 +98,7 @@ def evaluate(
     if on_nonfinite == "error":
         feed.refuse_nonfinite_rest()
     run = _Run(session, flat, feed, check == "auto", on_nonfinite)
-    if check == "auto" and feed.is_fixed and batch_size < feed.count:
+    if check == "auto" and feed.is_fixed and batch_size != feed.count:
         _refuse_means(flat, batch_size)
 
     if isinstance(out, (str, os.PathLike)):
@@ -231,7 +231,9 @@ class _Run:
         return found
 
     def _is_due(self, size):
-        alone = size == self._feed.count  # There is no other company.
+        # A graph of more observations is filled up: with company.
+        filled = self._feed.is_fixed and size < self._feed.batch_size
+        alone = size == self._feed.count and not filled  # There is no other company.
         return self.is_checked and not alone and self._batches % _SMALL == 0
 
     def _run(self, start, stop, first=None, rows=None):
@@ -261,6 +263,12 @@ class _Run:
                     )
                 )
         kept = len(rows) if rows is not None else stop - first
+        # What is fetched as it was fed would change with the next batch.
+        parts = [part for part in fed.values() if isinstance(part, np.ndarray)]
+        answers = [
+            np.array(a) if any(np.may_share_memory(a, p) for p in parts) else a
+            for a in answers
+        ]
         return [answer[:kept] for answer in answers], sums
 
     def _check_in_other_company(self, found, start, stop):

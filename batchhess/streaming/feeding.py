@@ -47,7 +47,7 @@ class Feed:
             if key not in self._axes:
                 value = _whole(value, _name(key), graph)
             elif not hasattr(value, "shape"):  # Lists cannot be sliced by axis.
-                value = np.asarray(value)
+                value = _array(value, self._tensors[key])
             self._values[key] = value
         self.count = next(iter(counts.values()))
         if set(counts.values()) != {self.count}:
@@ -91,7 +91,8 @@ class Feed:
     def refuse_nonfinite_rest(self):
         """Raises if NaN or Inf is fed with all observations."""
         for key, value in self._values.items():
-            if key not in self._axes and len(nonfinite_rows(np.ravel(value))):
+            parts = [] if key in self._axes else tf.nest.flatten(value)
+            if any(len(nonfinite_rows(np.ravel(part))) for part in parts):
                 raise ValueError(
                     "what is fed for '{}' holds NaN or Inf. Pass on_nonfinite='keep' "
                     "to run with it.".format(_name(key))
@@ -135,14 +136,19 @@ class Feed:
         found = {}
         for key, value in self._values.items():
             if key not in self._axes:
-                array = np.asarray(value)
-                if array.dtype.kind == "O":
-                    data = repr(array.tolist()).encode()
-                else:
-                    data = np.ascontiguousarray(array).tobytes()
-                kind = "{} {} ".format(array.dtype, array.shape).encode()
-                found[_name(key)] = zlib.crc32(kind + data)
+                parts = tf.nest.flatten(value)
+                found[str(_name(key))] = zlib.crc32(b"".join(map(_as_bytes, parts)))
         return found
+
+
+def _as_bytes(value):
+    """A value that is fed whole, with its dtype and shape."""
+    array = np.asarray(value)
+    if array.dtype.kind in "OSU":  # Bytes may end in zeros, which arrays drop.
+        data = repr(array.tolist() if array.dtype.kind == "O" else value).encode()
+    else:
+        data = np.ascontiguousarray(array).tobytes()
+    return "{} {} ".format(array.dtype, array.shape).encode() + data
 
 
 def nonfinite_rows(array):
@@ -173,15 +179,21 @@ def _checksum(part, axis, skip):
     return zlib.crc32(np.ascontiguousarray(part))
 
 
+def _array(value, tensor):
+    """A list that is fed as an array, in which bytes keep their zeros at the end."""
+    kind = object if tensor.dtype.base_dtype == tf.string else None
+    return np.asarray(value, dtype=kind)
+
+
 def _whole(value, name, graph):
     """What is fed with all observations, as its tensor holds it."""
     if not (isinstance(name, str) and ":" in name):
         return value  # A part of a SparseTensor and the like.
     tensor = graph.get_tensor_by_name(name)
-    found = np.asarray(value)
-    if not found.size or found.dtype.kind == "O":
+    if tensor.dtype.base_dtype in (tf.string, tf.resource, tf.variant):
         return value
-    return cast(found, tensor)
+    found = np.asarray(value)
+    return cast(found, tensor) if found.size and found.dtype.kind != "O" else value
 
 
 def _name(key):

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 
 from batchhess.compat import raw_ops, tf
 
@@ -9,12 +10,7 @@ _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
 _NAMED = _VARIABLES + ("Placeholder", "PlaceholderWithDefault")
 
 # Tables, of which the contents are digested.
-_TABLES = (
-    "HashTableV2",
-    "AnonymousHashTable",
-    "MutableHashTableV2",
-    "AnonymousMutableHashTable",
-)
+_TABLES = re.compile(r"(Anonymous)?(Mutable)?(Dense)?HashTable(OfTensors)?(V2)?")
 
 # They change no number: where a tool has left notes, where a program was built, and the
 # names by which the ops of a Session find each other, some of them random.
@@ -26,7 +22,7 @@ def fingerprint(session, fetches):
 
     The names of ops and functions do not count, so that a program that builds the same
     model twice finds the same digest. Variables and tables without a value do not count
-    either.
+    either, nor do the tables of a graph that is finalized.
 
     Args:
       session: a tf.Session.
@@ -43,7 +39,8 @@ def fingerprint(session, fetches):
         _digest_op(digest, op, number, functions)
     digest.update(" ".join(_place(number, f) for f in fetches).encode())
     for op in ops:
-        if op.type in _TABLES and not session.graph.finalized:
+        is_table = _TABLES.fullmatch(op.type) and op.outputs[0].dtype == tf.resource
+        if is_table and not session.graph.finalized:
             digest.update("\n".join(_contents(session, op)).encode())
     for name, value in _values(session, ops):
         digest.update("{} {} {}".format(name, value.dtype, value.shape).encode())
@@ -151,7 +148,8 @@ def _contents(session, op):
         keys, values = session.run(list(exported))
     except tf.errors.FailedPreconditionError:
         return []
-    return sorted("{!r} {!r}".format(*pair) for pair in zip(keys, values.tolist()))
+    pairs = zip(keys.tolist(), values.tolist())
+    return sorted("{!r} {!r}".format(*pair) for pair in pairs)
 
 
 def _reader(op):
