@@ -100,16 +100,22 @@ def write(session_of, directory, ys, xs, *, signatures=None, **options):
 
 def _placeholders(ys, xs):
     """The placeholders that `ys` need, the xs first."""
-    found, seen, stack = list(xs), set(), [y.op for y in ys]
-    while stack:
-        op = stack.pop()
-        if op in seen:
-            continue
-        seen.add(op)
-        stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+    found = list(xs)
+    for op in _above(ys):
         if op.type == "Placeholder" and all(op.outputs[0] is not x for x in found):
             found.append(op.outputs[0])
     return found
+
+
+def _above(tensors):
+    """The ops that `tensors` need: a dict, whose keys are as they are met."""
+    seen, stack = {}, [t.op for t in tensors]
+    while stack:
+        op = stack.pop()
+        if op not in seen:
+            seen[op] = None
+            stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+    return seen
 
 
 def _keys(tensors, signatures):
@@ -140,7 +146,8 @@ def _save(session, directory, signatures):
     tables = tf.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
     try:
         builder = tf.saved_model.Builder(directory)
-        variables = _variables(session)
+        outputs = [t for _, side in signatures.values() for t in side.values()]
+        variables = _variables(session, outputs)
         with _without_main_ops(session.graph) as main_ops:
             builder.add_meta_graph_and_variables(
                 session,
@@ -182,8 +189,12 @@ def _without_main_ops(graph):
             graph.get_collection_ref(key)[:] = ops
 
 
-def _variables(session):
-    """What to save, by name: variables, and handles that are in no collection."""
+def _variables(session, outputs):
+    """What to save, by name: variables, and handles that are in no collection.
+
+    Raises:
+      ValueError: one of `outputs` reads a variable that has no value.
+    """
     found = {_name(variable): variable for variable in tf.global_variables()}
     handles = [
         op
@@ -193,6 +204,10 @@ def _variables(session):
     has_value = session.run(
         [raw_ops.VarIsInitializedOp(resource=op.outputs[0]) for op in handles]
     )
+    needed = _above(outputs)
+    for op, known in zip(handles, has_value):
+        if not known and op in needed:
+            raise ValueError("variable '{}' has no value.".format(op.name))
     for op in (op for op, known in zip(handles, has_value) if known):
         # A SavedModel of version 2 has them. A Saver takes what reads them, too.
         found[op.name] = raw_ops.ReadVariableOp(

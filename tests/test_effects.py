@@ -156,8 +156,12 @@ def test_a_vocabulary_of_a_model_of_tensorflow_2_is_given(tmp_path):
     subprocess.check_call([sys.executable, str(program)], stderr=subprocess.DEVNULL)
     with batchhess.load(str(tmp_path / "model")) as model:
         inputs, outputs = model.signatures["serving_default"]
-        found = model.session.run(outputs["f"], {inputs["x"]: np.ones((1, 2))})
-        np.testing.assert_allclose(found, [3.0])
+        with model.graph.as_default():
+            (hessian,) = batchhess.hessians(outputs["f"], inputs["x"])
+        fed = {inputs["x"]: np.ones((1, 2))}
+        found, whole = model.session.run([outputs["f"], hessian], fed)
+        np.testing.assert_allclose(found, [2.0])
+        np.testing.assert_allclose(whole, [6 * np.eye(2)])
 
 
 SAVE = """
@@ -171,7 +175,7 @@ class Words(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
     def serve(self, x):
         place = tf.cast(self.table.lookup(tf.constant("b")), tf.float32)
-        return {{"f": tf.reduce_sum(x, 1) + place}}
+        return {{"f": place * tf.reduce_sum(x**3, 1)}}
 
 words = Words()
 tf.saved_model.save(words, {out!r}, words.serve)

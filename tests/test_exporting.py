@@ -177,6 +177,11 @@ def test_handles_of_variables_without_a_value_are_left_out(tmp_path):
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         export(session, tmp_path / "out", v * tf.reduce_sum(x**3, 1), x)
+        lost = raw_ops.VarHandleOp(dtype=tf.float64, shape=[], shared_name="lost")
+        y = raw_ops.ReadVariableOp(resource=lost, dtype=tf.float64) * x[:, 0] ** 3
+        with pytest.raises(ValueError, match="variable 'VarHandleOp_1' has no value"):
+            export(session, tmp_path / "none", y, x)
+    assert not (tmp_path / "none").exists()
     found = answers_of(tmp_path / "out", {"x:0": [[1.0, 2.0]]})
     np.testing.assert_allclose(found, [[[12.0, 0], [0, 24]]])
 

@@ -52,7 +52,8 @@ def has_effects(function, functions):
     for node in nodes_of([function.signature.name], functions):
         if is_stateful(node.op) and not re.fullmatch(
             r"ReadVariableOp|VarHandleOp|Placeholder|Random\w*|Stateless\w*|Multinomial"
-            r"|TruncatedNormal|(Stateful)?PartitionedCall|If|While|Case|ResourceGather",
+            r"|TruncatedNormal|(Stateful)?PartitionedCall|If|While|Case|ResourceGather"
+            r"|LookupTableFind(V2)?|LookupTableSize(V2)?",
             node.op,
         ):
             return True
