@@ -292,7 +292,10 @@ def undefined(error):
     if not is_missing and any(has_custom_gradient(op) for op in ops):
         return None
     inside = ["'{}' ({}) in ".format(op.name, op.type) for op in ops[:0:-1]]
-    why = "no gradient is defined for it" if is_missing else str(error)
+    why = str(error)
+    # Goes on about registering one.
+    if why.startswith(("No gradient defined", "gradient registry has no entry")):
+        why = "no gradient is defined for it"
     return UndefinedDerivativeError(
         "TensorFlow cannot differentiate {}: {}. Write that part of the model with "
         "other ops; or, if only its second derivative is missing, pass "
