@@ -1,9 +1,7 @@
 """The answers that a command or a pipeline may ask for, by name."""
 
-import re
-
 from batchhess.operators import hessian_diagonals, hessians, laplacians
-from batchhess.streaming.naming import numbered
+from batchhess.streaming.naming import as_key, numbered
 
 _ANSWERS = {
     "hessians": hessians,
@@ -31,6 +29,5 @@ def build_answers(answer, ys, xs, **options):
     built = _ANSWERS[answer](ys, xs, **options)
     if len(xs) == 1:
         return {answer: built[0]}
-    names = [re.sub(r"\W+", "_", re.sub(":0$", "", x.name)) for x in xs]
-    names = numbered(["{}_{}".format(answer, name) for name in names])
+    names = numbered("{}_{}".format(answer, as_key(x.name)) for x in xs)
     return dict(zip(names, built))

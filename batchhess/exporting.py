@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import re
 import shutil
 from typing import Any, Dict, Optional, Tuple
 
 from batchhess.calling import public
 from batchhess.compat import raw_ops, tf
 from batchhess.operators import derivatives
-from batchhess.streaming.naming import numbered
+from batchhess.streaming.naming import as_key, numbered
 
 
 @public()
@@ -124,10 +123,7 @@ def _keys(tensors, signatures):
     for inputs, _ in signatures.values():
         for key, tensor in inputs.items():
             known.setdefault(tensor.name, key)
-    keys = [
-        known.get(t.name) or re.sub(r"\W+", "_", re.sub(":0$", "", t.name))
-        for t in tensors
-    ]
+    keys = [known.get(t.name) or as_key(t.name) for t in tensors]
     return numbered(keys)
 
 

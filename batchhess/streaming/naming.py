@@ -23,6 +23,11 @@ def output_names(fetches):
     )
 
 
+def as_key(name):
+    """The name of a Tensor in letters, digits and underscores."""
+    return re.sub(r"\W+", "_", re.sub(":0$", "", name))
+
+
 def numbered(names):
     """A list of `names`, those that a file system may take for each other numbered."""
     names = list(names)
