@@ -1,9 +1,10 @@
-"""What TensorFlow and batchhess answer where second derivatives go wrong: a table.
+"""What TensorFlow and batchhess answer where second derivatives go wrong: tables.
 
-Run: python benchmarks/outcomes.py [--out FILE]
+Run: python benchmarks/outcomes.py [--out FILE] [--programs FILE]
 """
 
 import argparse
+import itertools
 import os
 import re
 import sys
@@ -20,7 +21,8 @@ tf.disable_v2_behavior()
 tf.logging.set_verbosity(tf.logging.FATAL)
 
 import test_second_order_facts as facts  # noqa: E402
-from oracles import difference_blocks, run, sliced_hessians  # noqa: E402
+from programs import EVERY, FAMILIES, WISH, Program  # noqa: E402
+from programs.judging import feed_of, make, point, start, truth, wish  # noqa: E402
 
 REFUSALS = (
     batchhess.SecondDerivativeError,
@@ -29,48 +31,117 @@ REFUSALS = (
     LookupError,
     TypeError,
     ValueError,
+    NotImplementedError,
 )
+PROGRAMS = "outcomes_programs.md"
 
 
-def by_tf_hessians(y, x, value):
-    return sliced_hessians(y, x, {x: value})
+def by_tf_hessians(setup, count):
+    whole = tf.hessians(setup.ys, setup.x)[0]
+    return tf.stack([whole[n, :, n] for n in range(count)])
 
 
-def by_batch_jacobian(y, x, value):
-    return run(batch_jacobian(tf.gradients(y, x)[0], x), {x: value})
+def by_batch_jacobian(setup, count):
+    return batch_jacobian(tf.gradients(setup.ys, setup.x)[0], setup.x)
 
 
-def by_batchhess(y, x, value):
-    return run(batchhess.hessians(y, x)[0], {x: value})
+def by_batchhess(setup, count):
+    if setup.call is not None:
+        return setup.call(setup.ys, setup.x)
+    return batchhess.hessians(setup.ys, setup.x, **setup.options)[0]
 
 
-def outcome(build, way, value, expected):
+def outcome(program, way, expected):
     """What came of it: "right", "wrong by ...", or the name of the error."""
-    tf.disable_control_flow_v2()
     with tf.Graph().as_default():
-        x = tf.placeholder(tf.float64, (None, 3))
+        setup, placeholder = make(program)
+        asks = setup.call is not None or "per_output" in setup.options
+        if asks and way is not by_batchhess:
+            return "not asked"
         try:
-            result = way(build(x), x, value)
+            blocks = way(setup, len(program.value))
+            fetches = [blocks, list(setup.witness), list(setup.also)]
+            with tf.Session() as session:
+                start(session, setup)
+                feed = feed_of(program, setup, placeholder)
+                answer, witness, _ = session.run(fetches, feed)
         except REFUSALS as error:
             refused = way is by_batchhess
             return ("refused: " if refused else "") + type(error).__name__
-    error = np.abs(result - expected).max()
+        if setup.truth is not None:
+            expected = setup.truth(*witness)
+    if expected is None:
+        return "a number"
+    error = np.abs(answer - expected).max()
     if np.isnan(error):
         return "NaN"
     right = error <= 1e-2 * np.abs(expected).max() + 1e-6
+    if right and program.expected == WISH:
+        return "as its author wished"
     return "right" if right else "**wrong by {:.2g}**".format(error)
 
 
+def truth_of(program):
+    """The Hessians, or None where only the run or nobody knows them."""
+    with tf.Graph().as_default():
+        setup, placeholder = make(program)
+        if setup.truth is not None:
+            return None
+        at = point(program, setup, placeholder)
+    if program.expected == WISH:
+        return wish(program, at)
+    size = at.shape[1]
+    pairs = list(itertools.combinations_with_replacement(range(size), 2))
+    directions = np.zeros((len(pairs), size))
+    for row, (i, j) in zip(directions, pairs):
+        row[[i, j]] = 1
+    found = truth(program, at, directions)
+    largest, doubt = np.abs(found.along).max(), np.max(found.errors)
+    if not doubt <= 5e-3 * max(largest, 0.2):
+        return None
+    along = dict(zip(pairs, np.moveaxis(found.along, 2, 0)))  # of [P, N]
+    blocks = np.zeros(found.along.shape[:2] + (size, size))
+    for i, j in pairs:
+        mixed = (along[i, j] - along[i, i] - along[j, j]) / 2
+        blocks[..., i, j] = blocks[..., j, i] = along[i, i] if i == j else mixed
+    # Differences of a zero are not zero, but no larger than what they err by.
+    blocks *= largest > max(2 * doubt, 1e-9)
+    outputs = setup.options.get("per_output", False)
+    return np.moveaxis(blocks, 0, 1) if outputs else blocks[0]
+
+
+def cells_of(program):
+    """The largest true entry, and the outcomes by the three ways."""
+    if not program.here:
+        return ["not in this TensorFlow", "", "", ""]
+    expected = truth_of(program)
+    known = expected is not None
+    largest = "{:.3g}".format(np.abs(expected).max()) if known else "not known"
+    ways = (by_tf_hessians, by_batch_jacobian, by_batchhess)
+    return [largest] + [outcome(program, way, expected) for way in ways]
+
+
 # Rows that have no one right answer, or whose gradient TensorFlow loses already.
-WITHOUT_TRUTH = ("betainc", "random")
+WITHOUT_TRUTH = ("betainc", "fractional", "random")
+# Rows that work in float32, and need longer steps.
+SINGLE = set(facts.UNDEFINED) | {"resize_bilinear", "per_image_standardization"}
 
 
-# Rows that work in float32.
-SINGLE = set(facts.UNDEFINED) | {"resize_bilinear"}
+def facts_of(table, value):
+    """Programs of the rows of one of the tables of `test_second_order_facts`."""
+    for name in sorted(table, key=name_of):
+        single = name in SINGLE or "norm in" in name
+        step = 0.1 if single else 0.02
+        yield Program(name_of(name), table[name], value=value, step=step)
 
 
-def tables():
-    """Lists of (title, rows, the x at which they are evaluated)."""
+def name_of(row):
+    """A row's name, without the number of the fact that it is from."""
+    return re.sub(r"^\d+\w? ", "", row)
+
+
+def sections():
+    """Lists of (title, programs)."""
     at_zero = facts.ROWS.copy()
     at_zero[1, 1] = 0
     refused = {
@@ -82,7 +153,7 @@ def tables():
     refused["resize_bilinear"] = facts.LOST["6 resize_bilinear"]
     lost = {row: facts.RIGHT[row] for row in facts.RIGHT if row[0].isdigit()}
     others = {row: facts.RIGHT[row] for row in facts.RIGHT if row not in lost}
-    return [
+    tables = [
         ("Loops of control flow v1", facts.V1, facts.ROWS),
         ("Parts that TensorFlow takes for constant", lost, facts.ROWS),
         ("Products with a zero", facts.PRODUCTS, at_zero),
@@ -90,55 +161,50 @@ def tables():
         ("Ops without a second derivative", refused, facts.ROWS),
         ("The same in a form that is sound, and others", others, facts.ROWS),
     ]
+    found = [(title, list(facts_of(table, value))) for title, table, value in tables]
+    for family in FAMILIES:
+        title = family.__doc__.splitlines()[0].rstrip(".")
+        entered = [p for p in EVERY if p.family == family.__name__]
+        found.append((title, entered))
+    return found
 
 
-def cells_of(table, row, value):
-    """The largest true entry, and the outcomes by the three ways."""
-    with tf.Graph().as_default():
-        tf.disable_control_flow_v2()
-        x = tf.placeholder(tf.float64, (None, 3))
-        # What works in float32 needs longer steps.
-        step = 5e-2 if "norm in" in row or row in SINGLE else 1e-3
-        if table is facts.PRODUCTS:  # At zeros the gradient is wrong too.
-            expected = facts.product_blocks(row, value)
-        else:
-            expected = difference_blocks(table[row](x), x, value, step=step)
-    largest = np.abs(expected).max()
-    # Differences of a zero are not zero, but far below any that is none.
-    told = "0" if largest < 1e-9 else "{:.3g}".format(largest)
-    return [told] + [
-        outcome(table[row], way, value, expected)
-        for way in (by_tf_hessians, by_batch_jacobian, by_batchhess)
-    ]
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=argparse.FileType("w"), default=sys.stdout)
-    out = parser.parse_args().out
-    del sys.argv[1:]  # TensorFlow 1.15 reads it too, for flags of its own.
+def write_tables(out):
     print("# Second derivatives, TensorFlow {}\n".format(VERSION), file=out)
     print(
-        "Made by `python benchmarks/outcomes.py`, under control flow v1. Errors are "
-        "the largest in absolute value.\nThe truth is of central differences of the "
-        "gradient, in float64.",
+        "Made by `python benchmarks/outcomes.py`. A row's number leads to its program. "
+        "Errors are the\nlargest in absolute value. The truth is of differences of "
+        "f's own values, in float64; where an\nauthor has overridden a gradient, it "
+        'is his wish, as `tf.hessians` has it. "Not asked": what\n`tf.hessians` has no '
+        "word for, as one output of several.",
         file=out,
     )
     head = ["row", "f contains", "largest true entry", "`tf.hessians`, sliced"]
     head += ["`batch_jacobian`", "`batchhess`"]
     number = 0
-    for title, table, value in tables():
+    for title, programs in sections():
         print("\n## {}\n".format(title), file=out)
         print("| {} |\n{}|".format(" | ".join(head), "|---" * 6), file=out)
-        for row in sorted(table, key=name_of):
+        for program in programs:
             number += 1
-            cells = [str(number), name_of(row)] + cells_of(table, row, value)
+            row = "[{0}]({1}#row-{0})".format(number, PROGRAMS)
+            cells = [row, program.name.replace("|", "\\|")] + cells_of(program)
             print("| {} |".format(" | ".join(cells)), file=out, flush=True)
 
 
-def name_of(row):
-    """A row's name, without the number of the fact that it is from."""
-    return re.sub(r"^\d+\w? ", "", row)
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=argparse.FileType("w"), default=sys.stdout)
+    help_text = "write the rows' programs, and no tables"
+    parser.add_argument("--programs", type=argparse.FileType("w"), help=help_text)
+    given = parser.parse_args()
+    del sys.argv[1:]  # TensorFlow 1.15 reads it too, for flags of its own.
+    if given.programs is None:
+        write_tables(given.out)
+        return
+    from spelling import write_programs
+
+    write_programs(sections(), given.programs)
 
 
 if __name__ == "__main__":

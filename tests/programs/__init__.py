@@ -1,7 +1,19 @@
 """Programs that TensorFlow, or this library, once got wrong, and others like them."""
 
 from programs import copies, feeds, fooled, ordinary, outputs, overridden, proof, second
-from programs.registry import PROGRAMS, REFUSED, RIGHT, SAFE, WISH, Setup
+from programs.registry import EVERY, REFUSED, RIGHT, SAFE, WISH, Program, Setup
 
-FAMILIES = [copies, feeds, fooled, ordinary, outputs, overridden, proof, second]
-__all__ = ["FAMILIES", "PROGRAMS", "REFUSED", "RIGHT", "SAFE", "WISH", "Setup"]
+FAMILIES = [second, copies, feeds, overridden, proof, outputs, fooled, ordinary]
+# Those that this TensorFlow can build.
+PROGRAMS = [program for program in EVERY if program.here]
+__all__ = [
+    "EVERY",
+    "FAMILIES",
+    "PROGRAMS",
+    "REFUSED",
+    "RIGHT",
+    "SAFE",
+    "WISH",
+    "Program",
+    "Setup",
+]

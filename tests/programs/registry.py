@@ -1,6 +1,7 @@
 """Small programs to hold the library against, and what it may answer to each."""
 
 import collections
+import sys
 
 import numpy as np
 import tensorflow
@@ -13,10 +14,12 @@ from batchhess.compat import VERSION, tf
 RIGHT, SAFE, REFUSED, WISH = "right", "safe", "refused", "wish"
 
 # name: of the test. build: from the placeholder to ys or a `Setup`. flow: control flow,
-# "v1" or "v2". static: whether N is known when built. step: of the differences.
+# "v1" or "v2". static: whether N is known when built. step: of the differences. here:
+# whether this TensorFlow has what the program is made of. family: its module.
 Program = collections.namedtuple(
-    "Program", "name build expected value dtype flow static step"
+    "Program", "name build expected value dtype flow static step here family"
 )
+Program.__new__.__defaults__ = (RIGHT, None, "float64", "v1", False, 0.04, True, None)
 
 # What only some programs need. x: where it is not the placeholder. feed: of inner
 # tensors, for every run. run_feed: for the library's run, where x is not fed there.
@@ -33,7 +36,8 @@ Setup.__new__.__defaults__ = (None, {}, None, {}, (), (), (), None, 1, None)
 # Rows whose coordinates are well apart, so that no sort or maximum is near a tie.
 VALUE = np.array([[0.5, -1.2, 0.8, 0.3], [1.5, 0.2, -0.4, -0.9], [-0.7, 1.1, 0.6, 1.9]])
 
-PROGRAMS = []
+# Those of every TensorFlow, in one order.
+EVERY = []
 ON_1 = VERSION.startswith("1.")
 
 
@@ -48,14 +52,14 @@ def add(
     step=0.04,
     only=True,
 ):
-    """Enters a program, once for each control flow, where `only` says it can be."""
-    for flow in flows if only else ():
+    """Enters a program, once for each control flow; `only`: where it can be built."""
+    family = sys._getframe(1).f_globals["__name__"]  # that of the module that calls
+    for flow in flows:
         label = name if len(flows) == 1 else "{}, {}".format(name, flow)
-        assert all(label != p.name for p in PROGRAMS), label
+        assert all(label != p.name for p in EVERY), label
         value = np.asarray(value, np.float64)
-        PROGRAMS.append(
-            Program(label, build, expected, value, dtype, flow, static, step)
-        )
+        how = (value, dtype, flow, static, step, only, family)
+        EVERY.append(Program(label, build, expected, *how))
 
 
 BOTH = ("v1", "v2")
