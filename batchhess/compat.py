@@ -5,6 +5,7 @@ installed, from 1.15 to the newest 2.x.
 """
 
 import contextlib
+import itertools
 import os
 
 import tensorflow as _tensorflow
@@ -303,24 +304,57 @@ def compile_with_xla(function):
       the Tensors, and the list of Operations of the program that XLA has no kernel for.
 
     Raises:
-      NotImplementedError: this TensorFlow has no jit_compile.
+      NotImplementedError: this TensorFlow cannot compile.
     """
-    try:
-        compiled = _tensorflow.function(function, autograph=False, jit_compile=True)
-    except TypeError:
-        raise NotImplementedError(
-            "jit_compile=True needs TensorFlow 2.5 or newer; this is {}.".format(
-                VERSION
-            )
-        ) from None
-    program = compiled.get_concrete_function()
+    program, answer = _as_program(function)
     known = _kernels_of_xla()
     lacking = [
         op
         for op in program.graph.get_operations()
-        if op.type not in known and op.type not in ("Placeholder", "NoOp")
+        if op.type not in known.union(("Placeholder", "NoOp")) or _crashes_xla(op)
     ]
-    return program(), lacking
+    return answer, lacking
+
+
+def _crashes_xla(op):
+    """Whether XLA of TensorFlow 1.15 ends the process: `reduce_all` of many."""
+    if not IS_V1 or op.type != "All":
+        return False
+    count = op.inputs[0].shape.num_elements()
+    return count is None or count > 64
+
+
+def _as_program(function):
+    """A ConcreteFunction of what `function()` builds, and what XLA answers for it.
+
+    TensorFlow 1.15 compiles no functions by themselves: a call of one is compiled.
+    """
+    try:
+        compiled = _tensorflow.function(function, autograph=False, jit_compile=True)
+    except TypeError:
+        compiled = None
+    if compiled is not None:
+        program = compiled.get_concrete_function()
+        return program, program()
+    if not hasattr(tf, "xla"):
+        raise NotImplementedError(
+            "jit_compile=True has no XLA on this TensorFlow, {}.".format(VERSION)
+        )
+    made = []
+
+    def call():
+        # Made in here its loops stay functions: XLA has no kernels for Enter and Exit.
+        compiled = _tensorflow.function(function, autograph=False)
+        made.append(compiled.get_concrete_function())
+        return made[0]()
+
+    # What has one name is one cluster, be it in the bodies of two loops.
+    with tf.name_scope("xla_{}".format(next(_CLUSTERS))):
+        answer = tf.xla.experimental.compile(call)
+    return made[0], answer
+
+
+_CLUSTERS = itertools.count()
 
 
 def _kernels_of_xla():
@@ -339,7 +373,7 @@ def _kernels_of_xla():
 
     if not names():  # They are registered when the first program is compiled.
         with tf.Graph().as_default(), tf.Session() as session:
-            session.run(_tensorflow.function(lambda: tf.zeros([]), jit_compile=True)())
+            session.run(_as_program(lambda: [tf.zeros([])])[1])
     return names()
 
 

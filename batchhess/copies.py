@@ -81,7 +81,8 @@ def _is_same(a, b, x):
         same = tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
     first = tf.minimum(*sizes)
     near = _is_near(a, x, *(tf.reshape(t, [-1])[:first] for t in (a, b)))
-    return tf.logical_and(same, tf.reduce_all(near))
+    # XLA of TensorFlow 1.15 crashes at `reduce_all` of many numbers of float64.
+    return tf.logical_and(same, tf.reduce_min(tf.cast(near, tf.int32)) > 0)
 
 
 def _is_near(tensor, x, a, b):

@@ -22,7 +22,7 @@ import sys
 import time
 
 import numpy as np
-from workloads import WORKLOADS, graph_of, in_jax, in_torch, workload_of
+from workloads import WORDS, WORKLOADS, graph_of, in_jax, in_torch, workload_of
 
 OURS = ["auto", "symmetric", "columns", "jit"]
 PEERS = [
@@ -44,6 +44,7 @@ LABELS = {
     "torch_hessian": "PyTorch, hessian",
     "tf_pfor": "TensorFlow, batch_jacobian by pfor",
     "tf_while": "TensorFlow, batch_jacobian by a loop",
+    "tf_hessians": "tf.hessians",
     "tf_hessians_sliced": "tf.hessians, of 8 at a time, sliced",
 }
 TIMEOUT = 40  # Seconds, for the first answer and for each run.
@@ -367,10 +368,10 @@ def plot(results, peers, path):
     axes.set_yscale("log")
     axes.set_ylabel("time of a run, ms (log)")
     axes.set_xticks([j + 0.4 - width / 2 for j in range(len(names))])
-    axes.set_xticklabels(names)
+    axes.set_xticklabels([WORDS[name] for name in names], fontsize=8)
     axes.set_xlabel("x: it fails, or takes over {} s".format(TIMEOUT), fontsize=8)
     figure.legend(fontsize=7, ncol=3, loc="upper center", frameon=False)
-    figure.tight_layout(rect=(0, 0, 1, 0.88))
+    figure.tight_layout(rect=(0, 0, 1, 0.86))
     figure.savefig(path, dpi=120)
 
 

@@ -87,6 +87,19 @@ WORKLOADS = {
     "glm": glm,
 }
 
+# What a reader calls them, in two lines.
+WORDS = {
+    "toy": "sum of\nsquares",
+    "softmax10": "cross entropy\nof 10 logits",
+    "pinn": "PINN\n3-50-50-50-50-1",
+    "mlp16": "network\n16-128-128-128-1",
+    "mlp32": "network\n32-256-256-256-1",
+    "mlp256": "network\n256-512-512-1",
+    "conv": "convolutions\n8 x 8",
+    "attention": "attention\n8 tokens",
+    "glm": "negative\nbinomial",
+}
+
 
 # Of one number: the observations of softmax10 or mlp32, or the coordinates of 64
 # observations of a network.

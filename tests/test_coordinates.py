@@ -6,7 +6,7 @@ from cases import wrong_cube
 from oracles import run, sliced_hessians
 
 import batchhess
-from batchhess.compat import IS_V1, tf
+from batchhess.compat import tf
 
 
 def model(x):
@@ -82,7 +82,6 @@ def test_one_column_takes_one_pass(problem):
     assert not {"While", "StatelessWhile", "Enter"} & set(types)
 
 
-@pytest.mark.skipif(IS_V1, reason="TensorFlow 1 has no jit_compile")
 @pytest.mark.parametrize("chosen", [[3], [0, 4, 2]])
 def test_compiled_columns_of_some_coordinates(problem, chosen):
     x, y, feed, expected = problem

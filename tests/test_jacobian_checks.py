@@ -5,7 +5,7 @@ import pytest
 from oracles import difference_jacobians, run
 
 import batchhess
-from batchhess.compat import IS_V1, tf
+from batchhess.compat import tf
 
 METHODS = ["auto", "forward", "reverse", "observations"]
 COUPLED = tf.errors.InvalidArgumentError
@@ -356,7 +356,6 @@ def test_draws_are_those_of_the_model(random):
         )
 
 
-@pytest.mark.skipif(IS_V1, reason="TensorFlow 1 has no jit_compile")
 def test_what_cannot_be_compiled_is_refused():
     x = tf.placeholder(tf.float64, [None, K])
     for y, options, phrase in [

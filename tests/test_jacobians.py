@@ -7,7 +7,7 @@ import pytest
 from oracles import count_ops, difference_jacobians, run
 
 import batchhess
-from batchhess.compat import IS_V1, tf
+from batchhess.compat import tf
 
 METHODS = ["auto", "forward", "reverse", "observations"]
 COUPLED = tf.errors.InvalidArgumentError
@@ -296,7 +296,6 @@ def test_a_jacobian_of_gradients_is_a_hessian(random):
         assert_equal(one, expected)
 
 
-@pytest.mark.skipif(IS_V1, reason="TensorFlow 1 has no jit_compile")
 @pytest.mark.parametrize("method", ["auto", "forward", "reverse"])
 @pytest.mark.parametrize("width", [2, 7])
 def test_compiled(method, width, random):

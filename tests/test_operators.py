@@ -6,7 +6,7 @@ from cases import CASES, wrong_cube
 from oracles import run, sliced_hessians
 
 import batchhess
-from batchhess.compat import VERSION, tf
+from batchhess.compat import tf
 
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 METHODS = ["columns", "observations", "symmetric"]
@@ -220,7 +220,6 @@ def test_names():
         np.testing.assert_allclose(run(name + ":0", feed), expected)
 
 
-@pytest.mark.skipif(VERSION.startswith("1."), reason="TensorFlow 1 has no jit_compile")
 @pytest.mark.parametrize("method", ["auto", "columns"])
 def test_compiled_diagonals(method, random):
     x = tf.placeholder(tf.float64, [None, 4])

@@ -9,9 +9,7 @@ from oracles import count_ops, difference_blocks, run, sliced_hessians
 
 import batchhess
 from batchhess.analysis.dominators import narrows
-from batchhess.compat import VERSION, tf
-
-HAS_JIT = not VERSION.startswith("1.")
+from batchhess.compat import IS_V1, compile_with_xla, tf
 
 
 def random_array(*shape):
@@ -305,7 +303,15 @@ def test_what_sees_x_through_fewer_numbers(small_blocks, monkeypatch, name):
     assert sum(len(found) for found, _ in starts) == sweeps
 
 
-@pytest.mark.skipif(not HAS_JIT, reason="TensorFlow 1 has no jit_compile")
+def is_compiled(graph):
+    """Whether a function of a GraphDef, or on 1.15 the call of one, goes to XLA."""
+    functions = graph.library.function
+    nodes = [node for f in functions for node in f.node_def] + list(graph.node)
+    return any(f.attr["_XlaMustCompile"].b for f in functions) or any(
+        node.attr["_xla_compile_id"].s for node in nodes
+    )
+
+
 @pytest.mark.parametrize("method", ["auto", "columns"])
 @pytest.mark.parametrize("count", [0, 2, 7])
 def test_compiled(small_blocks, count, method):
@@ -319,16 +325,13 @@ def test_compiled(small_blocks, count, method):
         weight: np.arange(1.0, count + 1),
     }
     hessian = batchhess.hessians(y, x, method=method, jit_compile=True)[0]
-    functions = tf.get_default_graph().as_graph_def().library.function
-    compiled = [f for f in functions if f.attr["_XlaMustCompile"].b]
-    assert compiled
+    assert is_compiled(tf.get_default_graph().as_graph_def())
     result = run(hessian, feed)
     assert result.shape == (count, 4, 4)
     if count:
         np.testing.assert_allclose(result, sliced_hessians(y, x, feed), atol=1e-12)
 
 
-@pytest.mark.skipif(not HAS_JIT, reason="TensorFlow 1 has no jit_compile")
 def test_what_xla_cannot_compile_is_named():
     x = tf.placeholder(tf.float64, [None, 4])
     y = tf.reduce_sum(tf.linalg.det(tf.reshape(tf.exp(x), [-1, 2, 2])))
@@ -336,10 +339,20 @@ def test_what_xla_cannot_compile_is_named():
         batchhess.hessians(y, x, jit_compile=True)
 
 
-@pytest.mark.skipif(HAS_JIT, reason="this TensorFlow has jit_compile")
-def test_tensorflow_1_says_that_it_has_no_jit_compile():
+@pytest.mark.skipif(not IS_V1, reason="XLA of TensorFlow 2 does not crash")
+def test_what_crashes_xla_of_tensorflow_1_is_refused():
+    x = tf.placeholder(tf.float64, [None, 4])
+    few = tf.placeholder(tf.bool, [2])
+    _, lacking = compile_with_xla(
+        lambda: [tf.reduce_all(tf.sin(x) < tf.cos(x)), tf.reduce_all(few)]
+    )
+    assert [op.type for op in lacking] == ["All"]
+
+
+@pytest.mark.skipif(hasattr(tf, "xla"), reason="this TensorFlow has XLA")
+def test_a_tensorflow_without_xla_says_so():
     x = tf.placeholder(tf.float32, [None, 2])
-    with pytest.raises(NotImplementedError, match="TensorFlow 2.5"):
+    with pytest.raises(NotImplementedError, match="no XLA on this TensorFlow"):
         batchhess.hessians(tf.reduce_sum(x**3), x, jit_compile=True)
 
 
@@ -362,7 +375,6 @@ ALL_ALIKE = {
 }
 
 
-@pytest.mark.skipif(not HAS_JIT, reason="TensorFlow 1 has no jit_compile")
 @pytest.mark.parametrize("name", sorted(ALL_ALIKE))
 def test_one_observation_in_a_program_for_a_block_of_many(name, random):
     """Ops that do not broadcast: what lies beside it is filled up as it is."""
@@ -399,7 +411,7 @@ def test_softmax_along_an_inner_axis_is_followed(build):
     np.testing.assert_allclose(result, difference_blocks(y, x, value), atol=1e-7)
 
 
-@pytest.mark.skipif(VERSION.startswith("1."), reason="its einsum is made of other ops")
+@pytest.mark.skipif(IS_V1, reason="its einsum is made of other ops")
 @pytest.mark.parametrize("equation", ["nii,nij->nj", "nij,nii->nj", "nii,njj->n"])
 def test_einsum_of_a_diagonal_of_x(equation):
     x = tf.placeholder(tf.float64, [None, 3, 3])
