@@ -88,7 +88,7 @@ def hessians(
         if None.
       swap_memory: as in `tf.while_loop`.
       jit_compile: compile the model, its gradient and its Hessian with XLA, as one
-        program for each block of observations. TensorFlow 2.5 or newer.
+        program for each block of observations.
       unconnected_gradients: `tf.UnconnectedGradients.ZERO` answers zeros where `ys`
         does not depend on an x; `NONE` raises.
 
@@ -106,7 +106,7 @@ def hessians(
         an InvalidArgumentError.
       SecondDerivativeError: TensorFlow has lost the second derivative on the way.
       UndefinedDerivativeError: it has an op without a second derivative.
-      NotImplementedError: `jit_compile`, and this TensorFlow has none.
+      NotImplementedError: `jit_compile`, and this TensorFlow has no XLA.
     """
     return build(_request(WHOLE, locals())).answers
 
@@ -364,7 +364,7 @@ def jacobians(
         of "forward", and rows that have no column in common a pass of "reverse"; "auto"
         takes the way with fewer of them.
       jit_compile: compile the model and its derivatives with XLA, as one program for
-        each block of observations. TensorFlow 2.5 or newer.
+        each block of observations.
 
     Returns:
       A list of Tensors, one for each x, of x's dtype and of shape `[N, *F, *E]`. With
@@ -380,7 +380,7 @@ def jacobians(
         InvalidArgumentError.
       SecondDerivativeError: TensorFlow has lost the derivative on the way.
       UndefinedDerivativeError: it has an op without a derivative.
-      NotImplementedError: `jit_compile`, and this TensorFlow has none.
+      NotImplementedError: `jit_compile`, and this TensorFlow has no XLA.
     """
     return build_jacobians(_request(None, locals()))
 
