@@ -364,6 +364,6 @@ def write_programs(sections, out):
         for program, (texts, lines) in rows:
             number += 1
             own = [text for text in texts if used[text] == 1]
-            print("### Row {}\n".format(number), file=out)
+            print("#### Row {}\n".format(number), file=out)
             text = "\n".join(["# " + program.name] + own + lines)
             print("```py\n{}\n```\n".format(text), file=out)
