@@ -32,6 +32,7 @@ def tensorflow_runs(session, layers, value):
         "auto": lambda: batchhess.jacobians(y, x)[0],
         "forward": lambda: batchhess.jacobians(y, x, method="forward")[0],
         "reverse": lambda: batchhess.jacobians(y, x, method="reverse")[0],
+        "jit": lambda: batchhess.jacobians(y, x, jit_compile=True)[0],
         "batch_jacobian": lambda: batch_jacobian(y, x),
     }
     for name, build in ways.items():
