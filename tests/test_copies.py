@@ -217,6 +217,21 @@ def test_feeding_an_inner_tensor_fails_the_run(shape, inner, x):
         assert phrase in str(error.value)
 
 
+# Built again as a whole, and block by block.
+REBUILT = {"a loop": lambda h: loop(h), "a block": lambda h: tf.exp(h) * h[:, :1]}
+
+
+@pytest.mark.parametrize("name", sorted(REBUILT))
+def test_hessians_of_what_is_fed_in_the_middle_fail_the_run(name, random):
+    tf.disable_control_flow_v2()
+    x = tf.placeholder(tf.float64, [None, 9])
+    h = tf.tanh(x)
+    result, value = batchhess.hessians(REBUILT[name](h), x)[0], random.randn(4, 9)
+    run(result, {x: value, h: np.tanh(value)})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="tensor .* was fed"):
+        run(result, {x: value, h: np.tanh(value) * 0.9})
+
+
 # Ops of which single copies are made, without a loop over blocks.
 SINGLE = {
     "logsumexp": lambda h: tf.math.cumulative_logsumexp(h, 1),
