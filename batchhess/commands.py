@@ -80,8 +80,13 @@ def verify(options):
 def export(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs = _tensors(model, options)
+
+        def session():
+            options.ctrl_c.raises = True  # What is written is taken away again.
+            return model.session
+
         write_model(
-            lambda: model.session,
+            session,
             options.out,
             ys,
             xs,
@@ -102,6 +107,7 @@ def run(options):
             words = "taken for observations too, as --batched would tell: {}"
             print(words.format(_names(others)))
         if options.runner:
+            options.ctrl_c.raises = True
             return _run_by_beam(model, options, feed, batched)
         answers = build_answers(
             options.answer,
@@ -111,6 +117,7 @@ def run(options):
             method=options.method,
         )
         progress = Progress()
+        options.ctrl_c.raises = True
         try:
             evaluate(
                 model.session,

@@ -13,7 +13,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
-    ["casting", "colouring", "compat", "errors"],
+    ["casting", "colouring", "compat", "errors", "starting"],
     ["calling"],
     [
         "reading",
@@ -72,7 +72,7 @@ LAYERS = [
     ["beam"],
     ["pipeline"],
     ["", "demo"],
-    ["commands"],
+    ["commands", "parsing"],
     ["cli"],
     ["__main__"],
 ]
