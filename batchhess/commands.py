@@ -9,12 +9,15 @@ from batchhess.compat import tf
 from batchhess.explanation import explain as explain_hessians
 from batchhess.exporting import write as write_model
 from batchhess.models import load, protos
-from batchhess.streaming import evaluate
+from batchhess.streaming import evaluate, is_close
 from batchhess.streaming.progress import Progress
 from batchhess.verification import compute_hessian_error
 
 # The relative error that right Hessians stay below.
 _RIGHT = {"float32": 1e-2, "float64": 1e-6}
+
+# How many observations are verified at most, and how many entries of their Hessians.
+_SAMPLE, _ENTRIES = 1000, 2**23
 
 
 def demo(options):
@@ -41,40 +44,68 @@ def explain(options):
 def verify(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
-        feed = {t: casting.cast(np.asarray(value), t) for t, value in feed.items()}
-        count = min(np.shape(feed[x])[options.batch_axis] for x in xs)
-        if count == 0:
-            print("nothing was checked: no observations are fed")
-            return 1
-        error = compute_hessian_error(
-            ys,
-            xs,
-            feed,
-            model.session,
-            batch_axis=options.batch_axis,
-            method=options.method,
-        )
-        limit = max(_RIGHT.get(x.dtype.base_dtype.name, 0.2) for x in xs)
+        rows, sample = _sampled(options, xs, feed, _batched(model, options, xs, feed))
+        return _verify(model, options, ys, xs, rows, sample)
+
+
+def _verify(model, options, ys, xs, rows, sample):
+    """The exit code, after it has told what it has found in the sample."""
+    if len(rows) == 0:
+        print("nothing was checked: no observations are fed")
+        return 1
+    error = compute_hessian_error(
+        ys,
+        xs,
+        sample,
+        model.session,
+        batch_axis=options.batch_axis,
+        method=options.method,
+    )
     if error.undecided:
         print(
             "no differences could tell of {} of {} observations".format(
-                error.undecided, count * len(xs)
+                error.undecided, len(rows) * len(xs)
             )
         )
-        if error.undecided == count * len(xs):
+        if error.undecided == len(rows) * len(xs):
             print("nothing was checked")
             return 1
-    right = error <= limit
+    limit = max(_RIGHT.get(x.dtype.base_dtype.name, 0.2) for x in xs)
     if error == 0:
         print("no error beyond rounding")
     else:
         print(
             "largest relative error: {:.2g}, of '{}' at observation {}".format(
-                float(error), error.x, error.observation
+                float(error), error.x, rows[error.observation]
             )
         )
+    right = error <= limit
     print("right" if right else "wrong: above {:.0e}".format(limit))
     return 0 if right else 3
+
+
+def _sampled(options, xs, feed, batched):
+    """Observations from all over the data, as many as memory is there for.
+
+    Returns:
+      their numbers, and what to feed for them.
+    """
+    axis = options.batch_axis
+    count = min(np.shape(feed[x])[axis] for x in xs)
+    sizes = [x.shape.as_list()[axis] for x in xs if x.shape.ndims]
+    fixed = [size for size in sizes if size is not None]
+    entries = max(np.prod(np.shape(feed[x])) // max(count, 1) for x in xs) ** 2
+    size = fixed[0] if fixed else options.sample or _ENTRIES // max(int(entries), 1)
+    size = min(size if fixed or options.sample else min(max(size, 1), _SAMPLE), count)
+    rows = np.linspace(0, max(count - 1, 0), size).astype(np.int64)
+    if size < count:
+        print("a sample of {:,} of {:,} observations".format(size, count))
+    sample = {}
+    for tensor, value in feed.items():
+        if tensor in batched and size < count:
+            value = value[(slice(None),) * axis + (rows,)]  # No more of it is read.
+        sample[tensor] = casting.cast(np.asarray(value), tensor)
+    return rows, sample
 
 
 def export(options):
@@ -116,10 +147,15 @@ def run(options):
             batch_axis=options.batch_axis,
             method=options.method,
         )
+        if options.verify:
+            rows, sample = _sampled(options, xs, feed, batched)
+            status = _verify(model, options, ys, xs, rows, sample)
+            if status:
+                return status
         progress = Progress()
         options.ctrl_c.raises = True
         try:
-            evaluate(
+            written = evaluate(
                 model.session,
                 answers,
                 feed,
@@ -132,7 +168,14 @@ def run(options):
             )
         finally:
             progress.close()
-    print("written to", options.out)
+        print("written to", options.out)
+        if options.verify:
+            again = model.session.run(answers, sample)
+            for name, value in again.items():
+                if not is_close(np.asarray(written[name][rows]), value):
+                    print("wrong: '{}' is not what was verified".format(name))
+                    return 3
+            print("what is written is what was verified")
     return 0
 
 

@@ -63,10 +63,17 @@ def _parser():
         parents=[model, tensors],
         help="tell what the graph proves, which method is taken and what it costs",
     )
-    commands.add_parser(
+    verify = commands.add_parser(
         "verify",
         parents=[model, tensors, data],
         help="hold the Hessians against differences of the gradient",
+    )
+    verify.add_argument(
+        "--sample",
+        type=_positive,
+        metavar="N",
+        help="how many observations, from all over the data (default: 1000, or what "
+        "is well below 1 GB of Hessians)",
     )
     exporter = commands.add_parser(
         "export",
@@ -142,6 +149,14 @@ def _data():
         help="a .npy, .npz, .csv, .tfrecord or .parquet file, or a number, for each "
         "placeholder",
     )
+    data.add_argument(
+        "--batched",
+        nargs="+",
+        action=_Extend,
+        metavar="NAME",
+        help="placeholders with the observations on the batch axis (default: the xs, "
+        "and what is fed with as many rows where the graph leaves their number open)",
+    )
     _method(data)
     return data
 
@@ -162,15 +177,14 @@ def _running(run):
         default="hessians",
         help="what to compute (default: %(default)s)",
     )
-    run.add_argument(
-        "--batched",
-        nargs="+",
-        action=_Extend,
-        metavar="NAME",
-        help="placeholders with the observations on the batch axis (default: the xs, "
-        "and what is fed with as many rows where the graph leaves their number open)",
-    )
     run.add_argument("--batch-size", type=_positive, default=1024, metavar="N")
+    run.add_argument(
+        "--verify",
+        action="store_true",
+        help="first hold a sample against differences, as verify does; and what is "
+        "written against that",
+    )
+    run.set_defaults(sample=None)
     run.add_argument(
         "--resume", action="store_true", help="go on with what is in the directory"
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import batchhess
-from batchhess import HessianError
+from batchhess import HessianError, commands
 from batchhess.cli import main
 from batchhess.compat import tf
 from batchhess.streaming.progress import Progress
@@ -143,6 +143,49 @@ def test_verify_tells_right_from_wrong(saved, capsys):
     assert "right" in capsys.readouterr().out
     assert main(common + ["--ys", "mixed:0"]) == 1
     assert "are coupled" in capsys.readouterr().err
+
+
+def test_verify_takes_a_sample_of_large_data(saved, capsys, monkeypatch):
+    prefix, path, value = saved
+    np.save(path, np.asfortranarray(np.tile(value, (2000, 1))))
+    shapes, seen = [], commands.compute_hessian_error
+
+    def noted(ys, xs, feed, *others, **options):
+        shapes.extend(np.shape(value) for value in feed.values())
+        found = seen(ys, xs, feed, *others, **options)
+        return HessianError(0.5, found.x or "x:0", len(feed[xs[0]]) - 1)
+
+    monkeypatch.setattr(commands, "compute_hessian_error", noted)
+    common = ["verify", prefix + ".meta", "--ys", "f", "--xs", "x"]
+    common += ["--feed", "x=" + path]
+    assert main(common) == 3
+    told = capsys.readouterr().out
+    assert "a sample of 1,000 of 22,000 observations" in told
+    assert "at observation 21999" in told
+    assert main(common + ["--sample", "5"]) == 3
+    monkeypatch.setattr(commands, "_ENTRIES", 63)
+    assert main(common) == 3
+    assert shapes == [(1000, 3), (5, 3), (7, 3)]
+
+
+def test_run_verifies_what_it_writes(saved, tmp_path, capsys, monkeypatch):
+    prefix, path, value = saved
+    np.save(path, np.tile(value, (200, 1)))
+    common = ["run", prefix + ".meta", "--ys", "f", "--xs", "x", "--verify"]
+    common += ["--feed", "x=" + path, "--out"]
+    for answer in ("hessians", "diagonals", "laplacians"):
+        command = common + [str(tmp_path / answer), "--answer", answer]
+        assert main(command) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert told[-3] == "right" and "is what was verified" in told[-1]
+    written = np.load(str(tmp_path / "hessians" / "hessians.npy"))
+    monkeypatch.setattr(commands, "evaluate", lambda *a, **o: {"hessians": written + 1})
+    assert main(common + [str(tmp_path / "other")]) == 3
+    assert "is not what was verified" in capsys.readouterr().out
+    wrong = HessianError(0.5, "x:0", 7)
+    monkeypatch.setattr(commands, "compute_hessian_error", lambda *a, **o: wrong)
+    assert main(common + [str(tmp_path / "none")]) == 3
+    assert not (tmp_path / "none").exists()
 
 
 def test_verify_of_nothing_says_so(saved, capsys):
