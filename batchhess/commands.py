@@ -16,6 +16,9 @@ from batchhess.verification import compute_hessian_error
 # The relative error that right Hessians stay below.
 _RIGHT = {"float32": 1e-2, "float64": 1e-6}
 
+# How many of the tensors on the way to its outputs are listed of a model.
+_INNER = 20
+
 # How many observations are verified at most, and how many entries of their Hessians.
 _SAMPLE, _ENTRIES = 1000, 2**23
 
@@ -270,6 +273,10 @@ def describe(model):
         yield "  " + _described(tensor)
     yield "outputs"
     for tensor in model.outputs:
+        yield "  " + _described(tensor)
+    if model.inner:
+        yield "on the way to them, the last first"
+    for tensor in model.inner[:_INNER]:
         yield "  " + _described(tensor)
     for name, (inputs, outputs) in model.signatures.items():
         yield "signature {}".format(name)

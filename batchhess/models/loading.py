@@ -11,6 +11,7 @@ from batchhess.errors import cause
 from batchhess.models import protos
 from batchhess.models.effects import find_effects
 from batchhess.models.inlining import inline
+from batchhess.models.outline import outputs_of, placeholders_of
 
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
 
@@ -64,7 +65,9 @@ class Model:
       signatures: dict from the name of a signature of a SavedModel to its inputs and
         outputs: two dicts from a key to a Tensor.
       placeholders: list of Tensors that can be fed.
-      outputs: list of Tensors of floating dtype that nothing else is made from.
+      outputs: list of Tensors of floating dtype, which nothing is made from but
+        gradients and summaries.
+      inner: list of those that it has on the way, with names without a "/".
       variables: list of the Operations that hold variables.
       stored: the file, as a `Stored`.
     """
@@ -101,20 +104,8 @@ class Model:
             ) from error
         operations = self.graph.get_operations()
         self.variables = [op for op in operations if op.type in _VARIABLES]
-        self.placeholders = [
-            op.outputs[0]
-            for op in operations
-            if op.type in ("Placeholder", "PlaceholderWithDefault")
-            and op.outputs[0].dtype.base_dtype not in (tf.resource, tf.variant)
-        ]
-        self.outputs = [
-            t
-            for op in operations
-            for t in op.outputs
-            if t.dtype.base_dtype.is_floating
-            and not t.consumers()
-            and op.type not in _VARIABLES + ("Const", "Placeholder", "RestoreV2")
-        ]
+        self.placeholders = placeholders_of(self.graph)
+        self.outputs, self.inner = outputs_of(self.graph)
 
     def __enter__(self):
         return self
@@ -226,7 +217,9 @@ class Model:
         close = difflib.get_close_matches(wanted, short, 8, 0.6)
         close += difflib.get_close_matches(wanted.partition(":")[0], short, 4, 0.6)
         near = list(dict.fromkeys(short[key] for key in close))[:5]
-        return near or [t.name for t in self.placeholders[:3] + self.outputs[:3]]
+        return near or [
+            t.name for t in (self.placeholders[-3:] + self.outputs + self.inner)[:6]
+        ]
 
     def effects(self) -> List[str]:
         """The ops that its outputs need and that reach beyond it."""
