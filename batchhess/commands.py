@@ -223,17 +223,49 @@ def _fed(model, options):
             raise ValueError("'{}' is fed twice.".format(tensor.name))
         feed[tensor] = reading.read(text, tensor.name, *_kind(tensor))
     ys, xs = _tensors(model, options, list(feed))
+    for missing in _missing(ys, xs, feed):
+        raise ValueError(
+            "nothing is fed for '{0}'. Pass --feed {0}=FILE.".format(missing.name)
+        )
     for x in xs:
-        if x not in feed:
-            raise ValueError(
-                "nothing is fed for '{}'. Pass --feed {}=FILE.".format(x.name, x.name)
-            )
         if np.ndim(feed[x]) <= options.batch_axis:
             raise ValueError(
                 "what is fed for '{}' has shape {}, and no axis {} of "
                 "observations.".format(x.name, np.shape(feed[x]), options.batch_axis)
             )
+    for tensor, value in feed.items():
+        _check_shape(tensor, np.shape(value), options.batch_axis)
     return ys, xs, feed
+
+
+def _missing(ys, xs, feed):
+    """The placeholders that must be fed and are not, the xs first."""
+    yield from (x for x in xs if x not in feed)
+    seen, stack = {tensor.op for tensor in feed}, [y.op for y in ys]
+    while stack:
+        op = stack.pop()
+        if op not in seen:
+            seen.add(op)
+            stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+            if op.type == "Placeholder":
+                yield op.outputs[0]
+
+
+def _check_shape(tensor, shape, axis):
+    """Raises unless a tensor can be fed an array of this shape, batch by batch."""
+    if tensor.shape.ndims is None:
+        return
+    sizes = tensor.shape.as_list()
+    pairs = enumerate(zip(sizes, shape))
+    fits = all(at == axis or size in (None, n) for at, (size, n) in pairs)
+    if len(sizes) != len(shape) or not fits:
+        raise ValueError(
+            "what is fed for '{}' has shape {}, and it takes [{}].".format(
+                tensor.name,
+                list(shape),
+                ", ".join("?" if size is None else str(size) for size in sizes),
+            )
+        )
 
 
 def _names(tensors):

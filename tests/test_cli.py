@@ -239,6 +239,29 @@ def test_errors_begin_with_the_cause_and_are_short(saved, capsys, tmp_path):
     assert len(capsys.readouterr().err.splitlines()) <= 5
 
 
+def test_what_cannot_be_fed_is_told_before_anything_is_written(tmp_path, capsys):
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 3], name="x")
+        y = tf.placeholder(tf.float32, [None], name="y")
+        tf.multiply(tf.reduce_sum(x**3, 1), y, name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    np.save(str(tmp_path / "x.npy"), np.ones((5, 3)))
+    np.save(str(tmp_path / "y.npy"), np.ones((5, 4)))
+    common = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x"]
+    common += ["--out", str(tmp_path / "out"), "--feed"]
+    assert main(common + ["x={}".format(tmp_path / "x.npy")]) == 1
+    told = capsys.readouterr().err
+    assert told == "error: nothing is fed for 'y:0'. Pass --feed y:0=FILE.\n"
+    feeds = ["{0}={1}/{0}.npy".format(key, tmp_path) for key in "xy"]
+    assert main(common + feeds) == 1
+    assert "'y:0' has shape [5, 4], and it takes [?]" in capsys.readouterr().err
+    assert main(common + ["x={}".format(tmp_path / "y.npy"), "y=1"]) == 1
+    assert "'x:0' has shape [5, 4], and it takes [?, 3]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["explain", common[1], "--ys", "f", "--xs", "inputs"]) == 1
+    assert "The nearest names are: y:0, x:0, f:0" in capsys.readouterr().err
+
+
 def test_help_and_version_come_without_tensorflow():
     program = "import sys; from batchhess.cli import main\ntry: main([{!r}])\nfinally: "
     program += "print('tensorflow' in sys.modules)"

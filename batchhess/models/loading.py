@@ -217,9 +217,15 @@ class Model:
         close = difflib.get_close_matches(wanted, short, 8, 0.6)
         close += difflib.get_close_matches(wanted.partition(":")[0], short, 4, 0.6)
         near = list(dict.fromkeys(short[key] for key in close))[:5]
-        return near or [
-            t.name for t in (self.placeholders[-3:] + self.outputs + self.inner)[:6]
-        ]
+        others = self.placeholders[-3:] + self.outputs + self.inner
+        main = [tensor.name for tensor in others][:6]
+        own = {name.partition(":")[0] for name in main}.union(*self._keys())
+        if any(name.partition(":")[0] in own for name in near):
+            return near
+        return main + near
+
+    def _keys(self):
+        return [side for sides in self.signatures.values() for side in sides]
 
     def effects(self) -> List[str]:
         """The ops that its outputs need and that reach beyond it."""
