@@ -141,6 +141,8 @@ def run(options):
             words = "taken for observations too, as --batched would tell: {}"
             print(words.format(_names(others)))
         if options.runner:
+            if options.verify:
+                raise ValueError("--verify is of runs without --runner: run verify.")
             options.ctrl_c.raises = True
             return _run_by_beam(model, options, feed, batched)
         answers = build_answers(

@@ -185,6 +185,9 @@ def test_run_verifies_what_it_writes(saved, tmp_path, capsys, monkeypatch):
     wrong = HessianError(0.5, "x:0", 7)
     monkeypatch.setattr(commands, "compute_hessian_error", lambda *a, **o: wrong)
     assert main(common + [str(tmp_path / "none")]) == 3
+    command = common + [str(tmp_path / "none"), "--runner", "DirectRunner"]
+    assert main(command) == 1
+    assert "--verify is of runs without --runner" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
