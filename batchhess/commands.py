@@ -176,11 +176,17 @@ def run(options):
         print("written to", options.out)
         if options.verify:
             again = model.session.run(answers, sample)
-            for name, value in again.items():
-                if not is_close(np.asarray(written[name][rows]), value):
-                    print("wrong: '{}' is not what was verified".format(name))
-                    return 3
-            print("what is written is what was verified")
+            return _hold(again, {name: written[name][rows] for name in again})
+    return 0
+
+
+def _hold(again, written):
+    """The exit code: whether what is written is what is answered again."""
+    for name, value in again.items():
+        if not is_close(np.asarray(written[name]), value):
+            print("wrong: '{}' is not what was verified".format(name))
+            return 3
+    print("what is written is what was verified")
     return 0
 
 

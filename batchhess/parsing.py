@@ -63,17 +63,12 @@ def _parser():
         parents=[model, tensors],
         help="tell what the graph proves, which method is taken and what it costs",
     )
-    verify = commands.add_parser(
-        "verify",
-        parents=[model, tensors, data],
-        help="hold the Hessians against differences of the gradient",
-    )
-    verify.add_argument(
-        "--sample",
-        type=_positive,
-        metavar="N",
-        help="how many observations, from all over the data (default: 1000, or what "
-        "is well below 1 GB of Hessians)",
+    _sample(
+        commands.add_parser(
+            "verify",
+            parents=[model, tensors, data],
+            help="hold the Hessians against differences of the gradient",
+        )
     )
     exporter = commands.add_parser(
         "export",
@@ -166,6 +161,16 @@ def _method(parser):
         "--method",
         default="auto",
         help="as in batchhess.hessians (default: %(default)s)",
+    )
+
+
+def _sample(verify):
+    verify.add_argument(
+        "--sample",
+        type=_positive,
+        metavar="N",
+        help="how many observations, from all over the data (default: 1000, or what "
+        "is well below 1 GB of Hessians)",
     )
 
 
