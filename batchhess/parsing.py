@@ -44,16 +44,7 @@ def _parser():
         "--version", action="version", version="batchhess " + batchhess.__version__
     )
     commands = parser.add_subparsers(dest="command", metavar="command")
-    demo = commands.add_parser(
-        "demo", help="train on Fisher's iris, print Hessians, meet the N squared wall"
-    )
-    demo.add_argument(
-        "--sizes",
-        type=_positive,
-        nargs="+",
-        metavar="N",
-        help="the numbers of observations to measure",
-    )
+    _demo(commands)
     model, tensors, data = _model(), _tensors(), _data()
     commands.add_parser(
         "inspect", parents=[model], help="list what a model takes, gives and holds"
@@ -84,6 +75,19 @@ def _parser():
     )
     _running(run)
     return parser
+
+
+def _demo(commands):
+    demo = commands.add_parser(
+        "demo", help="train on Fisher's iris, print Hessians, meet the N squared wall"
+    )
+    demo.add_argument(
+        "--sizes",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="the numbers of observations to measure",
+    )
 
 
 def _model():
