@@ -4,13 +4,8 @@ Exit codes: 0, all is well; 1, it could not be done; 2, the command is not under
 3, `verify` has found Hessians to be wrong; 130, stopped by Ctrl-C.
 """
 
-import argparse
 import os
 import sys
-import warnings
-
-import batchhess
-from batchhess.errors import lines_of
 
 _ERROR_LINES, _LINE = 5, 400
 
@@ -28,40 +23,56 @@ def main(arguments=None):
     Returns:
       int, the exit code.
     """
-    parser = _parser()
-    options, others = parser.parse_known_args(arguments)
-    if others and not getattr(options, "runner", None):
-        parser.error("unrecognized arguments: {}".format(" ".join(others)))
-    if options.command is None:
-        parser.print_help()
-        return 2
-    options.others = others
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    options = ctrl_c = None
     try:
-        from batchhess import commands
+        # All imports are here, because Ctrl-C may come while they last.
+        from batchhess import parsing, starting
 
-        status = getattr(commands, options.command)(options)
-        sys.stdout.flush()
-        return status
+        options = parsing.parse(arguments)
+        if options is None:
+            return 2
+        options.ctrl_c = ctrl_c = starting.CtrlC(lambda: _stopped(options))
+        if arguments is None:  # Else it is not our process.
+            ctrl_c.watch()
+        return _run(options)
     except KeyboardInterrupt:
-        told = " What is written stays: --resume goes on." if _writes(options) else ""
-        print("stopped." + told, file=sys.stderr)
+        print(_stopped(options), file=sys.stderr)
         return 130
     except BrokenPipeError:  # Whoever reads has had enough, such as `head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        print(_told(error), file=sys.stderr)
-        return 1
+        stopped = ctrl_c is not None and ctrl_c.came
+        print(_stopped(options) if stopped else _told(error), file=sys.stderr)
+        return 130 if stopped else 1
 
 
-def _writes(options):
-    return options.command == "run"
+def _run(options):
+    import warnings
+
+    from batchhess.starting import quiet_import
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    with quiet_import(options.ctrl_c):
+        from batchhess import commands
+    status = getattr(commands, options.command)(options)
+    sys.stdout.flush()
+    return status
+
+
+def _stopped(options):
+    """What is said at Ctrl-C: also whether the next run may go on."""
+    is_run = options is not None and options.command == "run" and not options.runner
+    if is_run and os.path.exists(os.path.join(options.out, "journal.jsonl")):
+        return "stopped. What is written stays: --resume goes on."
+    return "stopped."
 
 
 def _told(error):
     """An error in at most five lines that begin with its cause."""
+    from batchhess.errors import lines_of
+
     lines = lines_of(error)
     if isinstance(error, OSError) and error.strerror:
         file = ": '{}'".format(error.filename) if error.filename else ""
@@ -70,182 +81,3 @@ def _told(error):
         lines = [line.replace(word, option) for line in lines]
     lines = [line[:_LINE] for line in lines[:_ERROR_LINES]]
     return "\n".join(["error: " + lines[0]] + ["  " + line for line in lines[1:]])
-
-
-class _Extend(argparse.Action):
-    """Adds to what an option that is given twice was given before."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        before = getattr(namespace, self.dest) or []
-        setattr(namespace, self.dest, before + values)
-
-
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="batchhess",
-        description="Per-observation Hessians for TensorFlow 1 graphs.",
-        epilog="Exit codes: 0 well, 1 could not be done, 2 not understood, 3 verify "
-        "found an error, 130 stopped.",
-    )
-    parser.add_argument(
-        "--version", action="version", version="batchhess " + batchhess.__version__
-    )
-    commands = parser.add_subparsers(dest="command", metavar="command")
-    demo = commands.add_parser(
-        "demo", help="train on Fisher's iris, print Hessians, meet the N squared wall"
-    )
-    demo.add_argument(
-        "--sizes",
-        type=_positive,
-        nargs="+",
-        metavar="N",
-        help="the numbers of observations to measure",
-    )
-    model, tensors, data = _model(), _tensors(), _data()
-    commands.add_parser(
-        "inspect", parents=[model], help="list what a model takes, gives and holds"
-    )
-    commands.add_parser(
-        "explain",
-        parents=[model, tensors],
-        help="tell what the graph proves, which method is taken and what it costs",
-    )
-    commands.add_parser(
-        "verify",
-        parents=[model, tensors, data],
-        help="hold the Hessians against differences of the gradient",
-    )
-    exporter = commands.add_parser(
-        "export",
-        parents=[model, tensors],
-        help="write a SavedModel that answers gradients and Hessians too",
-    )
-    _method(exporter)
-    exporter.add_argument("--out", required=True, metavar="DIRECTORY")
-    run = commands.add_parser(
-        "run",
-        parents=[model, tensors, data],
-        help="compute the Hessians of all observations, batch by batch, into files",
-    )
-    _running(run)
-    return parser
-
-
-def _model():
-    model = argparse.ArgumentParser(add_help=False)
-    model.add_argument(
-        "model",
-        help="a .meta file, the directory of a SavedModel, or a .pb or .pbtxt file",
-    )
-    model.add_argument(
-        "--checkpoint",
-        metavar="PREFIX",
-        help="of the variables' values (default: what is beside the model)",
-    )
-    model.add_argument(
-        "--tags",
-        nargs="+",
-        action=_Extend,
-        metavar="TAG",
-        help="which graph of a SavedModel",
-    )
-    model.add_argument(
-        "--initialize",
-        action="store_true",
-        help="fresh variables where the model has no checkpoint",
-    )
-    model.add_argument(
-        "--allow-effects",
-        action="store_true",
-        help="let the model reach files, processes and the network: if you trust it",
-    )
-    return model
-
-
-def _tensors():
-    tensors = argparse.ArgumentParser(add_help=False)
-    for name in ("--ys", "--xs"):
-        tensors.add_argument(
-            name,
-            nargs="+",
-            action=_Extend,
-            required=True,
-            metavar="NAME",
-            help="tensors, such as f:0 or f, or keys of a signature",
-        )
-    tensors.add_argument("--batch-axis", type=int, default=0, metavar="AXIS")
-    return tensors
-
-
-def _data():
-    data = argparse.ArgumentParser(add_help=False)
-    data.add_argument(
-        "--feed",
-        nargs="+",
-        action=_Extend,
-        type=_feed,
-        default=[],
-        metavar="NAME=FILE[:COLUMNS]",
-        help="a .npy, .npz, .csv, .tfrecord or .parquet file, or a number, for each "
-        "placeholder",
-    )
-    _method(data)
-    return data
-
-
-def _method(parser):
-    parser.add_argument(
-        "--method",
-        default="auto",
-        help="as in batchhess.hessians (default: %(default)s)",
-    )
-
-
-def _running(run):
-    run.add_argument("--out", required=True, metavar="DIRECTORY")
-    run.add_argument(
-        "--answer",
-        choices=["hessians", "diagonals", "laplacians"],
-        default="hessians",
-        help="what to compute (default: %(default)s)",
-    )
-    run.add_argument(
-        "--batched",
-        nargs="+",
-        action=_Extend,
-        metavar="NAME",
-        help="placeholders with the observations on the batch axis (default: the xs, "
-        "and what is fed with as many rows where the graph leaves their number open)",
-    )
-    run.add_argument("--batch-size", type=_positive, default=1024, metavar="N")
-    run.add_argument(
-        "--resume", action="store_true", help="go on with what is in the directory"
-    )
-    run.add_argument(
-        "--on-nonfinite",
-        choices=["error", "keep"],
-        default="error",
-        help="what to do about NaN and Inf in data or results (default: %(default)s)",
-    )
-    run.add_argument(
-        "--runner",
-        help="run by Apache Beam: DirectRunner, FlinkRunner, SparkRunner or "
-        "DataflowRunner; options that are not listed here go to Beam",
-    )
-
-
-def _feed(text):
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise argparse.ArgumentTypeError("{!r} is not NAME=FILE".format(text))
-    return name, value
-
-
-def _positive(text):
-    try:
-        count = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("{!r} is no number".format(text)) from None
-    if count < 1:
-        raise argparse.ArgumentTypeError("N must be at least 1, not {}".format(count))
-    return count

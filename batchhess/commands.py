@@ -9,12 +9,18 @@ from batchhess.compat import tf
 from batchhess.explanation import explain as explain_hessians
 from batchhess.exporting import write as write_model
 from batchhess.models import load, protos
-from batchhess.streaming import evaluate
+from batchhess.streaming import evaluate, is_close
 from batchhess.streaming.progress import Progress
 from batchhess.verification import compute_hessian_error
 
 # The relative error that right Hessians stay below.
 _RIGHT = {"float32": 1e-2, "float64": 1e-6}
+
+# How many of the tensors on the way to its outputs are listed of a model.
+_INNER = 20
+
+# How many observations are verified at most, and how many entries of their Hessians.
+_SAMPLE, _ENTRIES = 1000, 2**23
 
 
 def demo(options):
@@ -41,47 +47,80 @@ def explain(options):
 def verify(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
-        feed = {t: casting.cast(np.asarray(value), t) for t, value in feed.items()}
-        count = min(np.shape(feed[x])[options.batch_axis] for x in xs)
-        if count == 0:
-            print("nothing was checked: no observations are fed")
-            return 1
-        error = compute_hessian_error(
-            ys,
-            xs,
-            feed,
-            model.session,
-            batch_axis=options.batch_axis,
-            method=options.method,
-        )
-        limit = max(_RIGHT.get(x.dtype.base_dtype.name, 0.2) for x in xs)
+        rows, sample = _sampled(options, xs, feed, _batched(model, options, xs, feed))
+        return _verify(model, options, ys, xs, rows, sample)
+
+
+def _verify(model, options, ys, xs, rows, sample):
+    """The exit code, after it has told what it has found in the sample."""
+    if len(rows) == 0:
+        print("nothing was checked: no observations are fed")
+        return 1
+    error = compute_hessian_error(
+        ys,
+        xs,
+        sample,
+        model.session,
+        batch_axis=options.batch_axis,
+        method=options.method,
+    )
     if error.undecided:
         print(
             "no differences could tell of {} of {} observations".format(
-                error.undecided, count * len(xs)
+                error.undecided, len(rows) * len(xs)
             )
         )
-        if error.undecided == count * len(xs):
+        if error.undecided == len(rows) * len(xs):
             print("nothing was checked")
             return 1
-    right = error <= limit
+    limit = max(_RIGHT.get(x.dtype.base_dtype.name, 0.2) for x in xs)
     if error == 0:
         print("no error beyond rounding")
     else:
         print(
             "largest relative error: {:.2g}, of '{}' at observation {}".format(
-                float(error), error.x, error.observation
+                float(error), error.x, rows[error.observation]
             )
         )
+    right = error <= limit
     print("right" if right else "wrong: above {:.0e}".format(limit))
     return 0 if right else 3
+
+
+def _sampled(options, xs, feed, batched):
+    """Observations from all over the data, as many as memory is there for.
+
+    Returns:
+      their numbers, and what to feed for them.
+    """
+    axis = options.batch_axis
+    count = min(np.shape(feed[x])[axis] for x in xs)
+    sizes = [x.shape.as_list()[axis] for x in xs if x.shape.ndims]
+    fixed = [size for size in sizes if size is not None]
+    entries = max(np.prod(np.shape(feed[x])) // max(count, 1) for x in xs) ** 2
+    size = fixed[0] if fixed else options.sample or _ENTRIES // max(int(entries), 1)
+    size = min(size if fixed or options.sample else min(max(size, 1), _SAMPLE), count)
+    rows = np.linspace(0, max(count - 1, 0), size).astype(np.int64)
+    if size < count:
+        print("a sample of {:,} of {:,} observations".format(size, count))
+    sample = {}
+    for tensor, value in feed.items():
+        if tensor in batched and size < count:
+            value = value[(slice(None),) * axis + (rows,)]  # No more of it is read.
+        sample[tensor] = casting.cast(np.asarray(value), tensor)
+    return rows, sample
 
 
 def export(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs = _tensors(model, options)
+
+        def session():
+            options.ctrl_c.raises = True  # What is written is taken away again.
+            return model.session
+
         write_model(
-            lambda: model.session,
+            session,
             options.out,
             ys,
             xs,
@@ -102,6 +141,9 @@ def run(options):
             words = "taken for observations too, as --batched would tell: {}"
             print(words.format(_names(others)))
         if options.runner:
+            if options.verify:
+                raise ValueError("--verify is of runs without --runner: run verify.")
+            options.ctrl_c.raises = True
             return _run_by_beam(model, options, feed, batched)
         answers = build_answers(
             options.answer,
@@ -110,9 +152,15 @@ def run(options):
             batch_axis=options.batch_axis,
             method=options.method,
         )
+        if options.verify:
+            rows, sample = _sampled(options, xs, feed, batched)
+            status = _verify(model, options, ys, xs, rows, sample)
+            if status:
+                return status
         progress = Progress()
+        options.ctrl_c.raises = True
         try:
-            evaluate(
+            written = evaluate(
                 model.session,
                 answers,
                 feed,
@@ -125,7 +173,20 @@ def run(options):
             )
         finally:
             progress.close()
-    print("written to", options.out)
+        print("written to", options.out)
+        if options.verify:
+            again = model.session.run(answers, sample)
+            return _hold(again, {name: written[name][rows] for name in again})
+    return 0
+
+
+def _hold(again, written):
+    """The exit code: whether what is written is what is answered again."""
+    for name, value in again.items():
+        if not is_close(np.asarray(written[name]), value):
+            print("wrong: '{}' is not what was verified".format(name))
+            return 3
+    print("what is written is what was verified")
     return 0
 
 
@@ -170,17 +231,49 @@ def _fed(model, options):
             raise ValueError("'{}' is fed twice.".format(tensor.name))
         feed[tensor] = reading.read(text, tensor.name, *_kind(tensor))
     ys, xs = _tensors(model, options, list(feed))
+    for missing in _missing(ys, xs, feed):
+        raise ValueError(
+            "nothing is fed for '{0}'. Pass --feed {0}=FILE.".format(missing.name)
+        )
     for x in xs:
-        if x not in feed:
-            raise ValueError(
-                "nothing is fed for '{}'. Pass --feed {}=FILE.".format(x.name, x.name)
-            )
         if np.ndim(feed[x]) <= options.batch_axis:
             raise ValueError(
                 "what is fed for '{}' has shape {}, and no axis {} of "
                 "observations.".format(x.name, np.shape(feed[x]), options.batch_axis)
             )
+    for tensor, value in feed.items():
+        _check_shape(tensor, np.shape(value), options.batch_axis)
     return ys, xs, feed
+
+
+def _missing(ys, xs, feed):
+    """The placeholders that must be fed and are not, the xs first."""
+    yield from (x for x in xs if x not in feed)
+    seen, stack = {tensor.op for tensor in feed}, [y.op for y in ys]
+    while stack:
+        op = stack.pop()
+        if op not in seen:
+            seen.add(op)
+            stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
+            if op.type == "Placeholder":
+                yield op.outputs[0]
+
+
+def _check_shape(tensor, shape, axis):
+    """Raises unless a tensor can be fed an array of this shape, batch by batch."""
+    if tensor.shape.ndims is None:
+        return
+    sizes = tensor.shape.as_list()
+    pairs = enumerate(zip(sizes, shape))
+    fits = all(at == axis or size in (None, n) for at, (size, n) in pairs)
+    if len(sizes) != len(shape) or not fits:
+        raise ValueError(
+            "what is fed for '{}' has shape {}, and it takes [{}].".format(
+                tensor.name,
+                list(shape),
+                ", ".join("?" if size is None else str(size) for size in sizes),
+            )
+        )
 
 
 def _names(tensors):
@@ -220,6 +313,10 @@ def describe(model):
         yield "  " + _described(tensor)
     yield "outputs"
     for tensor in model.outputs:
+        yield "  " + _described(tensor)
+    if model.inner:
+        yield "on the way to them, the last first"
+    for tensor in model.inner[:_INNER]:
         yield "  " + _described(tensor)
     for name, (inputs, outputs) in model.signatures.items():
         yield "signature {}".format(name)

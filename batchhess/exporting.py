@@ -10,6 +10,9 @@ from batchhess.compat import raw_ops, tf
 from batchhess.operators import derivatives
 from batchhess.streaming.naming import as_key, numbered
 
+# The collections of what a SavedModel runs at its start.
+_MAIN_OPS = "saved_model_main_op", "legacy_init_op"
+
 
 @public()
 def export(
@@ -25,10 +28,10 @@ def export(
 ) -> str:
     """Writes a SavedModel with a signature for gradients and Hessians.
 
-    It is served as it is: batchhess is not needed to load or to run it, in TensorFlow
-    1 or 2. The signature "hessians" takes every placeholder that `ys` need, by name,
-    and answers "values", and "gradients" and "hessians", which are followed by "_" and
-    the x's name if there are several.
+    It is served as it is, by the TensorFlow that has written it or a newer one:
+    batchhess is not needed to load or to run it. The signature "hessians" takes every
+    placeholder that `ys` need, by name, and answers "values", and "gradients" and
+    "hessians", which are followed by "_" and the x's name if there are several.
 
     Args:
       session: a tf.Session on the graph of `ys`, its variables initialized.
@@ -80,7 +83,7 @@ def write(session_of, directory, ys, xs, *, signatures=None, **options):
     if not (flat_ys and flat_xs):
         raise ValueError("{} is an empty list.".format("xs" if flat_ys else "ys"))
     graph = flat_xs[0].graph
-    if graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS):
+    if graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS) or _is_fed_at_start(graph):
         raise NotImplementedError("the graph reads assets, which would not be copied.")
     needed = _placeholders(flat_ys, flat_xs)
     signatures = dict(signatures or {})
@@ -97,6 +100,13 @@ def write(session_of, directory, ys, xs, *, signatures=None, **options):
     return directory
 
 
+def _is_fed_at_start(graph):
+    """Whether what starts the model is fed names of files, as that of TensorFlow 2."""
+    keys = (tf.GraphKeys.TABLE_INITIALIZERS,) + _MAIN_OPS
+    starts = [one for key in keys for one in graph.get_collection(key)]
+    return any(op.type == "Placeholder" for op in _above(starts))
+
+
 def _placeholders(ys, xs):
     """The placeholders that `ys` need, the xs first."""
     found = list(xs)
@@ -107,8 +117,8 @@ def _placeholders(ys, xs):
 
 
 def _above(tensors):
-    """The ops that `tensors` need: a dict, whose keys are as they are met."""
-    seen, stack = {}, [t.op for t in tensors]
+    """The ops that tensors or ops need: a dict, whose keys are as they are met."""
+    seen, stack = {}, [t.op if isinstance(t, tf.Tensor) else t for t in tensors]
     while stack:
         op = stack.pop()
         if op not in seen:
@@ -174,10 +184,9 @@ def _clear(directory, was_there):
 @contextlib.contextmanager
 def _without_main_ops(graph):
     """Takes the main ops of a model that was loaded from their collections."""
-    keys = "saved_model_main_op", "legacy_init_op"
-    kept = {key: list(graph.get_collection_ref(key)) for key in keys}
+    kept = {key: list(graph.get_collection_ref(key)) for key in _MAIN_OPS}
     try:
-        for key in keys:
+        for key in _MAIN_OPS:
             del graph.get_collection_ref(key)[:]
         yield [op for ops in kept.values() for op in ops]
     finally:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import batchhess
-from batchhess import HessianError
+from batchhess import HessianError, commands
 from batchhess.cli import main
 from batchhess.compat import tf
 from batchhess.streaming.progress import Progress
@@ -145,6 +145,52 @@ def test_verify_tells_right_from_wrong(saved, capsys):
     assert "are coupled" in capsys.readouterr().err
 
 
+def test_verify_takes_a_sample_of_large_data(saved, capsys, monkeypatch):
+    prefix, path, value = saved
+    np.save(path, np.asfortranarray(np.tile(value, (2000, 1))))
+    shapes, seen = [], commands.compute_hessian_error
+
+    def noted(ys, xs, feed, *others, **options):
+        shapes.extend(np.shape(value) for value in feed.values())
+        found = seen(ys, xs, feed, *others, **options)
+        return HessianError(0.5, found.x or "x:0", len(feed[xs[0]]) - 1)
+
+    monkeypatch.setattr(commands, "compute_hessian_error", noted)
+    common = ["verify", prefix + ".meta", "--ys", "f", "--xs", "x"]
+    common += ["--feed", "x=" + path]
+    assert main(common) == 3
+    told = capsys.readouterr().out
+    assert "a sample of 1,000 of 22,000 observations" in told
+    assert "at observation 21999" in told
+    assert main(common + ["--sample", "5"]) == 3
+    monkeypatch.setattr(commands, "_ENTRIES", 63)
+    assert main(common) == 3
+    assert shapes == [(1000, 3), (5, 3), (7, 3)]
+
+
+def test_run_verifies_what_it_writes(saved, tmp_path, capsys, monkeypatch):
+    prefix, path, value = saved
+    np.save(path, np.tile(value, (200, 1)))
+    common = ["run", prefix + ".meta", "--ys", "f", "--xs", "x", "--verify"]
+    common += ["--feed", "x=" + path, "--out"]
+    for answer in ("hessians", "diagonals", "laplacians"):
+        command = common + [str(tmp_path / answer), "--answer", answer]
+        assert main(command) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert told[-3] == "right" and "is what was verified" in told[-1]
+    written = np.load(str(tmp_path / "hessians" / "hessians.npy"))
+    monkeypatch.setattr(commands, "evaluate", lambda *a, **o: {"hessians": written + 1})
+    assert main(common + [str(tmp_path / "other")]) == 3
+    assert "is not what was verified" in capsys.readouterr().out
+    wrong = HessianError(0.5, "x:0", 7)
+    monkeypatch.setattr(commands, "compute_hessian_error", lambda *a, **o: wrong)
+    assert main(common + [str(tmp_path / "none")]) == 3
+    command = common + [str(tmp_path / "none"), "--runner", "DirectRunner"]
+    assert main(command) == 1
+    assert "--verify is of runs without --runner" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_verify_of_nothing_says_so(saved, capsys):
     prefix, path, value = saved
     np.save(path, value[:0])
@@ -194,6 +240,29 @@ def test_errors_begin_with_the_cause_and_are_short(saved, capsys, tmp_path):
     np.save(path, np.ones((4, 2)))
     assert main(arguments + ["x=" + path]) == 1
     assert len(capsys.readouterr().err.splitlines()) <= 5
+
+
+def test_what_cannot_be_fed_is_told_before_anything_is_written(tmp_path, capsys):
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 3], name="x")
+        y = tf.placeholder(tf.float32, [None], name="y")
+        tf.multiply(tf.reduce_sum(x**3, 1), y, name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    np.save(str(tmp_path / "x.npy"), np.ones((5, 3)))
+    np.save(str(tmp_path / "y.npy"), np.ones((5, 4)))
+    common = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x"]
+    common += ["--out", str(tmp_path / "out"), "--feed"]
+    assert main(common + ["x={}".format(tmp_path / "x.npy")]) == 1
+    told = capsys.readouterr().err
+    assert told == "error: nothing is fed for 'y:0'. Pass --feed y:0=FILE.\n"
+    feeds = ["{0}={1}/{0}.npy".format(key, tmp_path) for key in "xy"]
+    assert main(common + feeds) == 1
+    assert "'y:0' has shape [5, 4], and it takes [?]" in capsys.readouterr().err
+    assert main(common + ["x={}".format(tmp_path / "y.npy"), "y=1"]) == 1
+    assert "'x:0' has shape [5, 4], and it takes [?, 3]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["explain", common[1], "--ys", "f", "--xs", "inputs"]) == 1
+    assert "The nearest names are: y:0, x:0, f:0" in capsys.readouterr().err
 
 
 def test_help_and_version_come_without_tensorflow():

@@ -155,6 +155,58 @@ def test_a_model_with_a_main_op_of_its_own(tmp_path):
     np.testing.assert_allclose(found, [[[60.0, 0], [0, 120]]])
 
 
+SAVE_TABLE = """
+import os, sys
+import tensorflow as tf
+tf.compat.v1.enable_v2_behavior()
+folder = sys.argv[1]
+words = os.path.join(folder, "words")
+with open(words, "w") as file:
+    file.write("a\\nb\\n")
+text, integer = tf.string, tf.int64
+
+class Model(tf.Module):
+    def __init__(self):
+        self.w = tf.Variable([1.0, 2.0, 3.0])
+        self.table = tf.lookup.StaticHashTable(tf.lookup.{}, -1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])
+    def answer(self, x):
+        scale = tf.cast(self.table.lookup(tf.constant("b")), tf.float32)
+        return {{"f": scale * tf.reduce_sum(self.w * x**3, 1)}}
+
+model = Model()
+path = os.path.join(folder, "model")
+tf.saved_model.save(model, path, signatures=model.answer)
+"""
+KEYS = 'KeyValueTensorInitializer(["a", "b"], tf.constant([0, 1], integer))'
+FILE = "TextFileInitializer(words, text, {0}.WHOLE_LINE, integer, {0}.LINE_NUMBER)"
+
+
+def save_with_table(folder, initializer):
+    """Saves a model as TensorFlow 2 does; answers the command that exports it."""
+    program = [sys.executable, "-c", SAVE_TABLE.format(initializer), str(folder)]
+    subprocess.check_output(program, stderr=subprocess.PIPE)
+    return ["export", str(folder / "model"), "--ys", "f", "--xs", "serving_default_x"]
+
+
+def test_tables_of_version_2_are_filled_where_it_is_served(tmp_path):
+    command = save_with_table(tmp_path, KEYS)
+    assert main(command + ["--out", str(tmp_path / "out")]) == 0
+    x, w = np.array([[1.0, -2.0, 0.5], [0.3, 2.0, -1.0]]), np.arange(1.0, 4)
+    for how in ("v1", "v2"):
+        _, found = served(tmp_path / "out", how)
+        expected = 6 * (w * x)[:, :, None] * np.eye(3)
+        np.testing.assert_allclose(found["hessians"], expected, rtol=1e-5)
+
+
+def test_tables_of_version_2_from_files_are_refused(tmp_path, capsys):
+    command = save_with_table(tmp_path, FILE.format("tf.lookup.TextFileIndex"))
+    assert main(command + ["--out", str(tmp_path / "out")]) == 1
+    assert "reads assets, which would not be copied" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_with_a_loop(tmp_path):
     tf.enable_control_flow_v2()
     with tf.Graph().as_default(), tf.Session() as session:

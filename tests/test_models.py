@@ -261,3 +261,34 @@ def test_a_model_of_random_bytes_never_raises_another_error(tmp_path, random):
                 load(path).close()
             except ValueError as error:
                 assert str(path) in str(error)
+
+
+def test_outputs_are_those_of_the_model_and_not_of_its_training(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 3], name="x")
+        y = tf.placeholder(tf.float32, [None], name="y")
+        training = tf.placeholder_with_default(False, [], name="training")
+        hidden = tf.cond(training, lambda: 2 * x, lambda: tf.tanh(x))
+        v = tf.get_variable("v", initializer=np.ones(3, "float32"))
+        f = tf.reduce_sum(v * hidden, 1, name="f")
+        loss = tf.reduce_mean((f - y) ** 2, name="loss")
+        tf.train.AdamOptimizer().minimize(loss)
+        mean = tf.get_variable("mean", initializer=0.0)
+        tf.assign(mean, 0.9 * mean + 0.1 * tf.reduce_mean(f))
+        tf.summary.scalar("loss", loss)
+        session.run(tf.global_variables_initializer())
+        path = tf.train.Saver().save(session, str(tmp_path / "model")) + ".meta"
+    with load(path) as model:
+        assert [t.name for t in model.outputs] == ["loss:0"]
+        assert "f:0" in [t.name for t in model.inner]
+        assert not model.effects()
+        with pytest.raises(ValueError, match=r"The nearest names are: .*loss:0"):
+            model.find("no such name")
+
+
+def test_what_takes_nothing_has_outputs_too(tmp_path):
+    with tf.Graph().as_default() as graph:
+        tf.identity(tf.random_uniform([2]), name="drawn")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    with load(tmp_path / "m.meta") as model:
+        assert [t.name for t in model.outputs] == ["drawn:0"]

@@ -13,7 +13,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
-    ["casting", "colouring", "compat", "errors"],
+    ["casting", "colouring", "compat", "errors", "starting"],
     ["calling"],
     [
         "reading",
@@ -22,7 +22,13 @@ LAYERS = [
         "streaming.journal",
         "streaming.lock",
     ],
-    ["streaming.naming", "streaming.progress", "models.effects", "models.protos"],
+    [
+        "streaming.naming",
+        "streaming.progress",
+        "models.effects",
+        "models.protos",
+        "models.outline",
+    ],
     ["streaming.storage", "models.inlining"],
     ["streaming.evaluating", "models.loading"],
     ["streaming", "models"],
@@ -72,7 +78,7 @@ LAYERS = [
     ["beam"],
     ["pipeline"],
     ["", "demo"],
-    ["commands"],
+    ["commands", "parsing"],
     ["cli"],
     ["__main__"],
 ]

@@ -11,6 +11,7 @@ from batchhess.errors import cause
 from batchhess.models import protos
 from batchhess.models.effects import find_effects
 from batchhess.models.inlining import inline
+from batchhess.models.outline import outputs_of, placeholders_of
 
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
 
@@ -64,7 +65,9 @@ class Model:
       signatures: dict from the name of a signature of a SavedModel to its inputs and
         outputs: two dicts from a key to a Tensor.
       placeholders: list of Tensors that can be fed.
-      outputs: list of Tensors of floating dtype that nothing else is made from.
+      outputs: list of Tensors of floating dtype, which nothing is made from but
+        gradients and summaries.
+      inner: list of those that it has on the way, with names without a "/".
       variables: list of the Operations that hold variables.
       stored: the file, as a `Stored`.
     """
@@ -101,20 +104,8 @@ class Model:
             ) from error
         operations = self.graph.get_operations()
         self.variables = [op for op in operations if op.type in _VARIABLES]
-        self.placeholders = [
-            op.outputs[0]
-            for op in operations
-            if op.type in ("Placeholder", "PlaceholderWithDefault")
-            and op.outputs[0].dtype.base_dtype not in (tf.resource, tf.variant)
-        ]
-        self.outputs = [
-            t
-            for op in operations
-            for t in op.outputs
-            if t.dtype.base_dtype.is_floating
-            and not t.consumers()
-            and op.type not in _VARIABLES + ("Const", "Placeholder", "RestoreV2")
-        ]
+        self.placeholders = placeholders_of(self.graph)
+        self.outputs, self.inner = outputs_of(self.graph)
 
     def __enter__(self):
         return self
@@ -226,7 +217,15 @@ class Model:
         close = difflib.get_close_matches(wanted, short, 8, 0.6)
         close += difflib.get_close_matches(wanted.partition(":")[0], short, 4, 0.6)
         near = list(dict.fromkeys(short[key] for key in close))[:5]
-        return near or [t.name for t in self.placeholders[:3] + self.outputs[:3]]
+        others = self.placeholders[-3:] + self.outputs + self.inner
+        main = [tensor.name for tensor in others][:6]
+        own = {name.partition(":")[0] for name in main}.union(*self._keys())
+        if any(name.partition(":")[0] in own for name in near):
+            return near
+        return main + near
+
+    def _keys(self):
+        return [side for sides in self.signatures.values() for side in sides]
 
     def effects(self) -> List[str]:
         """The ops that its outputs need and that reach beyond it."""
@@ -351,25 +350,34 @@ _NEWER = ("grad_a", "grad_b", "grad_x", "grad_y")
 
 def _drop_notes(graph_def):
     """Takes away what newer TensorFlow only notes or hints, and older does not know."""
-    bodies = [graph_def.node]
-    bodies += [function.node_def for function in graph_def.library.function]
-    for nodes in bodies:
-        hints = {"^" + n.name for n in nodes if n.op == "DisableCopyOnRead"}
-        kept = [node for node in nodes if "^" + node.name not in hints]
-        for node in kept:
-            for name in _NOTES:
-                node.attr.pop(name, None)
-            for name in _NEWER:
-                if name in node.attr and not node.attr[name].b:
-                    del node.attr[name]
-            inputs = [text for text in node.input if text not in hints]
-            if len(inputs) < len(node.input):
-                del node.input[:]
-                node.input.extend(inputs)
-        if hints:
-            copies = [type(node).FromString(node.SerializeToString()) for node in kept]
-            del nodes[:]
-            nodes.extend(copies)
+    _drop_notes_of(graph_def.node)
+    for function in graph_def.library.function:
+        hints = _drop_notes_of(function.node_def)
+        ends = function.control_ret
+        for key in [key for key in ends if "^" + ends[key] in hints]:
+            del ends[key]
+            function.signature.control_output.remove(key)
+
+
+def _drop_notes_of(nodes):
+    """The same of these nodes; answers the names of those that are gone, after "^"."""
+    hints = {"^" + n.name for n in nodes if n.op == "DisableCopyOnRead"}
+    kept = [node for node in nodes if "^" + node.name not in hints]
+    for node in kept:
+        for name in _NOTES:
+            node.attr.pop(name, None)
+        for name in _NEWER:
+            if name in node.attr and not node.attr[name].b:
+                del node.attr[name]
+        inputs = [text for text in node.input if text not in hints]
+        if len(inputs) < len(node.input):
+            del node.input[:]
+            node.input.extend(inputs)
+    if hints:
+        copies = [type(node).FromString(node.SerializeToString()) for node in kept]
+        del nodes[:]
+        nodes.extend(copies)
+    return hints
 
 
 def _checkpoint(path):

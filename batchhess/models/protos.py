@@ -142,8 +142,8 @@ def assets_of(meta_graph):
 def told_by(stored):
     """Which TensorFlow has written a model and reads it; and which to take instead."""
     writer = stored.meta_graph.meta_info_def.tensorflow_version
-    known = writer or "a version that it does not tell"
-    words = "written by TensorFlow {}, and this is {}".format(known, VERSION)
+    known = "TensorFlow " + writer if writer else "a TensorFlow that it does not tell"
+    words = "written by {}, and this is {}".format(known, VERSION)
     numbers = [re.findall(r"\d+", version)[:2] for version in (writer, VERSION)]
     if not writer:
         return words, "the TensorFlow that has written it"

@@ -1,0 +1,227 @@
+"""What the command line takes. TensorFlow is not needed to tell."""
+
+import argparse
+
+import batchhess
+
+
+def parse(arguments=None):
+    """The options of a command line, with what goes on to Beam as `others`.
+
+    Args:
+      arguments: list of str; those of the process if None.
+
+    Returns:
+      argparse.Namespace; None if there is no command, and help was printed.
+    """
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    if others and not getattr(options, "runner", None):
+        parser.error("unrecognized arguments: {}".format(" ".join(others)))
+    if options.command is None:
+        parser.print_help()
+        return None
+    options.others = others
+    return options
+
+
+class _Extend(argparse.Action):
+    """Adds to what an option that is given twice was given before."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, before + values)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="batchhess",
+        description="Per-observation Hessians for TensorFlow 1 graphs.",
+        epilog="Exit codes: 0 well, 1 could not be done, 2 not understood, 3 verify "
+        "found an error, 130 stopped.",
+    )
+    parser.add_argument(
+        "--version", action="version", version="batchhess " + batchhess.__version__
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    _demo(commands)
+    model, tensors, data = _model(), _tensors(), _data()
+    commands.add_parser(
+        "inspect", parents=[model], help="list what a model takes, gives and holds"
+    )
+    commands.add_parser(
+        "explain",
+        parents=[model, tensors],
+        help="tell what the graph proves, which method is taken and what it costs",
+    )
+    _sample(
+        commands.add_parser(
+            "verify",
+            parents=[model, tensors, data],
+            help="hold the Hessians against differences of the gradient",
+        )
+    )
+    exporter = commands.add_parser(
+        "export",
+        parents=[model, tensors],
+        help="write a SavedModel that answers gradients and Hessians too",
+    )
+    _method(exporter)
+    exporter.add_argument("--out", required=True, metavar="DIRECTORY")
+    run = commands.add_parser(
+        "run",
+        parents=[model, tensors, data],
+        help="compute the Hessians of all observations, batch by batch, into files",
+    )
+    _running(run)
+    return parser
+
+
+def _demo(commands):
+    demo = commands.add_parser(
+        "demo", help="train on Fisher's iris, print Hessians, meet the N squared wall"
+    )
+    demo.add_argument(
+        "--sizes",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="the numbers of observations to measure",
+    )
+
+
+def _model():
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument(
+        "model",
+        help="a .meta file, the directory of a SavedModel, or a .pb or .pbtxt file",
+    )
+    model.add_argument(
+        "--checkpoint",
+        metavar="PREFIX",
+        help="of the variables' values (default: what is beside the model)",
+    )
+    model.add_argument(
+        "--tags",
+        nargs="+",
+        action=_Extend,
+        metavar="TAG",
+        help="which graph of a SavedModel",
+    )
+    model.add_argument(
+        "--initialize",
+        action="store_true",
+        help="fresh variables where the model has no checkpoint",
+    )
+    model.add_argument(
+        "--allow-effects",
+        action="store_true",
+        help="let the model reach files, processes and the network: if you trust it",
+    )
+    return model
+
+
+def _tensors():
+    tensors = argparse.ArgumentParser(add_help=False)
+    for name in ("--ys", "--xs"):
+        tensors.add_argument(
+            name,
+            nargs="+",
+            action=_Extend,
+            required=True,
+            metavar="NAME",
+            help="tensors, such as f:0 or f, or keys of a signature",
+        )
+    tensors.add_argument("--batch-axis", type=int, default=0, metavar="AXIS")
+    return tensors
+
+
+def _data():
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument(
+        "--feed",
+        nargs="+",
+        action=_Extend,
+        type=_feed,
+        default=[],
+        metavar="NAME=FILE[:COLUMNS]",
+        help="a .npy, .npz, .csv, .tfrecord or .parquet file, or a number, for each "
+        "placeholder",
+    )
+    data.add_argument(
+        "--batched",
+        nargs="+",
+        action=_Extend,
+        metavar="NAME",
+        help="placeholders with the observations on the batch axis (default: the xs, "
+        "and what is fed with as many rows where the graph leaves their number open)",
+    )
+    _method(data)
+    return data
+
+
+def _method(parser):
+    parser.add_argument(
+        "--method",
+        default="auto",
+        help="as in batchhess.hessians (default: %(default)s)",
+    )
+
+
+def _sample(verify):
+    verify.add_argument(
+        "--sample",
+        type=_positive,
+        metavar="N",
+        help="how many observations, from all over the data (default: 1000, or what "
+        "is well below 1 GB of Hessians)",
+    )
+
+
+def _running(run):
+    run.add_argument("--out", required=True, metavar="DIRECTORY")
+    run.add_argument(
+        "--answer",
+        choices=["hessians", "diagonals", "laplacians"],
+        default="hessians",
+        help="what to compute (default: %(default)s)",
+    )
+    run.add_argument("--batch-size", type=_positive, default=1024, metavar="N")
+    run.add_argument(
+        "--verify",
+        action="store_true",
+        help="first hold a sample against differences, as verify does; and what is "
+        "written against that",
+    )
+    run.set_defaults(sample=None)
+    run.add_argument(
+        "--resume", action="store_true", help="go on with what is in the directory"
+    )
+    run.add_argument(
+        "--on-nonfinite",
+        choices=["error", "keep"],
+        default="error",
+        help="what to do about NaN and Inf in data or results (default: %(default)s)",
+    )
+    run.add_argument(
+        "--runner",
+        help="run by Apache Beam: DirectRunner, FlinkRunner, SparkRunner or "
+        "DataflowRunner; options that are not listed here go to Beam",
+    )
+
+
+def _feed(text):
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError("{!r} is not NAME=FILE".format(text))
+    return name, value
+
+
+def _positive(text):
+    try:
+        count = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("{!r} is no number".format(text)) from None
+    if count < 1:
+        raise argparse.ArgumentTypeError("N must be at least 1, not {}".format(count))
+    return count
