@@ -7,9 +7,10 @@ and branches as those of control flow v2, calls of functions as what the functio
 """
 
 from batchhess.analysis.frames import Frames
-from batchhess.analysis.region import has_effect, region
+from batchhess.analysis.region import Region, has_effect
 from batchhess.analysis.values import value_region
 from batchhess.compat import (
+    control_flow_context,
     differentiable_control_flow,
     in_v1_while_loop,
     source_tensor,
@@ -33,8 +34,8 @@ def rebuild_control_flow(ys, xs):
       list of Tensors of the same values; `ys` itself if there is nothing to build, or
       if it draws random numbers or has another effect, which a copy would have again.
     """
-    graph = tf.get_default_graph()
-    if not any(_is_reason(op) for op in region(ys, xs)):
+    graph, between = tf.get_default_graph(), Region(ys, xs)
+    if not _has_reason(between):
         return ys
     if in_v1_while_loop():  # A v2 loop in it could not be differentiated.
         return ys
@@ -52,10 +53,21 @@ def rebuild_control_flow(ys, xs):
         return ys
 
 
-def _is_reason(op):
-    """A v1 branch alone is differentiated without end."""
-    known = declared(op)
-    return bool(known.calls) or known.frame == EXIT or is_array(op)
+def _has_reason(between):
+    """Whether a `Region` has to be built again.
+
+    A v1 branch alone is differentiated without end; but what is corrected, in it or
+    before it, is not without it.
+    """
+    ops = between.ops
+    if any(
+        declared(op).calls or declared(op).frame == EXIT or is_array(op) for op in ops
+    ):
+        return True
+    return any(control_flow_context(op) is not None for op in ops) and any(
+        form is not None and form.applies(op, between.depends)
+        for op, form in [(op, declared(op).rewrite) for op in ops]
+    )
 
 
 def _is_shared(op):
