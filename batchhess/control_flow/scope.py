@@ -13,7 +13,7 @@ from batchhess.compat import tf
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies
 from batchhess.ops.table import declared
-from batchhess.rebuild import copy_op, here
+from batchhess.rebuild import built_by, copy_op, here
 
 # build(scope, op): sets what stands for the outputs of `op`. needs(scope, op): the
 # Tensors that it reads. controls(scope, op): the Operations that run before. waits:
@@ -169,7 +169,7 @@ class Scope:
         form = declared(op).rewrite
         if self._around is None or not form or not form.applies(op, _may_depend):
             return list(op.outputs)
-        news = form.build(op)
+        news = built_by(form.build, op)
         return news + list(op.outputs)[len(news) :]
 
     def set(self, tensor, value):
