@@ -99,6 +99,19 @@ def _graph_named(op, name):
     return None
 
 
+def know_functions_around():
+    """Lets the default graph, if it is a function's, know the functions around it.
+
+    Private: where a call is differentiated inside of a loop, 1.15 looks for what it
+    calls in the graph of the loop's body alone, and finds no function that was
+    imported. 2.x looks around.
+    """
+    graph, *around = outer_graphs(tf.get_default_graph()) if IS_V1 else [None]
+    for outer in around:
+        for name, function in outer._functions.items():
+            graph._functions.setdefault(name, function)
+
+
 def gradient_function(op):
     """The function by which TensorFlow differentiates `op`; None if it answers None.
 

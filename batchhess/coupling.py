@@ -54,7 +54,7 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
         name_of(x),
         original(ys[0].op).name,
         original(proof.op).name,
-        proof.op.type,
+        original(proof.op).type,
         proof.reason,
         cure_of_coupling("hessians"),
     )

@@ -296,7 +296,7 @@ def _cannot_compile():
 
 
 def _not_followed(made):
-    request, op = made.request, made.lost.op
+    request, op = made.request, made.lost.op and original(made.lost.op)
     asked = "jit_compile=True"
     if not request.passes.jit_compile:
         asked = "method={!r}".format(made.method)
@@ -305,7 +305,7 @@ def _not_followed(made):
         "alone.".format(
             asked,
             name_of(made.x),
-            "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
+            "it" if op is None else "'{}' ({})".format(op.name, op.type),
             made.lost.reason,
         )
     )

@@ -5,7 +5,12 @@ import contextlib
 
 from batchhess.analysis import audit
 from batchhess.analysis.local import Local
-from batchhess.compat import differentiable_control_flow, read_instead, tf
+from batchhess.compat import (
+    differentiable_control_flow,
+    know_functions_around,
+    read_instead,
+    tf,
+)
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.shapes import summed_over_none
 
@@ -43,6 +48,7 @@ class Passes(
         """
         if not ys or not xs:
             return [None] * len(xs)
+        know_functions_around()
         with self._defined(), tf.name_scope("gradients") as scope:
             gradients = tf.gradients(
                 ys,

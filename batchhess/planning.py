@@ -292,7 +292,7 @@ def _cannot_compile(request):
 
 
 def _not_followed(made):
-    request, op = made.request, made.lost.op
+    request, op = made.request, made.lost.op and original(made.lost.op)
     return ValueError(
         "{} cannot follow the observations of '{}': {} {}. Pass "
         "method='columns' alone.".format(
@@ -300,7 +300,7 @@ def _not_followed(made):
             if request.passes.jit_compile
             else "method={!r}".format(made.method),
             name_of(made.x),
-            "it" if op is None else "'{}' ({})".format(original(op).name, op.type),
+            "it" if op is None else "'{}' ({})".format(op.name, op.type),
             made.lost.reason,
         )
     )

@@ -92,8 +92,25 @@ def rewrite(ys, ops, form_of):
             original_of.update(zip(map(tensor_key, outputs), op.outputs))
         form = None if op in held else form_of(now, original_of)
         if form is not None:
-            built.update(zip(map(tensor_key, op.outputs), form(now)))
+            built.update(zip(map(tensor_key, op.outputs), built_by(form, now)))
     return [built.get(tensor_key(y), y) for y in ys]
+
+
+def built_by(form, op):
+    """What `form` builds instead of `op`: a list of Tensors.
+
+    For errors, which name what the user has built, it counts as copies of `op`.
+    """
+    with tf.name_scope("rebuilt") as scope:
+        news = form(op)
+    made, pending = {}, [t.op for t in news]
+    while pending:
+        new = pending.pop()
+        if new not in made and new.name.startswith(scope):
+            made[new] = op
+            pending += [t.op for t in new.inputs]
+    note_copies(made.values(), made)
+    return news
 
 
 def _above(ops, among):

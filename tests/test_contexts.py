@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow
-from oracles import difference_blocks, run, sliced_hessians
+from oracles import (
+    difference_blocks,
+    difference_jacobians,
+    run,
+    sliced_hessians,
+)
 
 import batchhess
 from batchhess.compat import tf
@@ -366,3 +371,39 @@ def test_a_bias_that_is_added_twice_outlives_the_optimizer(twice, value, control
     expected = difference_blocks(y, x, value, {biases[1]: np.ones(3)})
     found = run(batchhess.hessians(y, x, method="symmetric")[0], feed)
     np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def imported(build, keep_gradients):
+    """x and `build(x)` of a MetaGraph, which may be of another process."""
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float64, (None, 6), name="x")
+        tf.identity(build(x), name="y")
+        meta = tf.train.export_meta_graph()
+    for node in () if keep_gradients else meta.graph_def.node:
+        node.attr.pop("_gradient_op_type", None)  # Only its own process knows them.
+    tf.train.import_meta_graph(meta)
+    return [tf.get_default_graph().get_tensor_by_name(n) for n in ("x:0", "y:0")]
+
+
+def called_twice(x):
+    inner = tensorflow.function(lambda t: tf.sin(t) * t, autograph=False)
+    return tensorflow.function(lambda t: inner(t) * t, autograph=False)(x)
+
+
+def test_an_imported_function_is_differentiated_in_a_loop(random):
+    x, y = imported(called_twice, keep_gradients=False)
+    value = random.randn(3, 6)
+    result = run(batchhess.jacobians(y, x)[0], {x: value})
+    np.testing.assert_allclose(result, difference_jacobians(y, x, value), atol=1e-8)
+
+
+def test_a_call_that_tensorflow_cannot_differentiate_is_named(random):
+    x, y = imported(called_twice, keep_gradients=True)
+    try:
+        (result,) = batchhess.jacobians(y, x)
+    except batchhess.UndefinedDerivativeError as error:
+        assert "(PartitionedCall)" in str(error)
+        return
+    value = random.randn(3, 6)
+    expected = difference_jacobians(y, x, value)
+    np.testing.assert_allclose(run(result, {x: value}), expected, atol=1e-8)

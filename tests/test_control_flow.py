@@ -84,6 +84,43 @@ def test_a_case_whose_index_depends_on_x(x, control_flow):
     check(y, x)
 
 
+def reshaped(a, shape):
+    """Sine of `a` in a shape that the graph does not tell."""
+    return tf.sin(tf.reshape(a, shape))
+
+
+WAYS_TO_RESHAPE = {
+    "branch": lambda i, a, shape: tf.cond(
+        i > 0, lambda: reshaped(a, shape), lambda: reshaped(2 * a, shape)
+    ),
+    "case": lambda i, a, shape: tf.switch_case(
+        i, [lambda: reshaped(a, shape), lambda: reshaped(2 * a, shape)]
+    ),
+    "loop": lambda i, a, shape: tf.while_loop(
+        lambda j, _: j < 1,
+        lambda j, b: (j + 1, reshaped(b, shape)),
+        (0, a),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
+    )[1],
+    "call": lambda i, a, shape: tensorflow.function(
+        lambda: reshaped(a, shape), autograph=False
+    )(),
+}
+
+
+@pytest.mark.parametrize("way", sorted(WAYS_TO_RESHAPE))
+def test_a_shape_that_its_author_tells_in_a_loop(way, x, control_flow):
+    shape = tf.placeholder(tf.int32, [2])
+
+    def body(i, a):
+        a = WAYS_TO_RESHAPE[way](i, a, shape)
+        a.set_shape([None, 3])
+        return i + 1, a
+
+    y = tf.while_loop(lambda i, _: i < 2, body, (0, x * x[:, :1]))[1]
+    check(y, x, feed={shape: ROWS.shape})
+
+
 def constant_branch(i):
     """Of two constants: only control inputs lead to the predicate."""
     numbers = [lambda n=n: tf.constant(n, tf.float64) for n in (1.0, 2.0)]

@@ -1,5 +1,6 @@
 """Bad input: one clear error, naming the tensor and the cure, phrase by phrase."""
 
+import re
 import subprocess
 import sys
 
@@ -234,6 +235,17 @@ def test_what_is_missing_is_told_of_the_users_own_op(method):
         batchhess.hessians(tf.reduce_sum(y, [1, 2, 3]), x, method=method)
     assert "in a derivative of 'mine' (LRN), built at " in str(told.value)
     assert "no gradient is defined for it" in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["columns", "symmetric"])
+def test_what_is_written_in_another_form_is_told_as_the_users_own_op(name):
+    x = tf.placeholder(tf.float64, (None, 3))
+    with tf.name_scope("mine"):
+        variance = tf.nn.moments(x, [0])[1]
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)) as told:
+        run(batchhess.hessians(x / (variance + 1), x, method=name), {x: np.eye(3)})
+    words = r"mine/moments/SquaredDifference'? \(SquaredDifference\) acts on a sum"
+    assert re.search(words, str(told.value))
 
 
 def test_a_product_of_no_factors_is_a_constant():

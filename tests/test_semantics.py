@@ -265,6 +265,16 @@ def test_a_gather_from_x_makes_indexed_slices(random, control_flow):
     )
 
 
+def test_a_gather_that_shares_axes_outlives_the_optimizer(random):
+    x = tf.placeholder(tf.float64, (None, 3))
+    t = tf.reshape(x * x, [-1, 3])
+    order = tf.argsort(tf.stop_gradient(t), axis=1)
+    y = tf.gather(t, order, batch_dims=1) * t
+    value = random.randn(4, 3)
+    result = run(batchhess.hessians(y, x)[0], {x: value})
+    np.testing.assert_allclose(result, difference_blocks(y, x, value), atol=1e-5)
+
+
 @pytest.mark.parametrize("use_resource", [True, False], ids=["resource", "ref"])
 @methods
 def test_x_is_a_variable(use_resource, method, random, control_flow):

@@ -26,23 +26,30 @@ def value_curvatures(evaluate, value, axis=0, step=0.04, directions=None):
     """
     rows = np.moveaxis(np.asarray(value, np.float64), axis, 0)
     n, size = len(rows), int(np.prod(rows.shape[1:]))
+    random = np.random.RandomState(3)
     if directions is None:
-        directions = np.random.RandomState(3).uniform(0.4, 1.0, (2, size))
+        directions = random.uniform(0.4, 1.0, (2, size))
         directions *= np.where(np.arange(2 * size) % 3, 1, -1).reshape(2, size)
+    pairs = random.randn(5, 2, size) / 2
     count = len(directions)
     base = np.asarray(evaluate(value), np.float64).ravel()
     along = np.zeros((len(base), n, count))
     errors, jumps = np.zeros_like(along), np.zeros_like(along)
     for i in range(n):
-        for d in range(count):
 
-            def at(distance, i=i, d=d):
+        def second(direction, i=i):
+            def at(distance):
                 moved = rows.reshape(n, size).copy()
-                moved[i] += distance * directions[d]
+                moved[i] += distance * direction
                 moved = np.moveaxis(moved.reshape(rows.shape), 0, axis)
                 return np.asarray(evaluate(moved), np.float64).ravel()
 
-            along[:, i, d], errors[:, i, d], jumps[:, i, d] = _second(at, base, step)
+            return _second(at, base, step)
+
+        for d, direction in enumerate(directions):
+            along[:, i, d], errors[:, i, d], jumps[:, i, d] = second(direction)
+        for pair in pairs:
+            jumps[:, i] += _not_quadratic(second, *pair)[:, None]
     # On a kink, the jumps of two coordinates may cancel along one direction.
     errors += jumps.max(2, keepdims=True, initial=0)
     return Curvatures(directions, along, errors)
@@ -72,6 +79,18 @@ def _second(at, base, step):
     jump = np.abs(2 * gaps[1] - gaps[0])
     jump = np.where(jump > 0.02 * np.abs(limit) + 1e-4, jump, 0.0)
     return limit, np.abs(limit - first[1]), jump
+
+
+def _not_quadratic(second, u, v):
+    """How far second derivatives are from v^T H v; zero if that is not far.
+
+    A maximum of two squares is smooth along each line through zero, and has no Hessian
+    there.
+    """
+    both, apart, first, other = (second(d)[0] for d in (u + v, u - v, u, v))
+    gap = np.abs(both + apart - 2 * first - 2 * other)
+    sizes = np.abs(both) + np.abs(apart) + 2 * np.abs(first) + 2 * np.abs(other)
+    return np.where(gap > 0.02 * sizes + 1e-4, gap, 0.0)
 
 
 def value_slopes(f, rows, step=1e-3):

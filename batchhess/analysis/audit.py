@@ -273,6 +273,11 @@ def not_held(stop):
     )
 
 
+def _has_authors_gradient(op):
+    """Whether its author's function differentiates `op`: that of a call never is."""
+    return has_custom_gradient(op) and not declared(op).calls
+
+
 def undefined(error):
     """The error for what tf.gradients raises where a gradient is missing or fails.
 
@@ -288,8 +293,8 @@ def undefined(error):
     if not ops or isinstance(error, SecondDerivativeError):
         return None
     # A KeyError is a LookupError too; and a gradient that is there may raise either.
-    is_missing = type(error) is LookupError and not has_custom_gradient(ops[-1])
-    if not is_missing and any(has_custom_gradient(op) for op in ops):
+    is_missing = type(error) is LookupError and not _has_authors_gradient(ops[-1])
+    if not is_missing and any(map(_has_authors_gradient, ops)):
         return None
     inside = ["'{}' ({}) in ".format(op.name, op.type) for op in ops[:0:-1]]
     why = str(error)

@@ -42,7 +42,6 @@ def read(scope, op):
         element_shape=_shape_tensor(op.outputs[0].shape),
         element_dtype=op.get_attr("dtype"),
     )
-    value.set_shape(op.outputs[0].shape)
     scope.set(op.outputs[0], value)
 
 
@@ -85,7 +84,6 @@ def gather(scope, op):
     else:
         indices = scope.value(op.inputs[1])
         value = raw_ops.TensorListGather(indices=indices, **options)
-    value.set_shape(op.outputs[0].shape)
     scope.set(op.outputs[0], value)
 
 
@@ -99,7 +97,6 @@ def concat(scope, op):
         leading_dims=tf.zeros([0], tf.int64),
         element_dtype=op.get_attr("dtype"),
     )
-    value.set_shape(op.outputs[0].shape)
     scope.set(op.outputs[0], value)
     scope.set(op.outputs[1], lengths)
 

@@ -13,7 +13,7 @@ from batchhess.compat import tf
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies
 from batchhess.ops.table import declared
-from batchhess.rebuild import copy_op, here
+from batchhess.rebuild import built_by, copy_op, here
 
 # build(scope, op): sets what stands for the outputs of `op`. needs(scope, op): the
 # Tensors that it reads. controls(scope, op): the Operations that run before. waits:
@@ -104,6 +104,7 @@ class Scope:
 
     def inner(self, known, entered, is_loop=None, is_inside=lambda op: True):
         """The `Scope` of a body: `known` are pairs of Tensors, the old and the new."""
+        known = [(old, _of_shape(old, new)) for old, new in known]
         known = {tensor_key(old): new for old, new in known}
         is_loop = self.is_loop if is_loop is None else is_loop
         entered = self._entered + entered
@@ -168,11 +169,11 @@ class Scope:
         form = declared(op).rewrite
         if self._around is None or not form or not form.applies(op, _may_depend):
             return list(op.outputs)
-        news = form.build(op)
+        news = built_by(form.build, op)
         return news + list(op.outputs)[len(news) :]
 
     def set(self, tensor, value):
-        self._known[tensor_key(tensor)] = value
+        self._known[tensor_key(tensor)] = _of_shape(tensor, value)
 
     def is_known(self, tensor):
         return tensor_key(tensor) in self._known
@@ -262,6 +263,17 @@ def _may_depend(tensors):
     return True
 
 
+def _of_shape(tensor, value):
+    """`value`, which stands for `tensor`, with all that is told of the shape of that.
+
+    An author may have told more with set_shape than the ops do, and a loop is only
+    built where what it carries keeps its shape.
+    """
+    if _is_number(value) and value.dtype.base_dtype == tensor.dtype.base_dtype:
+        value.set_shape(tensor.shape)
+    return value
+
+
 def _is_reference(value):
     return value.dtype != value.dtype.base_dtype
 
@@ -290,7 +302,6 @@ def _copy(scope, op):
     values = [here(v) if v.dtype.is_integer else v for v in values]
     made = copy_op(op, values)
     for tensor, value in zip(op.outputs, scope.corrected(made)):
-        value.set_shape(tensor.shape)
         scope.set(tensor, value)
     return made
 

@@ -128,7 +128,8 @@ def build_cond(scope, op):
         return lambda: tf.identity(inner.tensors([op.inputs[i]])[0])
 
     result = tf.cond(predicate, branch(1), branch(0))
-    result.set_shape(op.outputs[0].shape if result.dtype != tf.variant else [])
+    if result.dtype == tf.variant:
+        result.set_shape([])
     scope.set(op.outputs[0], result)
 
 

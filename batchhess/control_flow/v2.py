@@ -84,7 +84,6 @@ def read_variable(scope, op):
         place = contextlib.ExitStack()
     with place, tf.control_dependencies(controls):
         made = copy_op(op, [handle])
-    made.outputs[0].set_shape(op.outputs[0].shape)
     scope.set(op.outputs[0], made.outputs[0])
 
 

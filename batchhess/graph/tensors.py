@@ -28,6 +28,11 @@ def has_custom_gradient(op):
 OWN_GRADIENTS = b"Batchhess"
 
 
+def has_own_gradient(op):
+    """Whether `op` has been given its gradient here: else it were given for ever."""
+    return op.node_def.attr["_gradient_op_type"].s.startswith(OWN_GRADIENTS)
+
+
 def product_of(sizes):
     """The product of ints and scalar Tensors: an int where all are ints."""
     return functools.reduce(operator.mul, sizes, 1)

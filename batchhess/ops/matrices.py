@@ -1,7 +1,7 @@
 """One matrix after another: the observations lie before the last two axes."""
 
 from batchhess.compat import IS_V1, raw_ops, tf
-from batchhess.graph.tensors import OWN_GRADIENTS
+from batchhess.graph.tensors import has_own_gradient
 from batchhess.ops.inputs import NEVER, PARAMETER, each
 from batchhess.ops.shapes import padded
 from batchhess.ops.sizes import ints_of
@@ -125,18 +125,12 @@ def _is_old(op, depends):
 
 
 def _is_old_determinant(op, depends):
-    return _is_old(op, depends) and not _has_own_gradient(op)
-
-
-def _has_own_gradient(op):
-    """Whether `op` has been given its gradient here: else it were given for ever."""
-    named = op.node_def.attr["_gradient_op_type"].s
-    return named.startswith(OWN_GRADIENTS)
+    return _is_old(op, depends) and not has_own_gradient(op)
 
 
 def _is_old_adjoint(op, depends):
     is_old = op.get_attr("adjoint") and _is_old(op, depends)
-    return is_old and not _has_own_gradient(op)
+    return is_old and not has_own_gradient(op)
 
 
 @tf.RegisterGradient("BatchhessDeterminant")

@@ -1,6 +1,7 @@
 """Ops that pick elements by their index, or add elements up by it."""
 
-from batchhess.graph.tensors import tensor_key
+from batchhess.compat import IS_V1, raw_ops, tf
+from batchhess.graph.tensors import has_own_gradient, tensor_key
 from batchhess.ops.inputs import KNOWN, NEVER, PARAMETER, each
 from batchhess.ops.shapes import axis_input, same_size
 from batchhess.ops.sizes import (
@@ -21,7 +22,7 @@ from batchhess.ops.states import (
     copied,
     rank_of,
 )
-from batchhess.ops.table import SOUND, YES, op
+from batchhess.ops.table import SOUND, YES, Rewrite, op
 
 
 def _rearrange(op, states, walk):
@@ -119,6 +120,60 @@ def _gather_indices(op, place, states, walk):
     return states[0].axis if states[0].axis < _batch_dims(op) else None
 
 
+# In the gradient of a gather whose indices share axes, 1.15 flattens them to their
+# Size. Its optimizer takes that for the part that it knows, and the next gradient for
+# another shape. There it gets another gradient, right however often.
+
+
+def _has_old_gradient(op, depends):
+    params, indices = (t.shape for t in op.inputs[:2])
+    if not IS_V1 or has_own_gradient(op) or not depends([op.inputs[0]]):
+        return False
+    told = None not in (params.ndims, indices.ndims, ints_of(op.inputs[2]))
+    return told and bool(_batch_dims(op)) and not indices.is_fully_defined()
+
+
+def _gathered(op):
+    name = {op.type: "BatchhessGatherOfEach"}
+    with tf.get_default_graph().gradient_override_map(name):
+        return [
+            raw_ops.GatherV2(
+                params=op.inputs[0],
+                indices=op.inputs[1],
+                axis=op.inputs[2],
+                batch_dims=_batch_dims(op),
+            )
+        ]
+
+
+@tf.RegisterGradient("BatchhessGatherOfEach")
+def _gather_gradient(op, grad):
+    """Sets each element where it was taken, by its indices along all shared axes."""
+    params, indices = op.inputs[:2]
+    axis, batch = axis_input(op, 2, params), _batch_dims(op)
+    order = _order(params.shape.ndims, axis, batch)
+    shape = tf.gather(tf.shape(params, out_type=indices.dtype), order)
+    places = [
+        tf.reshape(
+            tf.range(shape[a]),
+            [-1 if a == b else 1 for b in range(indices.shape.ndims)],
+        )
+        + tf.zeros_like(indices)
+        for a in range(batch)
+    ]
+    count = indices.shape.ndims - batch
+    grad = tf.transpose(grad, _order(grad.shape.ndims, axis, batch, count))
+    found = tf.scatter_nd(tf.stack(places + [indices], -1), grad, shape)
+    return tf.transpose(found, _order(len(order), batch, axis)), None, None
+
+
+def _order(rank, source, target, count=1):
+    """The order of axes in which the `count` from `source` begin at `target`."""
+    moved = list(range(source, source + count))
+    others = [a for a in range(rank) if a not in moved]
+    return others[:target] + moved + others[target:]
+
+
 def _gather_nd(op, states, walk):
     state, indices = states[0], op.inputs[1].op
     leading = state.kind == BATCHED and state.axis == 0
@@ -177,7 +232,15 @@ op(
     twice=SOUND,
     elements=of_strided_slice,
 )
-op("GatherV2", _gather, _gather_indices, YES, twice=SOUND, elements=of_gather)
+op(
+    "GatherV2",
+    _gather,
+    _gather_indices,
+    YES,
+    twice=SOUND,
+    elements=of_gather,
+    rewrite=Rewrite(_has_old_gradient, _gathered),
+)
 op("Gather", twice=SOUND)
 op("ResourceGather ResourceGatherNd", twice=SOUND, repeatable=True)
 op("GatherNd", _gather_nd, NEVER, YES, twice=SOUND)

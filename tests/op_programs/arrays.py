@@ -127,6 +127,13 @@ program("roll", lambda x: x**2 * tf.roll(x, 3, -1))
 program("slice", lambda x: tf.slice(matrix(x), [0, 1, 0], [-1, 2, -1]) ** 3)
 program("strided_slice", lambda x: matrix(x)[..., tf.newaxis, ::-2, 1] ** 3)
 program("strided_slice_of_rows", lambda x: x[:, 3:12:4] ** 3)
+
+
+def in_order(t):
+    order = tf.argsort(tf.stop_gradient(t), axis=1)
+    return tf.reshape(tf.gather(t, order, batch_dims=1) * t, [-1, 16])
+
+
 program("gather", lambda x: tf.gather(matrix(x), [1, 1, 3], axis=-1) ** 2)
 program(
     "gather_of_columns",
@@ -143,6 +150,9 @@ program(
         )
         ** 3
     ),
+)
+program(
+    "gather_of_sorted", lambda x: in_order(tf.reshape(x * x, [-1, 8])), blocks=False
 )
 program(
     "gather_nd",
