@@ -2,6 +2,7 @@
 
 import collections
 
+from batchhess.analysis.audit import precision_in
 from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf, where
 from batchhess.graph.tensors import name_of, original
@@ -79,21 +80,21 @@ def assert_differences(
       worst of those whose Hessian is wrong, or else one whose gradient is not finite.
 
     Raises:
-      ValueError: x has 16 bits only.
+      ValueError: something is computed from x in 16 bits only.
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
-    dtype = gradient.dtype.base_dtype
-    if dtype.name not in ("float32", "float64"):
+    precision = precision_in([gradient], x)
+    if precision.name not in ("float32", "float64"):
         raise ValueError(
-            "check='always' needs float32 or float64, and '{}' is {}.".format(
-                name_of(x), dtype.name
-            )
+            "check='always' needs float32 or float64, and what is computed from '{}' "
+            "is {}.".format(name_of(x), precision.name)
         )
     values, rows = layout.flatten(tf.convert_to_tensor(x)), layout.flatten(gradient)
     v, known = random_direction(values, layout.size, one_coordinate, coordinates)
     at = moved_gradient(gradient, x, layout, passes, ys, seeds)
 
     def sides(step):  # The gradient a step up and a step down, float64 [N, K].
+        step = tf.cast(step, values.dtype)
         moved = at(values + step * v), at(values - step * v)
         return [tf.cast(known * side, tf.float64) for side in moved]
 
@@ -103,12 +104,12 @@ def assert_differences(
         tf.reduce_sum(terms, axis=2),
         largest(tf.reduce_sum(tf.abs(terms), axis=2)),
         BLUR
-        * EPSILON[dtype.name]
+        * EPSILON[precision.name]
         * largest(tf.cast(values, tf.float64))
         / largest(tf.cast(v, tf.float64)),
     )
     defined = largest(rows) < float("inf")
-    judgement = judge_steps(sides, claim, defined, dtype)
+    judgement = judge_steps(sides, claim, defined, precision)
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
     names = ys[0].name, name_of(x)
     messages = (
@@ -193,7 +194,7 @@ def judge_steps(sides, claim, defined, dtype):
       sides: function from a step to the gradients on either side, float64 [N, K].
       claim: the `Claim`.
       defined: [N], where there is something to judge.
-      dtype: of x.
+      dtype: the least precise that the gradient is computed in.
     """
 
     def level(number, step, last):
@@ -235,7 +236,7 @@ def judge(xp, largest, dtype_name, claim, last, above, below, step, large):
       xp: `numpy`, or `tf`: what it computes with.
       largest: function from [N, K] to the largest absolute value of each row, Inf where
         there is a NaN.
-      dtype_name: str, of x.
+      dtype_name: str, of the least precise that the gradient is computed in.
       claim: the `Claim`.
       last: the `Judgement` so far.
       above: float64 [N, K], the gradient at x + step * v.

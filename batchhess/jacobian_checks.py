@@ -1,6 +1,7 @@
 """Checks that run with a Jacobian: are observations coupled, are derivatives right?"""
 
 from batchhess.analysis import audit
+from batchhess.analysis.audit import precision_in
 from batchhess.calling import assert_that
 from batchhess.checks import (
     BLUR,
@@ -86,13 +87,11 @@ def assert_along(y, x, layout, along, coordinates, checks):
       ValueError: x or y has 16 bits only.
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
-    dtypes = [x.dtype.base_dtype, y.dtype.base_dtype]
-    precision = less_precise(*dtypes)
-    if precision not in ("float32", "float64"):
+    precision = precision_in([y], x)
+    if precision.name not in ("float32", "float64"):
         raise ValueError(
-            "differences need float32 or float64, and '{}' is {}, '{}' {}.".format(
-                name_of(x), dtypes[0].name, y.name, dtypes[1].name
-            )
+            "differences need float32 or float64, and between '{}' and '{}' something "
+            "is {}.".format(name_of(x), y.name, precision.name)
         )
     outputs = Layout(y, 0)
     values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
@@ -105,7 +104,7 @@ def assert_along(y, x, layout, along, coordinates, checks):
         tf.reduce_sum(terms, axis=2),
         largest(tf.reduce_sum(tf.abs(terms), axis=2)),
         BLUR
-        * EPSILON[precision]
+        * EPSILON[precision.name]
         * largest(tf.cast(values, tf.float64))
         / largest(tf.cast(v, tf.float64)),
     )
@@ -116,7 +115,7 @@ def assert_along(y, x, layout, along, coordinates, checks):
         moved = at(values + step * v), at(values - step * v)
         return [tf.cast(outputs.flatten(side), tf.float64) for side in moved]
 
-    judgement = judge_steps(sides, claim, defined, tf.as_dtype(precision))
+    judgement = judge_steps(sides, claim, defined, precision)
     wrong = judgement.condemned & defined & tf.logical_not(judgement.agreed)
     names = original(y.op).name, name_of(x)
     messages = (

@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from batchhess.analysis.audit import not_held, stops_to_hold
+from batchhess.analysis.audit import not_held, precision_in, stops_to_hold
 from batchhess.calling import public
 from batchhess.checks import BLUR, DIFFERENCE, LARGE_STEPS, Claim, judge, unjudged
 from batchhess.compat import Variable, control_flow_context, tf
@@ -110,6 +110,7 @@ def compute_hessian_error(
     )
     random = np.random.RandomState(seed)
     worst, undefined_at, undecided, undefined = (0.0, "", 0), None, 0, 0
+    limit = 0
     for x, gradient, hessian in zip(tensors, built.gradients, built.hessians):
         held = _to_feed(gradient, x)
         value, slope, blocks, still = _run(
@@ -122,9 +123,9 @@ def compute_hessian_error(
 
         direction = random.uniform(0.5, 1, value.shape)
         direction *= random.choice([-1, 1], value.shape)
-        dtype = x.dtype.base_dtype
+        precision = precision_in([gradient], x)
         judged, defined = _judge(
-            gradient_at, value, slope, blocks, direction, batch_axis, dtype
+            gradient_at, value, slope, blocks, direction, batch_axis, precision
         )
         wrong = judged.condemned & ~judged.agreed
         error = np.where(defined & (wrong | judged.agreed), judged.error, 0)
@@ -134,7 +135,7 @@ def compute_hessian_error(
             worst = error.max(), x.name, int(error.argmax())
         if undefined_at is None and not defined.all():
             undefined_at = float("nan"), x.name, int(defined.argmin())
-    limit = max((DIFFERENCE[x.dtype.base_dtype.name] for x in tensors), default=0)
+        limit = max(limit, DIFFERENCE[precision.name])
     if undefined_at and worst[0] <= limit:
         worst = undefined_at
     return HessianError(*worst, undecided=undecided, undefined=undefined)
@@ -150,7 +151,7 @@ def _judge(gradient_at, value, slope, blocks, direction, batch_axis, dtype):
       blocks: array [N, *E, *E], the Hessians there.
       direction: array of x's shape, v.
       batch_axis: int.
-      dtype: of x.
+      dtype: the least precise that the gradient is computed in.
 
     Returns:
       the `Judgement`, and bools [N]: where the gradient is finite.

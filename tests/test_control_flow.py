@@ -78,6 +78,44 @@ def test_moments_in_a_case(x, control_flow):
     check(y, x)
 
 
+def batch_normalized(x, training):
+    """As tf.layers has it: the moments of the batch, or others, by a placeholder."""
+    mean, variance = tf.nn.moments(x, [0])
+    mean, variance = tf.cond(
+        training, lambda: (mean, variance), lambda: (0.3 + 0 * mean, 2 + 0 * variance)
+    )
+    return (x - mean) / tf.sqrt(variance + 0.1)
+
+
+def normalized_in_training(x, training):
+    """The moments in the branch itself."""
+
+    def by_moments():
+        mean, variance = tf.nn.moments(x, [0])
+        return (x - mean) / tf.sqrt(variance + 0.1)
+
+    return tf.cond(training, by_moments, lambda: 2 * x)
+
+
+@pytest.mark.parametrize("norm", [batch_normalized, normalized_in_training])
+def test_batch_norms_that_a_placeholder_switches_off(norm, x, control_flow):
+    """In training observations are coupled: refused in the run, or exact."""
+    training = tf.placeholder_with_default(False, [], name="training")
+    y = norm(tf.sin(x), training) ** 3
+    rows = np.concatenate([ROWS, ROWS[::-1] * 0.3 - 0.1])
+    results = [batchhess.hessians(y, x, method=m)[0] for m in ("auto", "observations")]
+    expected = differences_of_f(y, x, rows)
+    for result in results:
+        np.testing.assert_allclose(
+            run(result, {x: rows}), expected, rtol=1e-4, atol=1e-5
+        )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+        run(results[0], {x: rows, training: True})
+    expected = differences_of_f(norm(tf.sin(x), tf.constant(True)) ** 3, x, rows)
+    found = run(results[1], {x: rows, training: True})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_case_whose_index_depends_on_x(x, control_flow):
     index = tf.cast(tf.reduce_sum(x) > 0, tf.int32)
     y = tf.switch_case(index, [lambda: tf.exp(x), lambda: tf.sin(x) * x**2])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow
 import test_second_order_facts as facts
-from cases import CASES
+from cases import CASES, wrong_cube
 from oracles import difference_blocks, run
 
 import batchhess
@@ -204,3 +204,30 @@ def test_a_stop_inside_a_function_stands_still(random):
     expected = (6 * value * np.sin(value))[:, :, None] * np.eye(4)
     result = run(batchhess.hessians(y, x, method="differences")[0], {x: value})
     np.testing.assert_allclose(result, expected, atol=1e-8)
+
+
+def test_a_model_is_moved_by_steps_that_its_least_precise_part_can_see(random):
+    """Of a float64 x that it computes with in float32."""
+    x = tf.placeholder(tf.float64, (None, 3))
+    y, value = tf.cast(tf.cast(x, tf.float32) ** 3, tf.float64), random.randn(5, 3)
+    expected = (6 * value)[:, :, None] * np.eye(3)
+    found = run(batchhess.hessians(y, x, method="differences")[0], {x: value})
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+    right = batchhess.hessians(y, x, check="always")[0]
+    np.testing.assert_allclose(run(right, {x: value}), expected, atol=1e-4)
+    cube = tf.cast(wrong_cube(tf.cast(x, tf.float32)), tf.float64)
+    wrong = batchhess.hessians(cube, x, check="always")[0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is not what differences"):
+        run(wrong, {x: value})
+    with tf.Session() as session:
+        error = batchhess.compute_hessian_error(y, x, {x: value}, session)
+        assert error < 1e-2 and not error.undecided
+        error = batchhess.compute_hessian_error(cube, x, {x: value}, session)
+        assert error > 0.1
+
+
+def test_what_is_computed_in_16_bits_is_not_moved():
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = tf.cast(tf.cast(x, tf.float16) ** 3, tf.float64)
+    with pytest.raises(ValueError, match="computed from 'Placeholder:0' is float16"):
+        batchhess.hessians(y, x, method="differences")

@@ -79,7 +79,7 @@ def _by_the_table(region):
         faults += [(f, op) for f in known.faults if f.holds(op, depends)]
         if known.twice == UNKNOWN and not has_custom_gradient(op):
             unknown.append(op)
-        if known.guard is not None and depends([op.inputs[0]]):
+        if _is_guarded(op, depends):
             if _can_be_read(op):
                 guarded.append(op)
             else:
@@ -91,7 +91,13 @@ def can_be_followed(op, depends):
     """Whether the derivatives of gradients of `op` are right, as tangents need them."""
     known = declared(op)
     holds = any(fault.holds(op, depends) for fault in known.faults)
-    return known.twice != UNKNOWN and known.guard is None and not holds
+    return known.twice != UNKNOWN and not _is_guarded(op, depends) and not holds
+
+
+def _is_guarded(op, depends):
+    """Whether `op` may be wrong at a zero, of an input that depends on x."""
+    guard = declared(op).guard
+    return guard is not None and depends([op.inputs[guard.place]])
 
 
 def _can_be_read(op):
@@ -113,6 +119,24 @@ def _with_bodies(region):
             ]
             if local_xs:
                 yield from _with_bodies(Region(list(graph.outputs), local_xs))
+
+
+# From the least precise on. A complex number is as precise as its parts.
+_PRECISIONS = [tf.bfloat16, tf.float16, tf.float32, tf.float64]
+_PARTS = {tf.complex64: tf.float32, tf.complex128: tf.float64}
+
+
+def precision_in(tensors, x):
+    """The dtype of the least precise that is between `x` and a list of Tensors."""
+    ops = [op for op, _ in _with_bodies(Region(tensors, x))]
+    between = [x] + list(tensors) + [t for op in ops for t in op.outputs]
+    dtypes = [t.dtype.base_dtype for t in between]
+    places = [
+        _PRECISIONS.index(d)
+        for d in (_PARTS.get(d, d) for d in dtypes)
+        if d in _PRECISIONS
+    ]
+    return _PRECISIONS[min(places)]
 
 
 def _bodies(op):
@@ -201,12 +225,12 @@ def guards(guarded):
       guarded: list of Operations.
 
     Returns:
-      list of Operations that fail with InvalidArgumentError where the first input of
-      one of `guarded` has a zero.
+      list of Operations that fail with InvalidArgumentError where the guarded input
+      of one of `guarded` has a zero.
     """
     return [
         assert_that(
-            tf.reduce_all(tf.not_equal(op.inputs[0], 0)),
+            tf.reduce_all(tf.not_equal(op.inputs[declared(op).guard.place], 0)),
             "{} ({}) has a zero among its inputs, where TensorFlow's second "
             "derivative is wrong. {}".format(
                 original(op).name, op.type, declared(op).guard.cure

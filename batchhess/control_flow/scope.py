@@ -83,18 +83,25 @@ class Scope:
     """What has been built, for a graph or a body of it."""
 
     def __init__(
-        self, known, is_inside=lambda op: True, around=None, is_loop=False, entered=()
+        self,
+        known,
+        form_of,
+        is_inside=lambda op: True,
+        around=None,
+        is_loop=False,
+        entered=(),
     ):
         """Of the top of a graph, if `around` is None, or of a body.
 
         Args:
           known: dict from the key of a Tensor to the Tensor that stands for it.
+          form_of: how to build an op of a body in another form, or None.
           is_inside: whether to build an op; what is not is read as it is.
           around: the `Scope` in which the op is whose body this is; None at the top.
           is_loop: bool, whether this may run more than once.
           entered: list of the Operations that must have run before any of this does.
         """
-        self._known, self._is_inside = dict(known), is_inside
+        self._known, self._form_of, self._is_inside = dict(known), form_of, is_inside
         self._around, self.is_loop = around, is_loop
         self._entered = list(entered)
         self._made, self._wanted, self._notes = {}, set(), {}
@@ -108,7 +115,7 @@ class Scope:
         known = {tensor_key(old): new for old, new in known}
         is_loop = self.is_loop if is_loop is None else is_loop
         entered = self._entered + entered
-        return Scope(known, is_inside, self, is_loop, entered)
+        return Scope(known, self._form_of, is_inside, self, is_loop, entered)
 
     def entering(self, op, tensors):
         """What stands for `tensors`, which `op`, a loop, branch or call, takes in.
@@ -166,10 +173,10 @@ class Scope:
 
         Of an op in a body: what is at the top is corrected once all is built.
         """
-        form = declared(op).rewrite
-        if self._around is None or not form or not form.applies(op, _may_depend):
+        build = self._form_of(op, _may_depend) if self._around is not None else None
+        if build is None:
             return list(op.outputs)
-        news = built_by(form.build, op)
+        news = built_by(build, op)
         return news + list(op.outputs)[len(news) :]
 
     def set(self, tensor, value):

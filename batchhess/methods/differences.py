@@ -70,27 +70,26 @@ def differences(problem, passes):
       InvalidArgumentError where the estimated error is above the stated one.
 
     Raises:
-      ValueError: x has 16 bits only.
+      ValueError: something is computed from x in 16 bits only.
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
     gradient, x, layout = problem.gradient, problem.x, problem.layout
-    dtype = gradient.dtype.base_dtype
-    if dtype.name not in _ACCURACY:
+    dtype, precision = gradient.dtype.base_dtype, audit.precision_in([gradient], x)
+    if precision.name not in _ACCURACY:
         raise ValueError(
-            "method='differences' needs float32 or float64, and '{}' is {}.".format(
-                name_of(x), dtype.name
-            )
+            "method='differences' needs float32 or float64, and what is computed from "
+            "'{}' is {}.".format(name_of(x), precision.name)
         )
     values = layout.flatten(tf.convert_to_tensor(x))  # [N, K]
     at = moved_gradient(gradient, x, layout, passes, problem.ys, problem.seeds)
     here = tf.cast(layout.flatten(gradient), tf.float64)
     slope = largest(here)
-    beside = slope * tf.constant(_ACCURACY[dtype.name].beside, tf.float64)
+    beside = slope * tf.constant(_ACCURACY[precision.name].beside, tf.float64)
 
     def column(k):  # -> [N, K + 1] or [N, 2]: the error last.
         e_k = tf.cast(tf.equal(tf.range(layout.size), k), dtype)  # [K]
         size = tf.reduce_sum(tf.maximum(tf.abs(values), 1) * e_k, 1, keepdims=True)
-        value, error = _derivative(at, values, size * e_k, here, dtype)
+        value, error = _derivative(at, values, size * e_k, here, precision)
         if problem.diagonal:
             value = value[:, k][:, None]
         error -= beside / tf.cast(size[:, 0], tf.float64)
@@ -100,7 +99,7 @@ def differences(problem, passes):
     found, errors = by_column[:, :, :-1], by_column[:, :, -1]
     found = tf.transpose(found, [1, 2, 0])
     found = found[:, 0] if problem.diagonal else (found + _transposed(found)) / 2
-    checked = _assert_accurate(found, errors, dtype, problem, passes)
+    checked = _assert_accurate(found, errors, precision, problem, passes)
     with tf.control_dependencies([checked]):
         return tf.identity(tf.cast(found, dtype))  # A cast may be no op at all.
 
@@ -147,7 +146,7 @@ def _derivative(at, values, direction, here, dtype):
       values: [N, K], x.
       direction: [N, K], zero but for one coordinate.
       here: float64 [N, K], the gradient at x.
-      dtype: of x.
+      dtype: the least precise that the gradient is computed in.
 
     Returns:
       float64 Tensors [N, K] and [N]: the derivative, and its estimated error.
@@ -156,8 +155,9 @@ def _derivative(at, values, direction, here, dtype):
     slope = largest(here)
 
     def level(number, step, last):
-        above, below = values + step * direction, values - step * direction
-        # As it came out in `dtype`, [N, 1].
+        move = tf.cast(step, values.dtype) * direction
+        above, below = values + move, values - move
+        # As it came out, [N, 1].
         width = tf.cast(tf.reduce_sum(above - below, 1, keepdims=True), tf.float64)
         above, below = tf.cast(at(above), tf.float64), tf.cast(at(below), tf.float64)
         central = (above - below) / width

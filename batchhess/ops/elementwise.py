@@ -114,7 +114,7 @@ def _selected(op, place, states, walk):
 _EACH = {"elementwise": True, "twice": SOUND}
 
 op(
-    """Abs Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div Elu
+    """Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div Elu
     Erf Erfc Exp Expm1 Inv LeakyRelu Lgamma Log Log1p Maximum Minimum Pow Reciprocal
     Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus Sqrt Square Tan Tanh""",
     elementwise,
@@ -179,7 +179,17 @@ op("SelectV2", additive, BROADCAST, AFFINE, **_EACH)
 op("Merge", _merge, twice=SOUND, frame=MERGE)
 op("RefMerge", _merge, frame=MERGE)
 op("Mul", _scaled, BROADCAST, IN_EACH, SCALED, **_EACH, **_SIZES)
-op("RealDiv DivNoNan MulNoNan", _divided, BROADCAST, 0, SCALED, **_EACH)
+op("RealDiv MulNoNan", _divided, BROADCAST, 0, SCALED, **_EACH)
+op(
+    "DivNoNan",
+    _divided,
+    BROADCAST,
+    0,
+    SCALED,
+    **_EACH,
+    # All derivatives of it are 0 there, whatever it is near by.
+    guard=Guard("Write x / y, and keep y from zero.", place=1),
+)
 op("Neg", _scaled, BROADCAST, YES, SCALED, **_EACH)
 op("Cast", _scaled, BROADCAST, YES, **_EACH, elements=of_input)
 
@@ -260,6 +270,24 @@ def _always(op, depends):
 
 def _first_depends(op, depends):
     return depends([op.inputs[0]])
+
+
+def _abs(op):
+    """With the slope of one side at 0: in |x|^2 or a Huber loss, both have one there.
+
+    The slope of TensorFlow, 0, would make the second derivative of both 0.
+    """
+    x = op.inputs[0]
+    return [x * where(x < 0, -tf.ones_like(x), tf.ones_like(x))]
+
+
+op(
+    "Abs",
+    elementwise,
+    BROADCAST,
+    **_EACH,
+    rewrite=Rewrite(_first_depends, _abs, keeps_slopes=False),
+)
 
 
 def _softsign(op):
