@@ -71,18 +71,8 @@ def execute(made):
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
     with tf.control_dependencies(made.checks.readers):
         gradient, answer = build_answer(made)
-    if made.kinked is not None:
-        gradient = _slopes(made)
     checks = _same_observations(made) + same_values(made) + unchanged(made, answer)
     return gradient, after(checks, answer)
-
-
-def _slopes(made):
-    """The gradient that TensorFlow answers, of the model as it was given."""
-    if made.request.per_output:
-        return _slopes_of_each(made, *made.kinked)
-    (found,) = made.request.passes.gradients(made.kinked, [made.x])
-    return tf.zeros_like(made.x) if found is None else found
 
 
 def same_values(made):
@@ -153,41 +143,28 @@ def _each_output(made):
     layout, passes = made.layout, made.request.passes
     (y,) = made.ys
     outer = dimensions(y)[1:]
+    count = product_of(outer)
+
+    def seed(m):
+        hot = tf.cast(tf.equal(tf.range(count), m), y.dtype)
+        return tf.zeros_like(y) + tf.reshape(hot, tf.stack(outer) if outer else [])
+
+    def gradient(m):
+        found = passes.gradient([y], made.x, [seed(m)])
+        return tf.zeros_like(made.x) if found is None else found
 
     def second(m):
-        seed = _seed(y, m)
-        gradient = _slope(made, y, seed)
-        return _second(made, [y], [seed], gradient)[0]
+        return _second(made, [y], [seed(m)], gradient(m))[0]
 
-    found = passes.stack(second, product_of(outer), made.x.dtype.base_dtype, axis=1)
+    dtype = made.x.dtype.base_dtype
+    gradients = passes.stack(
+        lambda m: layout.flatten(gradient(m)), count, dtype, axis=1
+    )
+    found = passes.stack(second, count, dtype, axis=1)  # [N, M, ...]
     return (
-        _slopes_of_each(made, y),
+        layout.events(gradients, [layout], outer),
         layout.events(found, _layouts(made), outer + _vectors(made)),
     )
-
-
-def _slopes_of_each(made, y):
-    """The gradients of each of M outputs: [N, M, *E]."""
-    layout, passes, outer = made.layout, made.request.passes, dimensions(y)[1:]
-    gradients = passes.stack(
-        lambda m: layout.flatten(_slope(made, y, _seed(y, m))),
-        product_of(outer),
-        made.x.dtype.base_dtype,
-        axis=1,
-    )
-    return layout.events(gradients, [layout], outer)
-
-
-def _seed(y, m):
-    """The seed of output `m` of y, [N, *F]: ones there, and zeros elsewhere."""
-    outer = dimensions(y)[1:]
-    hot = tf.cast(tf.equal(tf.range(product_of(outer)), m), y.dtype)
-    return tf.zeros_like(y) + tf.reshape(hot, tf.stack(outer) if outer else [])
-
-
-def _slope(made, y, seed):
-    found = made.request.passes.gradient([y], made.x, [seed])
-    return tf.zeros_like(made.x) if found is None else found
 
 
 def _second(made, ys, seeds, gradient):

@@ -106,7 +106,7 @@ def _of(request, z, layouts):
     """The ys as functions of `z`."""
     ys, xs = request.ys, request.xs
     if request.check != "never":
-        ys, _ = correct(ys, xs)
+        ys = correct(ys, xs)
     for op in [op for x in xs for op in region(ys, x)]:
         if has_custom_gradient(op):
             raise _not_built("has a custom gradient at '{}'".format(op.name))

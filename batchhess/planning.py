@@ -33,7 +33,7 @@ Checks = collections.namedtuple(
 class Plan(
     collections.namedtuple(
         "Plan",
-        "request x direction compressed ys corrected kinked layout walk proof gradient "
+        "request x direction compressed ys corrected layout walk proof gradient "
         "is_linear findings method parts block lost checks refusal",
     )
 ):
@@ -46,8 +46,6 @@ class Plan(
       compressed: the `Compressed` pattern of the entries that are wanted; or None.
       ys: list of Tensors of the values of the request's ys, corrected.
       corrected: bool, whether anything was.
-      kinked: list of Tensors to answer gradients from, if those of `ys` may be others
-        at kinks; else None.
       layout: the `Layout` of `x`.
       walk: the `Walk` from `x`.
       proof: the `State` of ys.
@@ -86,12 +84,10 @@ def plan(request, directions=None):
     given = []
     for group in groups:
         ys, group = read_once(request.ys, group)
-        read, bent = ys, False
-        if request.check != "never":
-            ys, bent = correct(ys, group)
+        read, ys = ys, ys if request.check == "never" else correct(ys, group)
         with tf.control_dependencies(readers(Region(ys, group).ops)):
             gradients = request.passes.gradients(ys, group)
-        given += [(ys, read, bent, x, g) for x, g in zip(group, gradients)]
+        given += [(ys, ys is not read, x, g) for x, g in zip(group, gradients)]
     directions = directions or [None] * len(xs)
     sparsity = request.sparsity or [None] * len(xs)
     return [_plan(request, *rest) for rest in zip(given, directions, sparsity)]
@@ -110,11 +106,8 @@ def _are_related(xs):
 
 
 def _plan(request, given, direction, pattern):
-    """The `Plan` of one x: `given` are ys, corrected and not, x, and its gradient.
-
-    And, before x, whether the first derivatives of the two may differ.
-    """
-    ys, read, bent, x, gradient = given
+    """The `Plan` of one x: `given` are ys, if corrected, x, and its gradient."""
+    ys, corrected, x, gradient = given
     layout = Layout(x, request.batch_axis)
     compressed = None
     if pattern is not None:
@@ -126,8 +119,7 @@ def _plan(request, given, direction, pattern):
         direction=direction,
         compressed=compressed,
         ys=ys,
-        corrected=ys is not read,
-        kinked=read if bent else None,
+        corrected=corrected,
         layout=layout,
         walk=walk,
         proof=prove(ys, walk),

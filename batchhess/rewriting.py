@@ -1,7 +1,7 @@
 """Parts of a model that TensorFlow differentiates wrongly, written in another way.
 
-Each correction has the value and the first derivative of the part that it replaces, but
-perhaps at a kink, and the right second derivative.
+Each correction has the value and the first derivative of the part that it replaces, and
+the right second derivative.
 """
 
 from batchhess.analysis.region import Region
@@ -12,7 +12,7 @@ from batchhess.compat import (
     source_tensor,
     tf,
 )
-from batchhess.control_flow import correction_of, rebuild_control_flow
+from batchhess.control_flow import rebuild_control_flow
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.table import declared
 from batchhess.rebuild import rewrite
@@ -20,7 +20,7 @@ from batchhess.rebuild import rewrite
 _logged = set()
 
 
-def correct(ys, xs, keep_slopes=False):
+def correct(ys, xs):
     """Builds `ys` again where TensorFlow would differentiate them wrongly twice.
 
     What cannot be built again, inside functions and branches, is left for the audit.
@@ -28,24 +28,12 @@ def correct(ys, xs, keep_slopes=False):
     Args:
       ys: list of Tensors of the default graph.
       xs: list of Tensors or Variables, none of them computed from another.
-      keep_slopes: whether the first derivative has to be TensorFlow's at kinks too.
 
     Returns:
-      list of Tensors of the same values, `ys` itself if there is nothing to correct;
-      and bool, whether their first derivatives may be others at kinks.
+      list of Tensors of the same values; `ys` itself if there is nothing to correct.
     """
-    bent = []
-
-    def form_of(op, depends):
-        build = correction_of(op, depends)
-        if build is not None and not declared(op).rewrite.keeps_slopes:
-            bent.append(op)
-            return None if keep_slopes else build
-        return build
-
-    ys = rebuild_control_flow(ys, xs, form_of)
-    ys = _rewrite(ys, xs, form_of, notify=_log)
-    return ys, bool(bent) and not keep_slopes
+    ys = rebuild_control_flow(ys, xs)
+    return _rewrite(ys, xs, _correction, notify=_log)
 
 
 def take_apart(ys, x):
@@ -61,6 +49,12 @@ def take_apart(ys, x):
       list of Tensors of the same values and derivatives.
     """
     return _rewrite(ys, [x], _parts)
+
+
+def _correction(op, depends):
+    """How to build `op` anew, if that is needed."""
+    form = declared(op).rewrite
+    return form.build if form and form.applies(op, depends) else None
 
 
 def _parts(op, depends):

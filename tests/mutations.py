@@ -69,8 +69,8 @@ MUTATIONS = [
     (
         "building.py",
         "each of several outputs is their sum",
-        "hot = tf.cast(tf.equal(tf.range(product_of(outer)), m), y.dtype)",
-        "hot = tf.cast(tf.range(product_of(outer)) >= 0, y.dtype)",
+        "hot = tf.cast(tf.equal(tf.range(count), m), y.dtype)",
+        "hot = tf.cast(tf.range(count) >= 0, y.dtype)",
         "operators",
     ),
     (

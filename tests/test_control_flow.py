@@ -116,6 +116,27 @@ def test_batch_norms_that_a_placeholder_switches_off(norm, x, control_flow):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_branch_that_assigns_a_reference_is_not_built_again(x):
+    """Though softsign beside it is differentiated in another form."""
+    tf.disable_control_flow_v2()
+    count = tf.get_variable(
+        "count", initializer=tf.constant(0.0, tf.float64), use_resource=False
+    )
+    moved = tf.cond(
+        tf.placeholder_with_default(True, []),
+        lambda: x * tf.assign_add(count, 1.0),
+        lambda: x * count,
+    )
+    y = tf.reduce_sum(tf.nn.softsign(moved), 1)
+    try:
+        result = batchhess.hessians(y, x)[0]
+    except batchhess.UndefinedDerivativeError:
+        return
+    found = run(result, {x: ROWS})
+    expected = -2 * np.sign(ROWS) / (1 + np.abs(ROWS)) ** 3
+    np.testing.assert_allclose(found, expected[:, :, None] * np.eye(3), rtol=1e-9)
+
+
 def test_a_case_whose_index_depends_on_x(x, control_flow):
     index = tf.cast(tf.reduce_sum(x) > 0, tf.int32)
     y = tf.switch_case(index, [lambda: tf.exp(x), lambda: tf.sin(x) * x**2])

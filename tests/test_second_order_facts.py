@@ -292,43 +292,6 @@ def test_wrong_at_zero_fails_the_run_at_zero_and_is_right_elsewhere(row):
         run(result, {x: value})
 
 
-# Even functions of |x|, whose second derivative at 0 TensorFlow says is 0.
-EVEN = {
-    "abs squared": lambda x: tf.abs(x) ** 2,
-    "a Huber loss": lambda x: (
-        2 * tf.losses.huber_loss(tf.zeros_like(x), x, delta=2.0, reduction="none")
-    ),
-    "abs squared in map_fn": lambda x: tf.map_fn(lambda row: tf.abs(row) ** 2, x),
-    "abs squared in a branch": lambda x: tf.cond(
-        tf.reduce_sum(x) > -9, lambda: tf.abs(x) ** 2, lambda: x
-    ),
-    "beside a kink": lambda x: tf.abs(x) ** 2 + tf.abs(x),
-}
-
-
-@pytest.mark.parametrize("method", ["auto", "columns"])
-@pytest.mark.parametrize("row", sorted(EVEN))
-def test_even_functions_of_a_magnitude_are_right_at_zero(row, method):
-    """And gradients are those of TensorFlow, at kinks too."""
-    x = tf.placeholder(tf.float64, (None, 3))
-    y = EVEN[row](x)
-    answer = batchhess.derivatives(y, x, method=method)
-    value = np.array([[0.0, 0.7, -0.2], [0.0, 0.0, -1.1]])
-    fetches = [answer.hessians[0], answer.gradients[0], tf.gradients(y, x)[0]]
-    hessian, gradient, expected = run(fetches, {x: value})
-    np.testing.assert_allclose(hessian, np.tile(2 * np.eye(3), (2, 1, 1)), atol=1e-5)
-    np.testing.assert_array_equal(gradient, expected)
-
-
-def test_slopes_at_kinks_are_those_of_tensorflow():
-    x = tf.placeholder(tf.float64, (None, 3))
-    y = tf.abs(x) + x**2
-    each = batchhess.derivatives(y, x, per_output=True).gradients[0]
-    slopes, found = run([batchhess.jacobians(y, x)[0], each], {x: np.zeros((2, 3))})
-    np.testing.assert_array_equal(slopes, np.zeros((2, 3, 3)))
-    np.testing.assert_array_equal(found, slopes)
-
-
 # d2 x log y: at x = 0 TensorFlow 2.21 has 0.
 X_LOG_Y = {
     "xlogy": lambda x: tf.math.xlogy(x, x + 1.0),

@@ -23,26 +23,19 @@ from batchhess.graph.tensors import tensor_key
 from batchhess.ops.table import EXIT, declared
 
 
-def correction_of(op, depends):
-    """How to build `op` in a form that is differentiated rightly twice, or None."""
-    form = declared(op).rewrite
-    return form.build if form and form.applies(op, depends) else None
-
-
-def rebuild_control_flow(ys, xs, form_of=correction_of):
+def rebuild_control_flow(ys, xs):
     """Builds `ys` again with what controls the flow between `xs` and them built anew.
 
     Args:
       ys: list of Tensors of the default graph.
       xs: list of Tensors or Variables, none of them computed from another.
-      form_of: what to correct in bodies, as `correction_of` tells.
 
     Returns:
       list of Tensors of the same values; `ys` itself if there is nothing to build, or
       if it draws random numbers or has another effect, which a copy would have again.
     """
     graph, between = tf.get_default_graph(), Region(ys, xs)
-    if not _has_reason(between, form_of):
+    if not _has_reason(between):
         return ys
     if in_v1_while_loop():  # A v2 loop in it could not be differentiated.
         return ys
@@ -55,13 +48,12 @@ def rebuild_control_flow(ys, xs, form_of=correction_of):
         inside = set(value_region(ys, olds, shared=_is_shared))
         with tf.name_scope("rebuilt"), differentiable_control_flow():
             known = {tensor_key(old): old for old in olds}
-            scope = Scope(known, form_of, lambda op: op in inside or is_array(op))
-            return scope.tensors(ys)
+            return Scope(known, lambda op: op in inside or is_array(op)).tensors(ys)
     except NotBuiltError:
         return ys
 
 
-def _has_reason(between, form_of):
+def _has_reason(between):
     """Whether a `Region` has to be built again.
 
     A v1 branch alone is differentiated without end; but what is corrected, in it or
@@ -73,7 +65,8 @@ def _has_reason(between, form_of):
     ):
         return True
     return any(control_flow_context(op) is not None for op in ops) and any(
-        form_of(op, between.depends) is not None for op in ops
+        form is not None and form.applies(op, between.depends)
+        for op, form in [(op, declared(op).rewrite) for op in ops]
     )
 
 

@@ -83,25 +83,18 @@ class Scope:
     """What has been built, for a graph or a body of it."""
 
     def __init__(
-        self,
-        known,
-        form_of,
-        is_inside=lambda op: True,
-        around=None,
-        is_loop=False,
-        entered=(),
+        self, known, is_inside=lambda op: True, around=None, is_loop=False, entered=()
     ):
         """Of the top of a graph, if `around` is None, or of a body.
 
         Args:
           known: dict from the key of a Tensor to the Tensor that stands for it.
-          form_of: how to build an op of a body in another form, or None.
           is_inside: whether to build an op; what is not is read as it is.
           around: the `Scope` in which the op is whose body this is; None at the top.
           is_loop: bool, whether this may run more than once.
           entered: list of the Operations that must have run before any of this does.
         """
-        self._known, self._form_of, self._is_inside = dict(known), form_of, is_inside
+        self._known, self._is_inside = dict(known), is_inside
         self._around, self.is_loop = around, is_loop
         self._entered = list(entered)
         self._made, self._wanted, self._notes = {}, set(), {}
@@ -115,7 +108,7 @@ class Scope:
         known = {tensor_key(old): new for old, new in known}
         is_loop = self.is_loop if is_loop is None else is_loop
         entered = self._entered + entered
-        return Scope(known, self._form_of, is_inside, self, is_loop, entered)
+        return Scope(known, is_inside, self, is_loop, entered)
 
     def entering(self, op, tensors):
         """What stands for `tensors`, which `op`, a loop, branch or call, takes in.
@@ -173,10 +166,10 @@ class Scope:
 
         Of an op in a body: what is at the top is corrected once all is built.
         """
-        build = self._form_of(op, _may_depend) if self._around is not None else None
-        if build is None:
+        form = declared(op).rewrite
+        if self._around is None or not form or not form.applies(op, _may_depend):
             return list(op.outputs)
-        news = built_by(build, op)
+        news = built_by(form.build, op)
         return news + list(op.outputs)[len(news) :]
 
     def set(self, tensor, value):
@@ -305,6 +298,10 @@ def _copy(scope, op):
     for tensor, value in zip(op.inputs, values):
         if value.dtype.base_dtype != tensor.dtype.base_dtype:
             raise NotBuiltError(op)  # It reads the flow.
+    if any(argument.is_ref for argument in op.op_def.input_arg):
+        changed = [t for t in op.inputs if _is_reference(t)]
+        if not all(_is_reference(scope.value(t)) for t in changed):
+            raise NotBuiltError(op)  # It changes a variable that was read here.
     # What is captured is read as it is, but axes and sizes that are known.
     values = [here(v) if v.dtype.is_integer else v for v in values]
     made = copy_op(op, values)

@@ -114,7 +114,7 @@ def _selected(op, place, states, walk):
 _EACH = {"elementwise": True, "twice": SOUND}
 
 op(
-    """Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div Elu
+    """Abs Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div Elu
     Erf Erfc Exp Expm1 Inv LeakyRelu Lgamma Log Log1p Maximum Minimum Pow Reciprocal
     Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus Sqrt Square Tan Tanh""",
     elementwise,
@@ -270,24 +270,6 @@ def _always(op, depends):
 
 def _first_depends(op, depends):
     return depends([op.inputs[0]])
-
-
-def _abs(op):
-    """With the slope of one side at 0: in |x|^2 or a Huber loss, both have one there.
-
-    The slope of TensorFlow, 0, would make the second derivative of both 0.
-    """
-    x = op.inputs[0]
-    return [x * where(x < 0, -tf.ones_like(x), tf.ones_like(x))]
-
-
-op(
-    "Abs",
-    elementwise,
-    BROADCAST,
-    **_EACH,
-    rewrite=Rewrite(_first_depends, _abs, keeps_slopes=False),
-)
 
 
 def _softsign(op):

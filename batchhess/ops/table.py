@@ -37,11 +37,8 @@ Fault = collections.namedtuple(
 )
 
 # The same op in a form that is differentiated rightly. applies(op, depends): whether it
-# is needed. build(op): a list of Tensors in the places of the outputs. keeps_slopes:
-# whether the first derivative is the same at every value, at kinks too.
-Rewrite = collections.namedtuple(
-    "Rewrite", "applies build keeps_slopes", defaults=(True,)
-)
+# is needed. build(op): a list of Tensors in the places of the outputs.
+Rewrite = collections.namedtuple("Rewrite", "applies build")
 
 # Right but where an element of an input is zero. cure: what to write instead. place:
 # which input.
