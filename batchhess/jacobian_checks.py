@@ -1,7 +1,6 @@
 """Checks that run with a Jacobian: are observations coupled, are derivatives right?"""
 
 from batchhess.analysis import audit
-from batchhess.analysis.audit import precision_in
 from batchhess.calling import assert_that
 from batchhess.checks import (
     BLUR,
@@ -84,10 +83,10 @@ def assert_along(y, x, layout, along, coordinates, checks):
       worst of those whose Jacobian is wrong, or else one whose y is not finite.
 
     Raises:
-      ValueError: x or y has 16 bits only.
+      ValueError: something between x and y has 16 bits only.
       SecondDerivativeError: the model cannot be built again on a moved x.
     """
-    precision = precision_in([y], x)
+    precision = audit.precision_in([y], x)
     if precision.name not in ("float32", "float64"):
         raise ValueError(
             "differences need float32 or float64, and between '{}' and '{}' something "

@@ -298,10 +298,9 @@ def _copy(scope, op):
     for tensor, value in zip(op.inputs, values):
         if value.dtype.base_dtype != tensor.dtype.base_dtype:
             raise NotBuiltError(op)  # It reads the flow.
-    if any(argument.is_ref for argument in op.op_def.input_arg):
-        changed = [t for t in op.inputs if _is_reference(t)]
-        if not all(_is_reference(scope.value(t)) for t in changed):
-            raise NotBuiltError(op)  # It changes a variable that was read here.
+    lost = [_is_reference(t) > _is_reference(v) for t, v in zip(op.inputs, values)]
+    if any(lost) and any(argument.is_ref for argument in op.op_def.input_arg):
+        raise NotBuiltError(op)  # It changes a variable that was read here.
     # What is captured is read as it is, but axes and sizes that are known.
     values = [here(v) if v.dtype.is_integer else v for v in values]
     made = copy_op(op, values)
