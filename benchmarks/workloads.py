@@ -91,12 +91,12 @@ WORKLOADS = {
 WORDS = {
     "toy": "sum of\nsquares",
     "softmax10": "cross entropy\nof 10 logits",
-    "pinn": "PINN\n3-50-50-50-50-1",
-    "mlp16": "network\n16-128-128-128-1",
-    "mlp32": "network\n32-256-256-256-1",
-    "mlp256": "network\n256-512-512-1",
-    "conv": "convolutions\n8 x 8",
-    "attention": "attention\n8 tokens",
+    "pinn": "PINN\n3-50-50-\n50-50-1",
+    "mlp16": "network\n16-128-\n128-128-1",
+    "mlp32": "network\n32-256-\n256-256-1",
+    "mlp256": "network\n256-512-\n512-1",
+    "conv": "convolutions\nof 8 x 8",
+    "attention": "attention\nto 8 tokens",
     "glm": "negative\nbinomial",
 }
 

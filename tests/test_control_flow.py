@@ -116,6 +116,52 @@ def test_batch_norms_that_a_placeholder_switches_off(norm, x, control_flow):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def dropped(x, training):
+    """As tf.layers.dropout has it."""
+    return tf.cond(training, lambda: tf.nn.dropout(x, rate=0.5), lambda: tf.identity(x))
+
+
+@pytest.mark.parametrize("norm", [batch_normalized, normalized_in_training])
+def test_batch_norms_and_dropout_that_one_placeholder_switches_off(norm, x):
+    tf.disable_control_flow_v2()
+    training = tf.placeholder_with_default(False, [], name="training")
+    y = dropped(norm(tf.sin(x), training), training) ** 3
+    (result,) = batchhess.hessians(y, x)
+    expected = differences_of_f(y, x, ROWS)
+    np.testing.assert_allclose(run(result, {x: ROWS}), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="are coupled"):
+        run(result, {x: ROWS, training: True})
+
+
+def standardized(x):
+    mean, variance = tf.nn.moments(x, [1], keep_dims=True)
+    return (x - mean) / tf.sqrt(variance + 0.1)
+
+
+@pytest.mark.parametrize("hidden", [tf.nn.softsign, standardized])
+def test_what_a_branch_has_drawn_is_not_drawn_again(hidden, x):
+    """Though it is built again, as what comes before is, in another form."""
+    tf.disable_control_flow_v2()
+    training = tf.placeholder_with_default(True, [], name="training")
+    h = hidden(x)
+    scaled = tf.cond(
+        training,
+        lambda: h * tf.random_uniform(tf.shape(h), dtype=tf.float64),
+        lambda: 0.25 * h,
+    )
+    (result,) = batchhess.hessians(scaled**3, x)
+    given = tf.placeholder(tf.float64, [None, 3])
+    with_given = (given * hidden(x)) ** 3
+    with unoptimized() as session:
+        runs = [session.run([result, scaled / h], {x: ROWS}) for _ in range(3)]
+        runs.append(session.run([result, scaled / h], {x: ROWS, training: False}))
+    assert not np.allclose(runs[0][1], runs[1][1])
+    np.testing.assert_allclose(runs[3][1], 0.25)
+    for found, factors in runs:
+        expected = differences_of_f(with_given, x, ROWS, {given: factors})
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_branch_that_assigns_a_reference_is_not_built_again(x):
     """Though softsign beside it is differentiated in another form."""
     tf.disable_control_flow_v2()

@@ -7,7 +7,7 @@ and branches as those of control flow v2, calls of functions as what the functio
 """
 
 from batchhess.analysis.frames import Frames
-from batchhess.analysis.region import Region, has_effect
+from batchhess.analysis.region import Region
 from batchhess.analysis.values import value_region
 from batchhess.compat import (
     control_flow_context,
@@ -18,7 +18,12 @@ from batchhess.compat import (
 )
 from batchhess.control_flow import v1, v2  # noqa: F401 (They register themselves.)
 from batchhess.control_flow.arrays import is_array
-from batchhess.control_flow.scope import NotBuiltError, Scope, check_op, is_registered
+from batchhess.control_flow.scope import (
+    NotBuiltError,
+    Scope,
+    check_op,
+    must_be_shared,
+)
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.table import EXIT, declared
 
@@ -45,7 +50,7 @@ def rebuild_control_flow(ys, xs):
     try:
         for op in value_region(ys, olds):
             check_op(op)
-        inside = set(value_region(ys, olds, shared=_is_shared))
+        inside = set(value_region(ys, olds, shared=must_be_shared))
         with tf.name_scope("rebuilt"), differentiable_control_flow():
             known = {tensor_key(old): old for old in olds}
             return Scope(known, lambda op: op in inside or is_array(op)).tensors(ys)
@@ -68,8 +73,3 @@ def _has_reason(between):
         form is not None and form.applies(op, between.depends)
         for op, form in [(op, declared(op).rewrite) for op in ops]
     )
-
-
-def _is_shared(op):
-    """Whether to read what the original of `op` computes: it must not run again."""
-    return has_effect(op) and not is_registered(op)

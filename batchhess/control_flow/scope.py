@@ -49,9 +49,12 @@ def register(*types, needs=None, controls=None, waits=False):
     return decorate
 
 
-def is_registered(op):
-    """Whether `op` has a builder of its own, which minds the effects that it has."""
-    return op.type in _BUILDERS
+def must_be_shared(op):
+    """Whether to read what the original of `op` computes: it must not run again.
+
+    What has a builder of its own minds the effects that it has.
+    """
+    return has_effect(op) and op.type not in _BUILDERS
 
 
 def needs_of(scope, op):
@@ -73,9 +76,8 @@ def check_op(op):
         return
     attributes = op.node_def.attr.values()
     calls = any(a.HasField("func") or a.list.func for a in attributes)
-    has_state = has_effect(op) and not is_registered(op)
     # A custom gradient may read what is left behind.
-    if calls or has_state or has_custom_gradient(op):
+    if calls or must_be_shared(op) or has_custom_gradient(op):
         raise NotBuiltError(op)
 
 
@@ -123,7 +125,7 @@ class Scope:
         controls = _BUILDERS[op.type].controls(self, op)
         values, wait = [self.value(t) for t in tensors], self._resolved(controls)
         with tf.control_dependencies(wait):
-            values = [tf.identity(v) if wait and _is_number(v) else v for v in values]
+            values = [tf.identity(v) if wait and is_number(v) else v for v in values]
         with tf.control_dependencies(
             [v for v in values if not _is_reference(v)] + wait
         ):
@@ -269,7 +271,7 @@ def _of_shape(tensor, value):
     An author may have told more with set_shape than the ops do, and a loop is only
     built where what it carries keeps its shape.
     """
-    if _is_number(value) and value.dtype.base_dtype == tensor.dtype.base_dtype:
+    if is_number(value) and value.dtype.base_dtype == tensor.dtype.base_dtype:
         value.set_shape(tensor.shape)
     return value
 
@@ -278,7 +280,7 @@ def _is_reference(value):
     return value.dtype != value.dtype.base_dtype
 
 
-def _is_number(value):
+def is_number(value):
     return not _is_reference(value) and value.dtype not in (tf.resource, tf.variant)
 
 

@@ -34,8 +34,14 @@ Constants have no other way to the predicate than by those control inputs.
 import collections
 
 from batchhess.analysis.frames import is_end_of_branches, predicate_of
-from batchhess.compat import has_back_prop, tf
-from batchhess.control_flow.scope import NotBuiltError, before, register
+from batchhess.compat import has_back_prop, raw_ops, tf
+from batchhess.control_flow.scope import (
+    NotBuiltError,
+    before,
+    is_number,
+    must_be_shared,
+    register,
+)
 from batchhess.graph.tensors import tensor_key
 
 # Of a loop. switches: list of the Switch ops, one for each value that it carries.
@@ -44,8 +50,9 @@ from batchhess.graph.tensors import tensor_key
 _Loop = collections.namedtuple("_Loop", "switches condition enters")
 
 # Of two branches. predicate: Tensor. switches: list of the Switch ops that lead there.
-# waits: list of the ops outside that ops inside have as control inputs.
-_Cond = collections.namedtuple("_Cond", "predicate switches waits")
+# waits: list of the ops outside that ops inside have as control inputs. shared: list of
+# the ops inside that must not run again: random draws, say.
+_Cond = collections.namedtuple("_Cond", "predicate switches waits shared")
 
 _ENTER = ("Enter", "RefEnter")
 _SWITCH = ("Switch", "RefSwitch")
@@ -120,17 +127,50 @@ def _cond_controls(scope, op):
 def build_cond(scope, op):
     cond = scope.unit(op, _find_cond)
     (predicate, *values), entered = scope.entering(op, _cond_needs(scope, op))
+    shared = [pair for o in cond.shared for pair in _read_outside(scope, cond, o)]
 
     def branch(i):
         known = zip([switch.outputs[i] for switch in cond.switches], values)
         is_inside = _is_in_branches(scope, cond.predicate)
-        inner = scope.inner(known, entered, is_inside=is_inside)
+        inner = scope.inner(list(known) + shared, entered, is_inside=is_inside)
         return lambda: tf.identity(inner.tensors([op.inputs[i]])[0])
 
     result = tf.cond(predicate, branch(1), branch(0))
     if result.dtype == tf.variant:
         result.set_shape([])
     scope.set(op.outputs[0], result)
+
+
+def _read_outside(scope, cond, op):
+    """What `op`, in one of two branches, computes, to be read outside of them.
+
+           op    0
+            |    |
+            |  Switch <- predicate
+            |    | of the other side
+            Merge
+
+    Returns:
+      list of pairs of Tensors, the outputs of `op` and what can be read wherever its
+      branch is taken.
+    """
+    place, predicate = scope.frames.of(op), cond.predicate
+    of_one = [(tensor_key(predicate), side) for side in (0, 1)]
+    sides = [side for side, pair in enumerate(of_one) if place.branches == {pair}]
+    # A copy that chooses otherwise would read the 0.
+    is_moved = scope.value(predicate) is not predicate
+    is_here = op.graph is tf.get_default_graph()
+    if place.frames or not sides or is_moved or not is_here:
+        raise NotBuiltError(op)
+    pairs = []
+    for tensor in op.outputs:
+        if not is_number(tensor):
+            raise NotBuiltError(op)
+        zero = tf.zeros([], tensor.dtype)
+        other = raw_ops.Switch(data=zero, pred=predicate)[1 - sides[0]]
+        value = raw_ops.Merge(inputs=[tensor, other]).output
+        pairs.append((tensor, value))
+    return pairs
 
 
 def _refuse(scope, op):
@@ -203,7 +243,7 @@ def _find_cond(scope, merge):
     if predicate is None:
         raise NotBuiltError(merge)
     is_inside = _is_in_branches(scope, predicate)
-    switches, waits, seen = [], [], set()
+    switches, waits, shared, seen = [], [], [], set()
     pending = [t.op for t in merge.inputs]
     while pending:
         op = pending.pop()
@@ -213,8 +253,10 @@ def _find_cond(scope, merge):
         is_switch = op.type in _SWITCH and op.inputs[1].op.type != "LoopCond"
         if is_switch and tensor_key(predicate_of(op)) == tensor_key(predicate):
             switches.append(op)
-        elif is_inside(op):
-            pending += before(scope, op)
-        else:
+        elif not is_inside(op):
             waits.append(op)
-    return _Cond(predicate, switches, waits)
+        elif must_be_shared(op):
+            shared.append(op)
+        else:
+            pending += before(scope, op)
+    return _Cond(predicate, switches, waits, shared)
