@@ -98,14 +98,15 @@ def _sampled(options, xs, feed, batched):
     sizes = [x.shape.as_list()[axis] for x in xs if x.shape.ndims]
     fixed = [size for size in sizes if size is not None]
     entries = max(np.prod(np.shape(feed[x])) // max(count, 1) for x in xs) ** 2
-    size = fixed[0] if fixed else options.sample or _ENTRIES // max(int(entries), 1)
-    size = min(size if fixed or options.sample else min(max(size, 1), _SAMPLE), count)
+    size = options.sample or min(max(_ENTRIES // max(int(entries), 1), 1), _SAMPLE)
+    # A graph of more observations is filled up, with some of them twice.
+    size = fixed[0] if fixed and count else min(size, count)
     rows = np.linspace(0, max(count - 1, 0), size).astype(np.int64)
     if size < count:
         print("a sample of {:,} of {:,} observations".format(size, count))
     sample = {}
     for tensor, value in feed.items():
-        if tensor in batched and size < count:
+        if tensor in batched and size != count:
             value = value[(slice(None),) * axis + (rows,)]  # No more of it is read.
         sample[tensor] = casting.cast(np.asarray(value), tensor)
     return rows, sample
@@ -140,11 +141,6 @@ def run(options):
         if others:
             words = "taken for observations too, as --batched would tell: {}"
             print(words.format(_names(others)))
-        if options.runner:
-            if options.verify:
-                raise ValueError("--verify is of runs without --runner: run verify.")
-            options.ctrl_c.raises = True
-            return _run_by_beam(model, options, feed, batched)
         answers = build_answers(
             options.answer,
             ys,
@@ -157,33 +153,41 @@ def run(options):
             status = _verify(model, options, ys, xs, rows, sample)
             if status:
                 return status
-        progress = Progress()
-        options.ctrl_c.raises = True
-        try:
-            written = evaluate(
-                model.session,
-                answers,
-                feed,
-                dict.fromkeys(batched, options.batch_axis),
-                batch_size=options.batch_size,
-                out=options.out,
-                resume=options.resume,
-                progress=progress,
-                on_nonfinite=options.on_nonfinite,
-            )
-        finally:
-            progress.close()
-        print("written to", options.out)
+        if options.runner:
+            read = _run_by_beam(model, options, feed, batched)
+        else:
+            read = _run_here(model, options, feed, batched, answers)
         if options.verify:
-            again = model.session.run(answers, sample)
-            return _hold(again, {name: written[name][rows] for name in again})
+            return _hold(model.session.run(answers, sample), read, rows)
     return 0
 
 
-def _hold(again, written):
+def _run_here(model, options, feed, batched, answers):
+    """Writes the answers, and tells how to read them: by name, and rows."""
+    progress = Progress()
+    options.ctrl_c.raises = True
+    try:
+        written = evaluate(
+            model.session,
+            answers,
+            feed,
+            dict.fromkeys(batched, options.batch_axis),
+            batch_size=options.batch_size,
+            out=options.out,
+            resume=options.resume,
+            progress=progress,
+            on_nonfinite=options.on_nonfinite,
+        )
+    finally:
+        progress.close()
+    print("written to", options.out)
+    return lambda name, rows: written[name][rows]
+
+
+def _hold(again, read, rows):
     """The exit code: whether what is written is what is answered again."""
     for name, value in again.items():
-        if not is_close(np.asarray(written[name]), value):
+        if not is_close(np.asarray(read(name, rows)), value):
             print("wrong: '{}' is not what was verified".format(name))
             return 3
     print("what is written is what was verified")
@@ -191,8 +195,10 @@ def _hold(again, written):
 
 
 def _run_by_beam(model, options, feed, batched):
+    """As `_run_here`; each worker builds the answers anew."""
     from batchhess import pipeline
 
+    options.ctrl_c.raises = True
     names = {tensor.name for tensor in batched}
     texts = {model.find(name).name: text for name, text in options.feed}
     files = {t.name: (texts[t.name],) + _kind(t) for t in feed if t.name in names}
@@ -203,7 +209,7 @@ def _run_by_beam(model, options, feed, batched):
     }
     pipeline.run(options, files, rest)
     print("written to", options.out)
-    return 0
+    return lambda name, rows: pipeline.read_shards(options.out, name, rows)
 
 
 def _loaded(options):
@@ -291,13 +297,16 @@ def _batched(model, options, xs, feed):
     if options.batched:
         return [model.find(name) for name in options.batched]
     count = np.shape(feed[xs[0]])[axis]
+    of_x = xs[0].shape.as_list()[axis] if xs[0].shape.ndims else None
+    # What has as many as x in the graph, and not in the files, goes batch by batch.
+    sizes = {None} if of_x == count else {None, of_x}
     found = list(xs)
     for tensor, value in feed.items():
         shape = tensor.shape.as_list() if tensor.shape.ndims else []
-        is_open = len(shape) > axis and shape[axis] is None
         if (
             tensor not in found
-            and is_open
+            and len(shape) > axis
+            and shape[axis] in sizes
             and np.shape(value)[axis : axis + 1] == (count,)
         ):
             found.append(tensor)

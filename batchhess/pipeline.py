@@ -126,17 +126,27 @@ class _Read(apache_beam.DoFn):
             yield row, {name: part[row - start] for name, part in parts.items()}
 
 
-def read_shards(directory, name):
+def read_shards(directory, name, rows=None):
     """An array [N, ...] of an answer, from all the shards in a directory.
 
     Args:
       directory: str.
       name: str, such as "hessians".
+      rows: array of int, the numbers of the observations to read; all if None.
     """
-    from pyarrow import parquet
+    from pyarrow import compute, dataset
 
-    table = parquet.read_table(directory)
-    shape = json.loads(table.schema.metadata[b"shapes"].decode())[name]
-    order = np.argsort(table["observation"].to_numpy())
+    shards = dataset.dataset(directory, format="parquet")
+    shape = json.loads(shards.schema.metadata[b"shapes"].decode())[name]
+    table = shards.to_table(
+        ["observation", name],
+        filter=None if rows is None else compute.field("observation").isin(rows),
+        batch_readahead=1,  # By default gigabytes.
+        fragment_readahead=1,
+    )
+    numbers = table["observation"].to_numpy()
+    order = np.argsort(numbers)
+    if rows is not None:
+        order = order[np.searchsorted(numbers, rows, sorter=order)]
     flat = table[name].combine_chunks().flatten().to_numpy()
-    return flat.reshape([len(order)] + shape)[order]
+    return flat.reshape([len(numbers)] + shape)[order]

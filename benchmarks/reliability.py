@@ -412,7 +412,7 @@ def main():
             )
         finally:
             shutil.rmtree(folder, True)
-        first = trial.__doc__.splitlines()[0]
+        first = trial.__doc__.splitlines()[0].rstrip(".")
         print("| {} | {:,} | {} |".format(first, tries, outcome), flush=True)
 
 

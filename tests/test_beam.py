@@ -120,9 +120,14 @@ def test_the_command_writes_what_a_local_run_writes(tmp_path, random):
     command = [sys.executable, "-m", "batchhess", "run"] + common
     command += ["--out", str(tmp_path / "beam"), "--runner", "DirectRunner"]
     command += ["--direct_num_workers", "2"]
-    command += ["--direct_running_mode", "multi_threading"]
-    subprocess.check_call(command, cwd=ROOT)
+    command += ["--direct_running_mode", "multi_threading", "--verify"]
+    told = subprocess.check_output(command, cwd=ROOT, universal_newlines=True)
+    assert "a sample of 1,000 of 9,000 observations" in told
+    assert told.endswith("what is written is what was verified\n")
     local = np.load(str(tmp_path / "local" / "hessians.npy"))
     found = read_shards(str(tmp_path / "beam"), "hessians")
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, local, rtol=1e-6)
+    rows = [0, 4096, 4095, 8999, 8999]
+    some = read_shards(str(tmp_path / "beam"), "hessians", rows)
+    np.testing.assert_array_equal(some, found[rows])
