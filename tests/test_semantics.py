@@ -410,3 +410,17 @@ def test_a_fed_inner_tensor_fails_what_is_taken_together(size, random):
         run(answer, feed)
         with pytest.raises(tf.errors.InvalidArgumentError, match="inner tensor"):
             run(answer, fed)
+
+
+def test_terms_that_tensorflow_gathers_are_found_in_every_block(random):
+    """Its optimizer makes 2 b of (x + b) + (h + b), once and outside of the loop."""
+    x, bias = placeholder(None, 16), np.linspace(-1, 1, 16)
+    b = tf.constant(bias)
+    y = tf.exp(-((x + b) + (tf.tanh(x) + b)))
+    (result,) = batchhess.hessians(y, x)
+    value = random.randn(3000, 16)
+    h = np.tanh(value)
+    slope, bend = 2 - h**2, -2 * h * (1 - h**2)
+    expected = np.exp(-(value + h + 2 * bias)) * (slope**2 - bend)
+    found = run(result, {x: value})
+    np.testing.assert_allclose(found, expected[:, :, None] * np.eye(16), rtol=1e-9)
