@@ -84,18 +84,25 @@ def function_graphs(op, attribute):
     """The graphs of the functions that `attribute` of `op` names; None for an unknown.
 
     Private: a graph's functions have no public reader but their protocol buffers, which
-    know no shapes. A function imported from a meta graph has no graph: None.
+    know no shapes.
     """
-    named = op.get_attr(attribute)
-    named = named if isinstance(named, list) else [named]
+    found = op.get_attr(attribute)
+    named = found if isinstance(found, list) else [found]
     return [_graph_named(op, function.name) for function in named]
 
 
 def _graph_named(op, name):
+    from tensorflow.python.framework import function_def_to_graph as imported
+
     for graph in outer_graphs(op.graph):
         function = graph._get_function(name)
+        if function is not None and not hasattr(function, "graph"):  # It was imported.
+            if not hasattr(function, "_read"):
+                with graph.as_default():
+                    function._read = imported.function_def_to_graph(function.definition)
+            return function._read
         if function is not None:
-            return getattr(function, "graph", None)
+            return function.graph
     return None
 
 
@@ -378,11 +385,8 @@ def _kernels_of_xla():
     from tensorflow.python.framework import kernels
 
     def names():
-        return {
-            kernel.op
-            for kernel in kernels.get_all_registered_kernels().kernel
-            if kernel.device_type == "XLA_CPU_JIT"
-        }
+        found = kernels.get_all_registered_kernels().kernel
+        return {kernel.op for kernel in found if kernel.device_type == "XLA_CPU_JIT"}
 
     if not names():  # They are registered when the first program is compiled.
         with tf.Graph().as_default(), tf.Session() as session:

@@ -279,6 +279,33 @@ def test_imported_v1_loops(name, way, x):
             assert way == "graph_def in a branch", error
 
 
+def called_twice(x):
+    inner = tensorflow.function(lambda a: tf.tanh(a) * a)
+    return inner(x) * inner(x**2)
+
+
+FUNCTIONS = {
+    "plain": lambda x: tf.sin(x) ** 3,
+    "calls": called_twice,
+    "loop": loop,
+    "branch": lambda x: tf.cond(
+        tf.reduce_sum(x) > -1e3, lambda: tf.exp(x), lambda: x**2
+    ),
+    "moments": normalized,
+}
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_imported_functions(name, x):
+    """An import leaves of a function what it does, and not its graph."""
+    tf.enable_control_flow_v2()
+    tf.identity(tensorflow.function(FUNCTIONS[name])(tf.sin(x)), name="y")
+    exported = tf.train.export_meta_graph()
+    with tf.Graph().as_default() as graph:
+        tf.train.import_meta_graph(exported)
+        check(graph.get_tensor_by_name("y:0"), graph.get_tensor_by_name("x:0"))
+
+
 def test_a_reference_variable_read_in_a_v1_loop(x):
     tf.disable_control_flow_v2()
     v = tf.get_variable("v", initializer=np.float64(1.3), use_resource=False)

@@ -122,6 +122,28 @@ def test_what_cannot_be_answered_is_refused(random):
         batchhess.hessians(gathered, v, method="differences", check="never")
 
 
+@pytest.mark.parametrize("draws", [False, True])
+@pytest.mark.parametrize(
+    "options", [{"method": "differences"}, {"check": "always"}], ids=["method", "check"]
+)
+def test_what_cannot_be_moved_is_told_with_its_cure(options, draws, control_flow):
+    x = tf.placeholder(tf.float64, (None, 3))
+    scale = lambda: tf.random_uniform([], dtype=tf.float64) if draws else 2.0  # noqa: E731
+    on = tf.placeholder_with_default(True, [])
+    y = tf.cond(on, lambda: tf.sin(x) * scale(), lambda: tf.cos(x))
+    if control_flow == "control_flow_v2" and not draws:
+        assert run(batchhess.hessians(y, x, **options)[0], {x: [[1.0] * 3]}).any()
+        return
+    with pytest.raises(batchhess.SecondDerivativeError) as refusal:
+        batchhess.hessians(y, x, **options)
+    message = str(refusal.value)
+    if control_flow == "control_flow_v2":
+        assert "random numbers" in message and "'cond' (If)" in message
+    else:
+        assert "control flow v1 holds 'cond/" in message and ", built at" in message
+        assert "Call tf.compat.v1.enable_control_flow_v2()" in message
+
+
 @pytest.mark.parametrize("dtype, limit", [(tf.float64, 1e-6), (tf.float32, 1e-3)])
 def test_steps_follow_a_function_that_varies_fast(dtype, limit, random):
     """Two charges: 1 / r at distances down to 0.002."""

@@ -256,3 +256,13 @@ def test_a_product_of_no_factors_is_a_constant():
     whole, slopes = run(built, {x: np.ones((2, 3))})
     np.testing.assert_array_equal(whole, np.zeros((2, 3, 3)))
     np.testing.assert_array_equal(slopes, np.zeros((2, 3, 3)))
+
+
+def test_a_gradient_that_is_not_in_the_file_is_told(x):
+    """What custom_gradient and RegisterGradient are given is Python."""
+    with tf.get_default_graph().gradient_override_map({"Sin": "OfAnotherProcess"}):
+        y = tf.sin(x) ** 2
+    with pytest.raises(batchhess.UndefinedDerivativeError) as caught:
+        batchhess.hessians(y, x)
+    assert "'Sin' (Sin), built at" in str(caught.value)
+    assert "@tf.RegisterGradient('OfAnotherProcess')" in str(caught.value)

@@ -2,8 +2,8 @@
 
 import collections
 
-from batchhess.analysis.region import Region
-from batchhess.analysis.values import stops_between
+from batchhess.analysis.region import Region, can_be_copied, has_effect
+from batchhess.analysis.values import stops_between, value_region
 from batchhess.calling import assert_that
 from batchhess.compat import (
     control_flow_context,
@@ -266,14 +266,33 @@ def lost(what, ys, x):
     )
 
 
-def not_rebuilt(gradient, x, method="columns"):
-    """The error for a gradient that cannot be built again on a moved `x`."""
+def not_rebuilt(tensor, x, method="columns"):
+    """The error for a `tensor` that cannot be built again on a moved `x`."""
     return SecondDerivativeError(
-        "'{}' cannot be built again on a moved '{}', which must be a Tensor, not "
-        "read inside a function, branch or loop. Call "
-        "tf.compat.v1.enable_control_flow_v2() before the model is built, and use "
-        "method='{}'.".format(gradient.name, name_of(x), method)
+        "differences need the model at a moved '{}', and it cannot be built there: {}, "
+        "or do without differences: pass method='{}', and check='never' where the "
+        "second derivative is known to be right.".format(
+            name_of(x), _why_not_rebuilt(tensor, x), method
+        )
     )
+
+
+def _why_not_rebuilt(tensor, x):
+    """What keeps `tensor` from being built again, and the cure."""
+    if not isinstance(x, tf.Tensor):
+        return "that is a Variable. Differentiate by a Tensor that is read from it"
+    for op in reversed(value_region([tensor], [x])):
+        if has_effect(op):
+            return (
+                "what draws random numbers or has another effect must not run twice, "
+                "as {} would. Draw outside of loops, branches and functions, and feed it"
+            ).format(placed(op))
+        if not can_be_copied(op, tensor.graph, for_values=True):
+            return (
+                "a loop or branch of control flow v1 holds {}. Call "
+                "tf.compat.v1.enable_control_flow_v2() before the model is built"
+            ).format(placed(op))
+    return "it is built inside a loop or function. Differentiate outside of it"
 
 
 def stops_to_hold(ys, x):
@@ -302,6 +321,10 @@ def _has_authors_gradient(op):
     return has_custom_gradient(op) and not declared(op).calls
 
 
+# How TensorFlow begins to say that there is no gradient.
+_NOT_THERE = ("No gradient defined", "gradient registry has no entry")
+
+
 def undefined(error):
     """The error for what tf.gradients raises where a gradient is missing or fails.
 
@@ -318,12 +341,18 @@ def undefined(error):
         return None
     # A KeyError is a LookupError too; and a gradient that is there may raise either.
     is_missing = type(error) is LookupError and not _has_authors_gradient(ops[-1])
+    lost = ops[-1].node_def.attr["_gradient_op_type"].s.decode()
+    if str(error).startswith(_NOT_THERE) and lost:
+        return UndefinedDerivativeError(
+            "{} has a gradient of its author's own, '{}', which is Python, and is not "
+            "in the file that the model is from. Define it again, before the model is "
+            "loaded: @tf.RegisterGradient('{}').".format(placed(ops[-1]), lost, lost)
+        )
     if not is_missing and any(map(_has_authors_gradient, ops)):
         return None
     inside = ["'{}' ({}) in ".format(op.name, op.type) for op in ops[:0:-1]]
     why = str(error)
-    # Goes on about registering one.
-    if why.startswith(("No gradient defined", "gradient registry has no entry")):
+    if why.startswith(_NOT_THERE):  # It goes on about registering one.
         why = "no gradient is defined for it"
     return UndefinedDerivativeError(
         "TensorFlow cannot differentiate {}: {}. Write that part of the model with "
