@@ -285,7 +285,7 @@ def _why_not_rebuilt(tensor, x):
         if has_effect(op):
             return (
                 "what draws random numbers or has another effect must not run twice, "
-                "as {} would. Draw outside of loops, branches and functions, and feed it"
+                "as {} would. Draw outside of loops, branches and calls, and feed it"
             ).format(placed(op))
         if not can_be_copied(op, tensor.graph, for_values=True):
             return (
