@@ -96,13 +96,13 @@ def _graph_named(op, name):
 
     for graph in outer_graphs(op.graph):
         function = graph._get_function(name)
-        if function is not None and not hasattr(function, "graph"):  # It was imported.
-            if not hasattr(function, "_read"):
-                with graph.as_default():
-                    function._read = imported.function_def_to_graph(function.definition)
-            return function._read
-        if function is not None:
-            return function.graph
+        if function is None:
+            continue
+        if not hasattr(function, "graph") and not hasattr(function, "batchhess_graph"):
+            with graph.as_default():  # It was imported.
+                body = imported.function_def_to_graph(function.definition)
+            function.batchhess_graph = body
+        return getattr(function, "graph", None) or function.batchhess_graph
     return None
 
 
@@ -397,8 +397,7 @@ def _kernels_of_xla():
 def skip_deprecation_warnings():
     """Has TensorFlow not look for deprecated arguments in what is called from now on.
 
-    Private: the switch has no public name. For the tests, which build many graphs: 1.15
-    inspects the signature of the function that builds an op, each time anew.
+    Private: the switch has no public name. For tests: 1.15 inspects a signature per op.
     """
     from tensorflow.python.util import deprecation
 
