@@ -6,7 +6,7 @@ import contextlib
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.memory import values_of
-from batchhess.checks import assert_differences
+from batchhess.checks import assert_differences, assert_of_a_function
 from batchhess.compat import tf, where_built
 from batchhess.copies import assert_equal, assert_same
 from batchhess.coupling import assert_uncoupled
@@ -185,6 +185,9 @@ def _second(made, ys, seeds, gradient):
     if made.checks.pattern:
         with tf.control_dependencies(checks):
             checks = [_covered(made, gradient, found)]
+    if made.checks.symmetry:
+        suspects = made.checks.unknown
+        checks.append(assert_of_a_function(ys, gradient, x, found, suspects))
     if made.checks.differences:
         with tf.control_dependencies(checks):  # What they find has a better name.
             checks = [_verified(made, ys, seeds, gradient, found)]

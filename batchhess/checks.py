@@ -119,6 +119,38 @@ def assert_differences(
     return assert_right(wrong, judgement.error, defined, messages)
 
 
+def assert_of_a_function(ys, gradient, x, hessians, suspects):
+    """Builds a check that fails the run where `hessians` are not symmetric.
+
+    Then the gradient is that of no function: TensorFlow differentiates a part of the
+    model wrongly once, which no differences of the gradient can show.
+
+    Args:
+      ys: list of Tensors.
+      gradient: Tensor, the gradient of `ys` by `x`, for its precision.
+      x: a Tensor or Variable.
+      hessians: Tensor [N, K, K].
+      suspects: list of Operations whose derivatives no test has seen right.
+
+    Returns:
+      an Operation that fails with InvalidArgumentError, and names the worst.
+    """
+    rows = tf.stack([tf.shape(hessians)[0], tf.size(hessians[:1])])
+    apart = tf.reshape(hessians - tf.linalg.matrix_transpose(hessians), rows)
+    scale, apart = largest(tf.reshape(hessians, rows)), largest(apart)
+    limit = DIFFERENCE[precision_in([gradient], x).name]
+    # What is not finite stands in the result for all to see.
+    wrong = (apart > tf.cast(limit, scale.dtype) * scale) & tf.math.is_finite(scale)
+    message = (
+        "the Hessian of {} with respect to {} is not symmetric: TensorFlow's gradient "
+        "of a part of it is not that of what it computes, {}so that no derivative of "
+        "it is right. Write that part with other ops. The worst observation:"
+    ).format(ys[0].name, name_of(x), named_suspects(suspects))
+    nothing = tf.zeros([1], apart.dtype)  # N may be 0.
+    worst = tf.argmax(tf.concat([where(wrong, apart, 0 * apart), nothing], 0))
+    return assert_that(tf.logical_not(tf.reduce_any(wrong)), message, worst)
+
+
 # The messages where Hessians are wrong, and where nothing can be told of them.
 _NOT_RIGHT = (
     "the Hessian of {} with respect to {} is not what differences of the "

@@ -3,7 +3,7 @@
 import collections
 
 from batchhess import arguments
-from batchhess.analysis.audit import Findings, audit, lost, refusal
+from batchhess.analysis.audit import Findings, audit, kept_by_loops, lost, refusal
 from batchhess.analysis.memory import readers
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
@@ -11,10 +11,16 @@ from batchhess.analysis.region import Region
 from batchhess.analysis.values import value_region
 from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import name_of, original, tensor_key
+from batchhess.graph.tensors import (
+    has_custom_gradient,
+    name_of,
+    original,
+    tensor_key,
+)
 from batchhess.methods import AUTO, METHODS
 from batchhess.methods.blocks import block_size, widest
 from batchhess.ops.states import SUM, UNPROVEN
+from batchhess.problem import WHOLE
 from batchhess.rewriting import correct, take_apart
 from batchhess.sparsity import Compressed, assert_fits, assert_symmetric
 from batchhess.variables import read_once
@@ -22,11 +28,12 @@ from batchhess.variables import read_once
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
 # Operations that are wrong at zeros. differences: bool, whether Hessians are held
 # against differences of the gradient. unknown: list of the Operations for which.
+# symmetry: bool, whether Hessians must be symmetric, or the gradient itself is wrong.
 # readers: list of the Operations that read what an assignment of the same run changes.
 # pattern: the name of the least precise dtype, where entries outside of a pattern that
 # was given are checked to be zero; else None.
 Checks = collections.namedtuple(
-    "Checks", "coupling guarded differences unknown readers pattern"
+    "Checks", "coupling guarded differences unknown symmetry readers pattern"
 )
 
 
@@ -130,14 +137,14 @@ def _plan(request, given, direction, pattern):
         parts=None,
         block=None,
         lost=None,
-        checks=Checks(False, [], False, [], [], None),
+        checks=Checks(False, [], False, [], False, [], None),
         refusal=None,
     )
     if made.gradient is None:
         return made._replace(refusal=_unconnected(made, region))
-    made = made._replace(
-        is_linear=not Region([made.gradient], x).depends([made.gradient])
-    )
+    behind = Region([gradient], x)
+    moves = behind.depends([gradient]) or kept_by_loops(behind, x)
+    made = made._replace(is_linear=not moves)
     if request.check != "never":
         made = made._replace(findings=audit(ys, region, made.gradient, x))
     made = _with_method(made, region)
@@ -258,10 +265,18 @@ def _with_checks(made, region):
         and twice
         and (method.needs_separable or made.is_proven),
         unknown=unknown,
+        symmetry=bool(unknown) and twice and _has_whole(made, region),
         readers=readers(region.ops),
         pattern=made.compressed and made.compressed.precision_in(region.ops, made.x),
     )
     return made._replace(checks=checks, refusal=refused)
+
+
+def _has_whole(made, region):
+    """Whether whole Hessians are there, of a gradient that is TensorFlow's own."""
+    request = made.request
+    is_whole = request.wanted is WHOLE and request.coordinates is None
+    return is_whole and not any(map(has_custom_gradient, region.ops))
 
 
 def _outputs_refusal(made):

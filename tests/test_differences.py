@@ -144,6 +144,23 @@ def test_what_cannot_be_moved_is_told_with_its_cure(options, draws, control_flow
         assert "Call tf.compat.v1.enable_control_flow_v2()" in message
 
 
+@pytest.mark.parametrize("method", ["differences", "columns", "observations"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_a_v1_loop_has_kept_is_not_taken_for_constant(method, beside):
+    """Its sum has a seed of ones: no edge leads from the gradient back to x."""
+    tf.disable_control_flow_v2()
+    x = tf.placeholder(tf.float64, (None, 3))
+    y = tf.while_loop(
+        lambda i, *_: i < 3,
+        lambda i, z, s: (i + 1, tf.tanh(z), s + tf.reduce_sum(z**2, 1)),
+        (0, x, tf.zeros_like(x[:, 0])),
+    )[2]
+    ys = [y, x**3] if beside else y
+    with pytest.raises(batchhess.SecondDerivativeError) as refusal:
+        batchhess.hessians(ys, x, method=method, check="never")
+    assert "loop" in str(refusal.value)
+
+
 @pytest.mark.parametrize("dtype, limit", [(tf.float64, 1e-6), (tf.float32, 1e-3)])
 def test_steps_follow_a_function_that_varies_fast(dtype, limit, random):
     """Two charges: 1 / r at distances down to 0.002."""

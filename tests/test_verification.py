@@ -7,6 +7,7 @@ from oracles import run
 
 import batchhess
 from batchhess import coupling
+from batchhess.checks import assert_of_a_function
 from batchhess.compat import tf
 from batchhess.verification import _judge
 
@@ -427,3 +428,32 @@ def test_a_small_share_of_a_hessian_that_is_wrong_is_caught(dtype, share):
         else:
             with pytest.raises(tf.errors.InvalidArgumentError, match="differences"):
                 run(found, {x: value})
+
+
+def test_a_gradient_that_is_of_no_function_fails_the_run(random):
+    """The gradient of a rotation of images is another's in TensorFlow 1.15."""
+    contrib = pytest.importorskip("tensorflow.contrib.image")
+    x = tf.placeholder(tf.float64, (None, 9))
+    turned = contrib.rotate(tf.reshape(x, [-1, 3, 3, 1]), 0.4, interpolation="BILINEAR")
+    (result,) = batchhess.hessians(tf.reduce_sum(turned**2), x)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="is not symmetric.*ImageP"
+    ):
+        run(result, {x: random.randn(4, 9)})
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_hessians_must_be_symmetric(count, random):
+    x = tf.placeholder(tf.float64, (None, 3))
+    blocks = random.randn(count, 3, 3)
+    given = tf.placeholder(tf.float64, (None, 3, 3))
+    check = assert_of_a_function([x**2], x**2, x, given, [])
+    run(check, {given: blocks + np.swapaxes(blocks, 1, 2)})
+    blocks[:1] = np.nan  # Which is there to be seen.
+    if count < 2:
+        run(check, {given: blocks})
+        return
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="worst observation:. .[12]"
+    ):
+        run(check, {given: blocks})

@@ -7,6 +7,7 @@ from batchhess.analysis.values import stops_between, value_region
 from batchhess.calling import assert_that
 from batchhess.compat import (
     control_flow_context,
+    forward_op,
     gradient_is_none,
     ops_differentiated,
     tf,
@@ -14,8 +15,8 @@ from batchhess.compat import (
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
 from batchhess.graph.tensors import has_custom_gradient, name_of, original, placed
 from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
-from batchhess.ops.flow import STACK_POP, bodies
-from batchhess.ops.table import EXIT, NEXT, UNKNOWN, Fault, declared
+from batchhess.ops.flow import STACK_POP, STACK_PUSH, bodies
+from batchhess.ops.table import ENTER, EXIT, NEXT, UNKNOWN, Fault, declared
 
 # faults: list of (`Fault`, Operation). unknown: list of the Operations whose second
 # derivative no test has seen. guarded: list of those that are right but at zeros.
@@ -281,18 +282,47 @@ def _why_not_rebuilt(tensor, x):
     """What keeps `tensor` from being built again, and the cure."""
     if not isinstance(x, tf.Tensor):
         return "that is a Variable. Differentiate by a Tensor that is read from it"
-    for op in reversed(value_region([tensor], [x])):
-        if has_effect(op):
+    kept = [forward_op(op) for op in kept_by_loops(Region([tensor], x), x)]
+    for op in kept + list(reversed(value_region([tensor], [x]))):
+        if has_effect(op) and op not in kept:
             return (
                 "what draws random numbers or has another effect must not run twice, "
                 "as {} would. Draw outside of loops, branches and calls, and feed it"
             ).format(placed(op))
-        if not can_be_copied(op, tensor.graph, for_values=True):
+        if op in kept or not can_be_copied(op, tensor.graph, for_values=True):
             return (
                 "a loop or branch of control flow v1 holds {}. Call "
                 "tf.compat.v1.enable_control_flow_v2() before the model is built"
             ).format(placed(op))
     return "it is built inside a loop or function. Differentiate outside of it"
+
+
+def kept_by_loops(region, x):
+    """The ops above by which a gradient reads what a v1 loop has kept of x's values.
+
+    No edge of the graph leads from there back to `x`.
+
+    Args:
+      region: the `Region` between `x` and the gradient.
+      x: a Tensor or Variable.
+    """
+    pops = {op: _pushed(op) for op in region.above if op.type in STACK_POP}
+    return [op for op, kept in pops.items() if Region(kept, x).depends(kept)]
+
+
+def _pushed(pop):
+    """The Tensors that a loop keeps where the op `pop` takes one."""
+    handle, found = pop.inputs[0], []
+    while declared(handle.op).frame == ENTER:
+        handle = handle.op.inputs[0]
+    handles = [handle]
+    for handle in handles:  # It grows.
+        for reader in handle.consumers():
+            if declared(reader).frame == ENTER:
+                handles += reader.outputs
+            elif reader.type in STACK_PUSH:
+                found.append(reader.inputs[1])
+    return found
 
 
 def stops_to_hold(ys, x):

@@ -3,6 +3,7 @@
 import collections
 
 from batchhess.analysis import audit
+from batchhess.analysis.region import Region
 from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf, where
 from batchhess.graph.tensors import name_of
@@ -249,7 +250,7 @@ def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):
         if rebuilt is None and ys and gradient.graph is not ys[0].graph:
             copies = rebuild(ys, olds, news)
             rebuilt = copies and [passes.gradient(copies, moved, seeds)]
-        if rebuilt is None:
+        if rebuilt is None or audit.kept_by_loops(Region(rebuilt, x), x):
             raise audit.not_rebuilt(gradient, x)
         return layout.flatten(rebuilt[0])
 

@@ -141,3 +141,4 @@ op("While StatelessWhile", _while, twice=SOUND, calls=["cond", "body"])
 
 # How the gradient of a v1 loop reads the loop's values: no edge leads back to them.
 STACK_POP = frozenset(["StackPop", "StackPopV2"])
+STACK_PUSH = frozenset(["StackPush", "StackPushV2"])
