@@ -284,6 +284,24 @@ def called_twice(x):
     return inner(x) * inner(x**2)
 
 
+@pytest.mark.parametrize("place", ["before", "beside", "inside"])
+def test_a_custom_gradient_need_not_be_copied_with_a_loop(place, x):
+    """swish has one, in all versions: what comes before a loop stays as it is."""
+    tf.disable_control_flow_v2()
+    if place == "before":
+        y = loop(tf.nn.swish(x))
+    elif place == "beside":
+        y = loop(x) + tf.nn.swish(x)
+    else:
+        y = tf.while_loop(
+            lambda i, _: i < 2, lambda i, a: (i + 1, tf.nn.swish(a) * x), (0, x)
+        )[1]
+        with pytest.raises(batchhess.SecondDerivativeError, match="while loop"):
+            batchhess.hessians(y, x)
+        return
+    check(y, x)
+
+
 FUNCTIONS = {
     "plain": lambda x: tf.sin(x) ** 3,
     "calls": called_twice,
