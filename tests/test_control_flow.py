@@ -162,6 +162,16 @@ def test_what_a_branch_has_drawn_is_not_drawn_again(hidden, x):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_draw_that_x_decides_of_is_refused(x):
+    """At another x there would be nothing to read of it."""
+    tf.disable_control_flow_v2()
+    h = standardized(x)
+    draw = lambda: h * tf.random_uniform(tf.shape(h), dtype=tf.float64)  # noqa: E731
+    y = tf.cond(tf.reduce_sum(x) > 0, draw, lambda: h)
+    with pytest.raises(batchhess.SecondDerivativeError, match="mean constant"):
+        batchhess.hessians(y**3, x)
+
+
 def test_a_branch_that_assigns_a_reference_is_not_built_again(x):
     """Though softsign beside it is differentiated in another form."""
     tf.disable_control_flow_v2()

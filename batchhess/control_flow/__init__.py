@@ -56,7 +56,8 @@ def rebuild_control_flow(ys, xs):
                 check_op(op)
         with tf.name_scope("rebuilt"), differentiable_control_flow():
             known = {tensor_key(old): old for old in olds}
-            return Scope(known, lambda op: op in inside or is_array(op)).tensors(ys)
+            top = Scope(known, lambda op: op in inside or is_array(op), xs=olds)
+            return top.tensors(ys)
     except NotBuiltError:
         return ys
 

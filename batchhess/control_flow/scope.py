@@ -9,6 +9,7 @@ import contextlib
 
 from batchhess.analysis.frames import Frames
 from batchhess.analysis.region import control_outputs, has_effect
+from batchhess.analysis.values import value_region
 from batchhess.compat import tf
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies
@@ -85,7 +86,13 @@ class Scope:
     """What has been built, for a graph or a body of it."""
 
     def __init__(
-        self, known, is_inside=lambda op: True, around=None, is_loop=False, entered=()
+        self,
+        known,
+        is_inside=lambda op: True,
+        around=None,
+        is_loop=False,
+        entered=(),
+        xs=(),
     ):
         """Of the top of a graph, if `around` is None, or of a body.
 
@@ -95,10 +102,11 @@ class Scope:
           around: the `Scope` in which the op is whose body this is; None at the top.
           is_loop: bool, whether this may run more than once.
           entered: list of the Operations that must have run before any of this does.
+          xs: list of the Tensors that what is built will be differentiated by.
         """
         self._known, self._is_inside = dict(known), is_inside
         self._around, self.is_loop = around, is_loop
-        self._entered = list(entered)
+        self._entered, self._xs = list(entered), list(xs)
         self._made, self._wanted, self._notes = {}, set(), {}
         self.frames = Frames()
         if around is not None:
@@ -173,6 +181,10 @@ class Scope:
             return list(op.outputs)
         news = built_by(form.build, op)
         return news + list(op.outputs)[len(news) :]
+
+    def moves(self, tensor):
+        """Whether a `tensor` at the top depends on xs, by derivative or not."""
+        return bool(value_region([tensor], self._xs))
 
     def set(self, tensor, value):
         self._known[tensor_key(tensor)] = _of_shape(tensor, value)

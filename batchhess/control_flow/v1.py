@@ -157,10 +157,9 @@ def _read_outside(scope, cond, op):
     place, predicate = scope.frames.of(op), cond.predicate
     of_one = [(tensor_key(predicate), side) for side in (0, 1)]
     sides = [side for side, pair in enumerate(of_one) if place.branches == {pair}]
-    # A copy that chooses otherwise would read the 0.
-    is_moved = scope.value(predicate) is not predicate
     is_here = op.graph is tf.get_default_graph()
-    if place.frames or not sides or is_moved or not is_here:
+    # A copy that chooses otherwise would read the 0.
+    if place.frames or not sides or not is_here or scope.moves(predicate):
         raise NotBuiltError(op)
     pairs = []
     for tensor in op.outputs:
