@@ -294,7 +294,7 @@ def called_twice(x):
     return inner(x) * inner(x**2)
 
 
-@pytest.mark.parametrize("place", ["before", "beside", "inside"])
+@pytest.mark.parametrize("place", ["before", "beside", "after"])
 def test_a_custom_gradient_need_not_be_copied_with_a_loop(place, x):
     """swish has one, in all versions: what comes before a loop stays as it is."""
     tf.disable_control_flow_v2()
@@ -303,11 +303,9 @@ def test_a_custom_gradient_need_not_be_copied_with_a_loop(place, x):
     elif place == "beside":
         y = loop(x) + tf.nn.swish(x)
     else:
-        y = tf.while_loop(
-            lambda i, _: i < 2, lambda i, a: (i + 1, tf.nn.swish(a) * x), (0, x)
-        )[1]
-        with pytest.raises(batchhess.SecondDerivativeError, match="while loop"):
-            batchhess.hessians(y, x)
+        with pytest.raises(batchhess.SecondDerivativeError) as refusal:
+            batchhess.hessians(tf.nn.swish(loop(x)), x)
+        assert "not built again because of 'IdentityN'" in str(refusal.value)
         return
     check(y, x)
 

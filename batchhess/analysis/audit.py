@@ -13,7 +13,13 @@ from batchhess.compat import (
     tf,
 )
 from batchhess.errors import SecondDerivativeError, UndefinedDerivativeError
-from batchhess.graph.tensors import has_custom_gradient, name_of, original, placed
+from batchhess.graph.tensors import (
+    has_custom_gradient,
+    held_by,
+    name_of,
+    original,
+    placed,
+)
 from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
 from batchhess.ops.flow import STACK_POP, STACK_PUSH, bodies
 from batchhess.ops.table import ENTER, EXIT, NEXT, UNKNOWN, Fault, declared
@@ -213,9 +219,13 @@ def refusal(faults, x, derivative="second derivative", too="tf.hessians"):
     if not faults:
         return None
     fault, op = faults[0]
+    held = held_by(op)
+    held = " It is not built again because of {}.".format(placed(held)) if held else ""
     return SecondDerivativeError(
-        "the {} with respect to '{}' is wrong in TensorFlow at {}: it {}, in {} too. "
-        "{}".format(derivative, name_of(x), placed(op), fault.does, too, fault.cure)
+        "the {} with respect to '{}' is wrong in TensorFlow at {}: it {}, in {} too.{} "
+        "{}".format(
+            derivative, name_of(x), placed(op), fault.does, too, held, fault.cure
+        )
     )
 
 

@@ -26,7 +26,7 @@ from batchhess.control_flow.scope import (
     check_op,
     must_be_shared,
 )
-from batchhess.graph.tensors import tensor_key
+from batchhess.graph.tensors import note_held, tensor_key
 from batchhess.ops.table import EXIT, declared
 
 
@@ -58,7 +58,8 @@ def rebuild_control_flow(ys, xs):
             known = {tensor_key(old): old for old in olds}
             top = Scope(known, lambda op: op in inside or is_array(op), xs=olds)
             return top.tensors(ys)
-    except NotBuiltError:
+    except NotBuiltError as error:
+        note_held(between.ops, error.op)
         return ys
 
 

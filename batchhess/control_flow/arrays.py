@@ -90,7 +90,7 @@ def gather(scope, op):
 @_on_array("TensorArrayConcatV3")
 def concat(scope, op):
     elements = _list(scope, op)
-    shape = [None] + _list_of(op.get_attr("element_shape_except0"))
+    shape = [None] + _sizes(op, op.get_attr("element_shape_except0"))
     value, lengths = raw_ops.TensorListConcatV2(
         input_handle=elements,
         element_shape=_shape_tensor(tf.TensorShape(shape)),
@@ -101,10 +101,10 @@ def concat(scope, op):
     scope.set(op.outputs[1], lengths)
 
 
-def _list_of(shape):
+def _sizes(op, shape):
     shape = tf.TensorShape(shape)
-    if shape.ndims is None:
-        raise NotBuiltError("a concatenation of elements of unknown rank")
+    if shape.ndims is None:  # It concatenates elements of an unknown rank.
+        raise NotBuiltError(op)
     return shape.as_list()
 
 

@@ -23,7 +23,11 @@ Builder = collections.namedtuple("Builder", "build needs controls waits")
 
 
 class NotBuiltError(Exception):
-    """There is an op that cannot be built again."""
+    """There is an `op` that cannot be built again."""
+
+    def __init__(self, op):
+        super().__init__(op)
+        self.op = op
 
 
 def register(*types, needs=None, controls=None, waits=False):

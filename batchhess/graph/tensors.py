@@ -62,6 +62,21 @@ def note_copies(ops, copies):
         _COPIED_FROM[made] = weakref.ref(op)
 
 
+# From an op to a weak reference to the one that keeps it from being built again.
+_HELD_BY = weakref.WeakKeyDictionary()
+
+
+def note_held(ops, culprit):
+    """Keeps in mind that `culprit` keeps `ops` from being built again, for errors."""
+    for op in ops:
+        _HELD_BY[op] = weakref.ref(culprit)
+
+
+def held_by(op):
+    """The op that keeps `op` from being built again, or None."""
+    return _HELD_BY[op]() if op in _HELD_BY else None
+
+
 def original(op):
     """The op of the user's model of which `op` is a copy; `op` itself if it is none."""
     while op in _COPIED_FROM and _COPIED_FROM[op]() is not None:
