@@ -6,8 +6,6 @@ without end, but not any more once a Session has run it. So all are built anew: 
 and branches as those of control flow v2, calls of functions as what the functions hold.
 """
 
-import collections
-
 from batchhess.analysis.frames import Frames
 from batchhess.analysis.region import Region
 from batchhess.analysis.values import value_region
@@ -50,10 +48,9 @@ def rebuild_control_flow(ys, xs):
     if any(y.graph is not graph or frames.is_inside(y.op) for y in ys):
         return ys
     try:
-        inside = _built_again(value_region(ys, olds, shared=must_be_shared))
         for op in value_region(ys, olds):
-            if op in inside:
-                check_op(op)
+            check_op(op)
+        inside = set(value_region(ys, olds, shared=must_be_shared))
         with tf.name_scope("rebuilt"), differentiable_control_flow():
             known = {tensor_key(old): old for old in olds}
             top = Scope(known, lambda op: op in inside or is_array(op), xs=olds)
@@ -78,33 +75,3 @@ def _has_reason(between):
         form is not None and form.applies(op, between.depends)
         for op, form in [(op, declared(op).rewrite) for op in ops]
     )
-
-
-def _built_again(ops):
-    """Those of `ops` that are of a loop, branch, call or array, or come after one.
-
-    What comes before is as good as it is.
-
-    Args:
-      ops: list of Operations.
-
-    Returns:
-      set of Operations.
-    """
-    readers = collections.defaultdict(list)
-    for op in ops:
-        for before in [t.op for t in op.inputs] + list(op.control_inputs):
-            readers[before].append(op)
-    pending = [op for op in ops if _is_of_flow(op)]
-    found = set(pending)
-    while pending:
-        for reader in readers[pending.pop()]:
-            if reader not in found:
-                found.add(reader)
-                pending.append(reader)
-    return found
-
-
-def _is_of_flow(op):
-    known = declared(op)
-    return known.calls or known.frame is not None or is_array(op)
