@@ -232,6 +232,17 @@ def test_hessians_of_what_is_fed_in_the_middle_fail_the_run(name, random):
         run(result, {x: value, h: np.tanh(value) * 0.9})
 
 
+def test_a_fed_mean_before_a_function_fails_the_run(random):
+    """Moments are written in another form: what is fed for one is not a mean there."""
+    x = tf.placeholder(tf.float64, [None, 4])
+    mean, variance = tf.nn.moments(x, [1], keep_dims=True)
+    y = tensorflow.function(tf.sin)(((x - mean) / tf.sqrt(variance + 0.1)) ** 3)
+    result, value = batchhess.hessians(y, x)[0], random.randn(2, 4)
+    run(result, {x: value})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="tensor .* was fed"):
+        run(result, {x: value, mean: [[1.3], [0.8]]})
+
+
 # Ops of which single copies are made, without a loop over blocks.
 SINGLE = {
     "logsumexp": lambda h: tf.math.cumulative_logsumexp(h, 1),
