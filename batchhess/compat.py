@@ -86,8 +86,8 @@ def function_graphs(op, attribute):
     Private: a graph's functions have no public reader but their protocol buffers, which
     know no shapes.
     """
-    found = op.get_attr(attribute)
-    named = found if isinstance(found, list) else [found]
+    named = op.get_attr(attribute)
+    named = named if isinstance(named, list) else [named]
     return [_graph_named(op, function.name) for function in named]
 
 

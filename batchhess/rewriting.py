@@ -14,7 +14,7 @@ from batchhess.compat import (
 )
 from batchhess.control_flow import rebuild_control_flow
 from batchhess.graph.tensors import tensor_key
-from batchhess.ops.table import declared
+from batchhess.ops.table import correction_of, declared
 from batchhess.rebuild import rewrite
 
 _logged = set()
@@ -33,7 +33,7 @@ def correct(ys, xs):
       list of Tensors of the same values; `ys` itself if there is nothing to correct.
     """
     ys = rebuild_control_flow(ys, xs)
-    return _rewrite(ys, xs, _correction, notify=_log)
+    return _rewrite(ys, xs, correction_of, notify=_log)
 
 
 def take_apart(ys, x):
@@ -49,12 +49,6 @@ def take_apart(ys, x):
       list of Tensors of the same values and derivatives.
     """
     return _rewrite(ys, [x], _parts)
-
-
-def _correction(op, depends):
-    """How to build `op` anew, if that is needed."""
-    form = declared(op).rewrite
-    return form.build if form and form.applies(op, depends) else None
 
 
 def _parts(op, depends):

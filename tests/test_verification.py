@@ -432,7 +432,9 @@ def test_a_small_share_of_a_hessian_that_is_wrong_is_caught(dtype, share):
 
 def test_a_gradient_that_is_of_no_function_fails_the_run(random):
     """The gradient of a rotation of images is another's in TensorFlow 1.15."""
-    contrib = pytest.importorskip("tensorflow.contrib.image")
+    contrib = pytest.importorskip(
+        "tensorflow.contrib.image", reason="tf.contrib is of TensorFlow 1.15 alone"
+    )
     x = tf.placeholder(tf.float64, (None, 9))
     turned = contrib.rotate(tf.reshape(x, [-1, 3, 3, 1]), 0.4, interpolation="BILINEAR")
     (result,) = batchhess.hessians(tf.reduce_sum(turned**2), x)

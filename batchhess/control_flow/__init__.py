@@ -25,7 +25,7 @@ from batchhess.control_flow.scope import (
     must_be_shared,
 )
 from batchhess.graph.tensors import note_held, tensor_key
-from batchhess.ops.table import EXIT, declared
+from batchhess.ops.table import EXIT, correction_of, declared
 
 
 def rebuild_control_flow(ys, xs):
@@ -56,7 +56,8 @@ def rebuild_control_flow(ys, xs):
             top = Scope(known, lambda op: op in inside or is_array(op), xs=olds)
             return top.tensors(ys)
     except NotBuiltError as error:
-        note_held(between.ops, error.op)
+        if error.op is not None:
+            note_held(between.ops, error.op)
         return ys
 
 
@@ -72,6 +73,5 @@ def _has_reason(between):
     ):
         return True
     return any(control_flow_context(op) is not None for op in ops) and any(
-        form is not None and form.applies(op, between.depends)
-        for op, form in [(op, declared(op).rewrite) for op in ops]
+        correction_of(op, between.depends) is not None for op in ops
     )

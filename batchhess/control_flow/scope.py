@@ -13,7 +13,7 @@ from batchhess.analysis.values import value_region
 from batchhess.compat import tf
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies
-from batchhess.ops.table import declared
+from batchhess.ops.table import correction_of, declared
 from batchhess.rebuild import built_by, copy_op, here
 
 # build(scope, op): sets what stands for the outputs of `op`. needs(scope, op): the
@@ -23,9 +23,9 @@ Builder = collections.namedtuple("Builder", "build needs controls waits")
 
 
 class NotBuiltError(Exception):
-    """There is an `op` that cannot be built again."""
+    """There is an `op` that cannot be built again, None if it is not known which."""
 
-    def __init__(self, op):
+    def __init__(self, op=None):
         super().__init__(op)
         self.op = op
 
@@ -180,10 +180,10 @@ class Scope:
 
         Of an op in a body: what is at the top is corrected once all is built.
         """
-        form = declared(op).rewrite
-        if self._around is None or not form or not form.applies(op, _may_depend):
+        build = correction_of(op, _may_depend) if self._around is not None else None
+        if build is None:
             return list(op.outputs)
-        news = built_by(form.build, op)
+        news = built_by(build, op)
         return news + list(op.outputs)[len(news) :]
 
     def moves(self, tensor):

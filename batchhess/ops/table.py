@@ -136,6 +136,16 @@ def declared(op):
     return _TABLE.get(op.type, _NOTHING)
 
 
+def correction_of(op, depends):
+    """How to build `op` in a form that is differentiated rightly twice.
+
+    Returns:
+      the `build` of a `Rewrite`; None if `op` is right as it is.
+    """
+    form = declared(op).rewrite
+    return form.build if form and form.applies(op, depends) else None
+
+
 def linearity(op):
     """How the outputs of `op` vary with its inputs: see `linear` above."""
     linear = declared(op).linear
