@@ -294,12 +294,20 @@ def called_twice(x):
     return inner(x) * inner(x**2)
 
 
-def test_what_keeps_a_loop_from_being_built_again_is_told(x):
-    """swish has a custom gradient, in all versions."""
+@pytest.mark.parametrize("place", ["before", "beside", "after"])
+def test_a_custom_gradient_need_not_be_copied_with_a_loop(place, x):
+    """swish has one, in all versions: what comes before a loop stays as it is."""
     tf.disable_control_flow_v2()
-    with pytest.raises(batchhess.SecondDerivativeError) as refusal:
-        batchhess.hessians(tf.nn.swish(loop(x)), x)
-    assert "not built again because of 'IdentityN'" in str(refusal.value)
+    if place == "before":
+        y = loop(tf.nn.swish(x))
+    elif place == "beside":
+        y = loop(x) + tf.nn.swish(x)
+    else:
+        with pytest.raises(batchhess.SecondDerivativeError) as refusal:
+            batchhess.hessians(tf.nn.swish(loop(x)), x)
+        assert "not built again because of 'IdentityN'" in str(refusal.value)
+        return
+    check(y, x)
 
 
 FUNCTIONS = {

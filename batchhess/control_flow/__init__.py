@@ -6,6 +6,8 @@ without end, but not any more once a Session has run it. So all are built anew: 
 and branches as those of control flow v2, calls of functions as what the functions hold.
 """
 
+import collections
+
 from batchhess.analysis.frames import Frames
 from batchhess.analysis.region import Region
 from batchhess.analysis.values import value_region
@@ -48,9 +50,10 @@ def rebuild_control_flow(ys, xs):
     if any(y.graph is not graph or frames.is_inside(y.op) for y in ys):
         return ys
     try:
+        inside = _built_again(value_region(ys, olds, shared=must_be_shared))
         for op in value_region(ys, olds):
-            check_op(op)
-        inside = set(value_region(ys, olds, shared=must_be_shared))
+            if op in inside:
+                check_op(op)
         with tf.name_scope("rebuilt"), differentiable_control_flow():
             known = {tensor_key(old): old for old in olds}
             top = Scope(known, lambda op: op in inside or is_array(op), xs=olds)
@@ -75,3 +78,33 @@ def _has_reason(between):
     return any(control_flow_context(op) is not None for op in ops) and any(
         correction_of(op, between.depends) is not None for op in ops
     )
+
+
+def _built_again(ops):
+    """Those of `ops` that are of a loop, branch, call or array, or come after one.
+
+    What comes before is as good as it is.
+
+    Args:
+      ops: list of Operations.
+
+    Returns:
+      set of Operations.
+    """
+    readers = collections.defaultdict(list)
+    for op in ops:
+        for before in [t.op for t in op.inputs] + list(op.control_inputs):
+            readers[before].append(op)
+    pending = [op for op in ops if _is_of_flow(op)]
+    found = set(pending)
+    while pending:
+        for reader in readers[pending.pop()]:
+            if reader not in found:
+                found.add(reader)
+                pending.append(reader)
+    return found
+
+
+def _is_of_flow(op):
+    known = declared(op)
+    return known.calls or known.frame is not None or is_array(op)

@@ -224,7 +224,10 @@ def is_mean_of_moments(stop):
 
 
 def _unstopped_difference(op):
-    return [op.inputs[0] - op.inputs[1].op.inputs[0]]
+    values, mean = op.inputs[0], op.inputs[1].op.inputs[0].op
+    # Not the mean of the model: were that fed, all values would be as they are, and the
+    # derivatives another function's. As it is, the check of the copy sees the feed.
+    return [values - tf.reduce_mean(values, mean.inputs[1], mean.get_attr("keep_dims"))]
 
 
 def _unstopped(op):
