@@ -136,11 +136,9 @@ class Scope:
         """
         controls = _BUILDERS[op.type].controls(self, op)
         values, wait = [self.value(t) for t in tensors], self._resolved(controls)
-        with tf.control_dependencies(wait):
+        with self._waiting(wait):
             values = [tf.identity(v) if wait and is_number(v) else v for v in values]
-        with tf.control_dependencies(
-            [v for v in values if not _is_reference(v)] + wait
-        ):
+        with self._waiting([v.op for v in values if not _is_reference(v)] + wait):
             values = [tf.identity(v) if _is_reference(v) else v for v in values]
         return values, wait + [v.op for v in values]
 
@@ -237,7 +235,11 @@ class Scope:
     @contextlib.contextmanager
     def _after(self, originals):
         """Has what is built run after what stands for the ops `originals`."""
-        controls = self._resolved(originals)
+        with self._waiting(self._resolved(originals)):
+            yield
+
+    @contextlib.contextmanager
+    def _waiting(self, controls):
         if self.is_loop:  # All of it waits for what is outside.
             controls = [c for c in controls if c.graph is tf.get_default_graph()]
         if not controls:

@@ -7,7 +7,7 @@ not after a Session has run them. A call is built as what its function holds.
 import contextlib
 
 from batchhess.analysis.region import control_outputs
-from batchhess.compat import tf
+from batchhess.compat import raw_ops, tf
 from batchhess.control_flow.scope import register
 from batchhess.ops.flow import bodies
 from batchhess.rebuild import copy_op
@@ -75,16 +75,36 @@ def build_call(scope, op):
 @register("ReadVariableOp")
 def read_variable(scope, op):
     """Reads a variable once for all steps of a loop, in which nothing is assigned."""
-    handle = scope.value(op.inputs[0])
-    graph, controls = tf.get_default_graph(), scope.before_reading(op)
-    if scope.is_loop and handle.graph is not graph:
-        graph, place = handle.graph, handle.graph.as_default()
-        controls = [c for c in controls if c.graph is graph]
-    else:
-        place = contextlib.ExitStack()
-    with place, tf.control_dependencies(controls):
+    with _before_steps(scope, op, scope.is_loop) as handle:
         made = copy_op(op, [handle])
     scope.set(op.outputs[0], made.outputs[0])
+
+
+@register("ResourceGather", "ResourceGatherNd")
+def gather_from_variable(scope, op):
+    """Rows of a variable that is read outside: inside, 1.15 does not know its shape."""
+    with _before_steps(scope, op, True) as handle:
+        params = raw_ops.ReadVariableOp(resource=handle, dtype=op.get_attr("dtype"))
+    indices = scope.value(op.inputs[1])
+    if op.type == "ResourceGatherNd":
+        rows = tf.gather_nd(params, indices)
+    else:
+        batch = op.get_attr("batch_dims")
+        rows = tf.gather(params, indices, axis=batch, batch_dims=batch)
+    scope.set(op.outputs[0], scope.corrected(rows.op)[0])
+
+
+@contextlib.contextmanager
+def _before_steps(scope, op, is_outside):
+    """The handle that `op` reads a variable by, and a context to read it in."""
+    handle = scope.value(op.inputs[0])
+    graph, controls = tf.get_default_graph(), scope.before_reading(op)
+    with contextlib.ExitStack() as place:
+        if is_outside and handle.graph is not graph:
+            controls = [c for c in controls if c.graph is handle.graph]
+            place.enter_context(handle.graph.as_default())
+        place.enter_context(tf.control_dependencies(controls))
+        yield handle
 
 
 @register("Identity")

@@ -1,6 +1,6 @@
 """Ops that pick elements by their index, or add elements up by it."""
 
-from batchhess.compat import IS_V1, raw_ops, tf
+from batchhess.compat import IS_V1, outer_graphs, raw_ops, tf
 from batchhess.graph.tensors import has_own_gradient, tensor_key
 from batchhess.ops.inputs import KNOWN, NEVER, PARAMETER, each
 from batchhess.ops.shapes import axis_input, same_size
@@ -120,30 +120,51 @@ def _gather_indices(op, place, states, walk):
     return states[0].axis if states[0].axis < _batch_dims(op) else None
 
 
-# In the gradient of a gather whose indices share axes, 1.15 flattens them to their
-# Size. Its optimizer takes that for the part that it knows, and the next gradient for
-# another shape. There it gets another gradient, right however often.
+# 1.15 differentiates two gathers once only. Whose indices share axes: their gradient
+# flattens these to their Size, which its optimizer takes for the part that it knows,
+# and the next gradient for another shape. And any in a loop or branch: their gradient
+# adds up rows by index, of which the next must know how many axes the rows have; what
+# comes off a loop's stacks does not tell. There they get a gradient by ScatterNd, which
+# is right however often, and in which no op has less than three axes of indices: with
+# two, that of GatherNd would add up rows again.
 
 
 def _has_old_gradient(op, depends):
     params, indices = (t.shape for t in op.inputs[:2])
     if not IS_V1 or has_own_gradient(op) or not depends([op.inputs[0]]):
         return False
-    told = None not in (params.ndims, indices.ndims, ints_of(op.inputs[2]))
-    return told and bool(_batch_dims(op)) and not indices.is_fully_defined()
+    if None in (params.ndims, indices.ndims, ints_of(op.inputs[2])):
+        return False
+    flattens = bool(_batch_dims(op)) and not indices.is_fully_defined()
+    return flattens or _is_in_body(op)
+
+
+def _adds_up_rows(op, depends):
+    needs = IS_V1 and not has_own_gradient(op) and depends([op.inputs[0]])
+    return needs and op.inputs[1].shape.ndims == 2 and _is_in_body(op)
+
+
+def _is_in_body(op):
+    return len(outer_graphs(op.graph)) > 1
 
 
 def _gathered(op):
-    name = {op.type: "BatchhessGatherOfEach"}
-    with tf.get_default_graph().gradient_override_map(name):
+    params, indices, axis = op.inputs
+    with _own_gradient(op.type, "BatchhessGatherOfEach"):
         return [
             raw_ops.GatherV2(
-                params=op.inputs[0],
-                indices=op.inputs[1],
-                axis=op.inputs[2],
-                batch_dims=_batch_dims(op),
+                params=params, indices=indices, axis=axis, batch_dims=_batch_dims(op)
             )
         ]
+
+
+def _gathered_rows(op):
+    with _own_gradient(op.type, "BatchhessGatherRows"):
+        return [raw_ops.GatherNd(params=op.inputs[0], indices=op.inputs[1])]
+
+
+def _own_gradient(type_, name):
+    return tf.get_default_graph().gradient_override_map({type_: name})
 
 
 @tf.RegisterGradient("BatchhessGatherOfEach")
@@ -162,9 +183,19 @@ def _gather_gradient(op, grad):
         for a in range(batch)
     ]
     count = indices.shape.ndims - batch
-    grad = tf.transpose(grad, _order(grad.shape.ndims, axis, batch, count))
-    found = tf.scatter_nd(tf.stack(places + [indices], -1), grad, shape)
+    grad = tf.transpose(grad, _order(len(order) - 1 + count, axis, batch, count))
+    found = _added_up(tf.stack(places + [indices], -1), grad, shape)
     return tf.transpose(found, _order(len(order), batch, axis)), None, None
+
+
+@tf.RegisterGradient("BatchhessGatherRows")
+def _gather_rows_gradient(op, grad):
+    params, indices = op.inputs
+    return _added_up(indices, grad, tf.shape(params, out_type=indices.dtype)), None
+
+
+def _added_up(indices, grad, shape):
+    return tf.scatter_nd(indices[None], grad[None], shape)
 
 
 def _order(rank, source, target, count=1):
@@ -243,7 +274,14 @@ op(
 )
 op("Gather", twice=SOUND)
 op("ResourceGather ResourceGatherNd", twice=SOUND, repeatable=True)
-op("GatherNd", _gather_nd, NEVER, YES, twice=SOUND)
+op(
+    "GatherNd",
+    _gather_nd,
+    NEVER,
+    YES,
+    twice=SOUND,
+    rewrite=Rewrite(_adds_up_rows, _gathered_rows),
+)
 op(
     "SegmentMean SegmentSum UnsortedSegmentSum",
     _segments,

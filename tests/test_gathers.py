@@ -1,0 +1,85 @@
+"""Rows picked by index in loops and branches, as decoders look up their words."""
+
+import numpy as np
+import pytest
+from oracles import difference_blocks, initialize, run
+
+import batchhess
+from batchhess.compat import tf
+
+ROWS = np.array([[0.3, -0.7, 1.1], [0.9, 0.2, -0.4]])
+WORDS = np.array([[1, 4, 0], [6, 4, 2]])
+
+
+def by_lookup(table, h, words, i):
+    return h * tf.nn.embedding_lookup(table, words[:, i])
+
+
+def by_one_index(table, h, words, i):
+    return tf.gather(h, i, axis=1)[:, None] * tf.gather(table, i)
+
+
+def by_columns(table, h, words, i):
+    return h * tf.gather(table, [2, 0, i], axis=1)[0] * tf.gather(h, [1, 2, 0], axis=1)
+
+
+def by_gather_nd(table, h, words, i):
+    places = tf.stack([words[:, i], words[:, 0] % 3], axis=1)
+    rows = tf.gather_nd(tf.sin(h), tf.range(tf.shape(h)[0])[:, None])
+    return rows * tf.gather_nd(table, places)[:, None]
+
+
+def in_a_branch(table, h, words, i):
+    return tf.cond(
+        i > 1,
+        lambda: by_lookup(table, h, words, 0),
+        lambda: tf.gather(h, [0, 0, 1], axis=1),
+    )
+
+
+FORMS = [by_lookup, by_one_index, by_columns, by_gather_nd, in_a_branch]
+
+
+def picked_in_a_loop(forms):
+    """x, y, the tables and the words: rows of references and of resources."""
+    tf.disable_control_flow_v2()
+    x = tf.placeholder(tf.float64, [None, 3])
+    words = tf.placeholder(tf.int32, [None, 3])
+    value = np.random.RandomState(1).randn(7, 3)
+    tables = [
+        tf.get_variable("of" + str(i), initializer=value, use_resource=i % 2 == 0)
+        for i in range(len(forms))
+    ]
+
+    def body(i, h):
+        picked = [form(t, h, words, i) for form, t in zip(forms, tables)]
+        return i + 1, tf.tanh(0.1 + sum(tf.sin(p) for p in picked))
+
+    return x, tf.while_loop(lambda i, _: i < 3, body, [0, x])[1], tables, words
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_rows_picked_in_a_loop(first):
+    x, y, _, words = picked_in_a_loop(FORMS[first:] + FORMS[:first])
+    found = run(batchhess.hessians(y, x)[0], {x: ROWS, words: WORDS})
+    expected = difference_blocks(y, x, ROWS, {words: WORDS})
+    limit = np.abs(expected).max()
+    assert limit > 1e-2
+    np.testing.assert_allclose(found, expected, atol=1e-6 * limit)
+
+
+def test_derivatives_of_hessians_by_the_rows_that_a_loop_picks():
+    x, y, tables, words = picked_in_a_loop([by_lookup, by_lookup])
+    loss = tf.reduce_sum(batchhess.hessians(y, x)[0] ** 2)
+    slopes = [tf.convert_to_tensor(s) for s in tf.gradients(loss, tables)]
+    steps = [tf.placeholder(tf.float64, [7, 3]) for _ in tables]
+    moves = [t.assign_add(s) for t, s in zip(tables, steps)]
+    along = np.random.RandomState(2).randn(2, 7, 3)
+    feed, losses = {x: ROWS, words: WORDS}, []
+    with tf.Session() as session:
+        initialize(session)
+        change = np.sum(session.run(slopes, feed) * along)
+        for step in (1e-5, -2e-5):
+            session.run(moves, dict(zip(steps, step * along)))
+            losses.append(session.run(loss, feed))
+    np.testing.assert_allclose(change, (losses[0] - losses[1]) / 2e-5, rtol=1e-5)
