@@ -40,8 +40,9 @@ Claim = collections.namedtuple("Claim", "here product terms blur")
 # What the steps so far say. central, fourth: [N, K], differences at the last one; bend:
 # [N], by how much those to either side differ. agreed, condemned: [N], whether
 # differences to be trusted have said the same as the Hessian, and whether they said
-# otherwise three times in a row, which `streak` counts, and to the last. error, doubt:
-# [N], the relative error by the best of them, and what these are good for.
+# otherwise three times in a row, and not the contrary since; `streak` counts both, the
+# contrary below zero. error, doubt: [N], the relative error by the best of them, and
+# what these are good for.
 Judgement = collections.namedtuple(
     "Judgement", "central fourth bend agreed condemned streak error doubt"
 )
@@ -305,11 +306,13 @@ def judge(xp, largest, dtype_name, claim, last, above, below, step, large):
     wrong = precise & seen & ~one_sided & (excess > tolerance * scale + noise)
     wrong = trusted & (wrong | ~finite & (large | (noise <= close * found)))
 
-    streak = xp.where(wrong, last.streak + 1, xp.zeros_like(last.streak))
+    zero = xp.zeros_like(last.streak)
+    up, down = xp.maximum(last.streak, zero) + 1, xp.minimum(last.streak, zero) - 1
+    streak = xp.where(wrong, up, down)
     # To the smallest of the precise steps: what is finer than large steps might lie
-    # between them.
-    often = streak >= 3
-    condemned = xp.where(precise & finite, often, last.condemned | (often & ~finite))
+    # between them. One step alone may be a fluke of rounding.
+    often, pardoned = streak >= 3, precise & finite & (streak <= -3)
+    condemned = (last.condemned & ~pardoned) | (often & (precise | ~finite))
     doubt = (spread + unsure) / xp.where(scale > 0, scale, xp.ones_like(scale))
     error = xp.maximum(excess - noise, xp.zeros_like(noise))
     error = error / xp.where(scale > 0, scale, xp.ones_like(scale))

@@ -22,7 +22,7 @@ from batchhess.graph.tensors import (
 )
 from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
 from batchhess.ops.flow import STACK_POP, STACK_PUSH, bodies
-from batchhess.ops.table import ENTER, EXIT, NEXT, UNKNOWN, Fault, declared
+from batchhess.ops.table import ENTER, EXIT, NEXT, UNKNOWN, Fault, declared, zeros_of
 
 # faults: list of (`Fault`, Operation). unknown: list of the Operations whose second
 # derivative no test has seen. guarded: list of those that are right but at zeros.
@@ -51,15 +51,18 @@ def audit(ys, region, gradient, x):
 def audit_once(region):
     """Reads the `Region` of x for what TensorFlow may differentiate wrongly once.
 
-    What is wrong for certain are ops whose gradient TensorFlow takes for None, and
-    gradients of loops of control flow v1, which no edge joins to what they are of. An
-    op that is not known to be right twice may be right once: that is for a run to tell.
+    What is wrong for certain are ops whose gradient TensorFlow takes for None, or that
+    the table says so of, and gradients of loops of control flow v1, which no edge joins
+    to what they are of. An op that is not known to be right twice may be right once:
+    that is for a run to tell.
 
     Returns:
       a list of (`Fault`, Operation), those that are wrong; and `Findings`.
     """
     pops = [(LOOP, op) for op in region.above if op.type in STACK_POP]
-    return lost_in(region) + pops, _by_the_table(region)
+    found = _by_the_table(region)
+    known = [(fault, op) for fault, op in found.faults if fault.wrong_once]
+    return lost_in(region) + pops + known, found
 
 
 def lost_in(region):
@@ -104,7 +107,7 @@ def can_be_followed(op, depends):
 def _is_guarded(op, depends):
     """Whether `op` may be wrong at a zero, of an input that depends on x."""
     guard = declared(op).guard
-    return guard is not None and depends([op.inputs[guard.place]])
+    return guard is not None and depends([op.inputs[guard.place]]) and guard.holds(op)
 
 
 def _can_be_read(op):
@@ -208,8 +211,8 @@ LOST = Fault(
 
 _UNGUARDED = Fault(
     None,
-    "is wrong where a factor is zero, which cannot be checked inside a function or a "
-    "branch",
+    "is wrong where it meets a zero, or two equal eigenvalues, which cannot be checked "
+    "inside of a function or a branch",
     "Build this op outside of it.",
 )
 
@@ -236,15 +239,17 @@ def guards(guarded):
       guarded: list of Operations.
 
     Returns:
-      list of Operations that fail with InvalidArgumentError where the guarded input
-      of one of `guarded` has a zero.
+      list of Operations that fail with InvalidArgumentError where what guards one of
+      `guarded` has a zero.
     """
     return [
         assert_that(
-            tf.reduce_all(tf.not_equal(op.inputs[declared(op).guard.place], 0)),
-            "{} ({}) has a zero among its inputs, where TensorFlow's second "
-            "derivative is wrong. {}".format(
-                original(op).name, op.type, declared(op).guard.cure
+            tf.reduce_all(tf.not_equal(zeros_of(op), 0)),
+            "{} ({}) has {}, where TensorFlow's second derivative is wrong. {}".format(
+                original(op).name,
+                op.type,
+                declared(op).guard.why,
+                declared(op).guard.cure,
             ),
         )
         for op in guarded

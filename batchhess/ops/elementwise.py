@@ -1,6 +1,6 @@
 """Ops whose output at one place depends on the inputs at that place."""
 
-from batchhess.compat import IS_V1, tf, where
+from batchhess.compat import IS_V1, static_value, tf, where
 from batchhess.graph.tensors import original, tensor_key
 from batchhess.ops.inputs import BROADCAST, from_right, may_differ
 from batchhess.ops.sizes import of_arithmetic, of_input
@@ -22,6 +22,7 @@ from batchhess.ops.table import (
     AFFINE,
     IN_EACH,
     MERGE,
+    OF_COMPLEX,
     SCALED,
     SOUND,
     SUBTRACTED,
@@ -112,6 +113,7 @@ def _selected(op, place, states, walk):
 
 
 _EACH = {"elementwise": True, "twice": SOUND}
+_REAL = dict(_EACH, faults=[OF_COMPLEX])
 
 op(
     """Abs Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div Elu
@@ -136,7 +138,7 @@ op(
     SeluGrad SigmoidGrad SoftplusGrad SqrtGrad TanhGrad""",
     elementwise,
     BROADCAST,
-    **_EACH,
+    **_REAL,
 )
 
 op(
@@ -170,7 +172,60 @@ op(
 
 _SIZES = {"elements": of_arithmetic}
 
-op("Add AddV2", additive, BROADCAST, YES, ADDED, **_EACH, **_SIZES)
+
+# log(1 + exp(z)) as losses write it, max(z, 0) + log1p(exp(-|z|)), with a term between
+# them or not: at 0 the kinks of both cancel, and TensorFlow's derivatives are wrong.
+
+
+def _softplus_terms(op):
+    """z, and what is taken from the sum, or None: of such a sum; else None."""
+    for first, second in (op.inputs, reversed(op.inputs)):
+        around = _argument(second, "Log1p Exp Neg Abs")
+        rest = None
+        if around is not None and first.op.type == "Sub":
+            first, rest = first.op.inputs
+        z = _argument(first, "Relu")
+        if z is None and first.op.type == "Maximum":
+            z, other = first.op.inputs
+            zero = static_value(other)
+            z = z if zero is not None and not zero.any() else None
+        if z is None or around is None:
+            continue
+        apart = [z, z.op.inputs[0]] if z.op.type == "Neg" else [z]
+        if tensor_key(around) in map(tensor_key, apart):
+            return z, rest
+    return None
+
+
+def _argument(tensor, types):
+    """What ops of `types`, the last one first, are applied to; None if it is others."""
+    for type_ in types.split():
+        if tensor.op.type != type_:
+            return None
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _is_softplus(op, depends):
+    terms = _softplus_terms(op)
+    return terms is not None and depends([terms[0]])
+
+
+def _softplus(op):
+    z, rest = _softplus_terms(op)
+    return [tf.nn.softplus(z) if rest is None else tf.nn.softplus(z) - rest]
+
+
+op(
+    "Add AddV2",
+    additive,
+    BROADCAST,
+    YES,
+    ADDED,
+    **_EACH,
+    **_SIZES,
+    rewrite=Rewrite(_is_softplus, _softplus),
+)
 op("AddN", additive, _all_alike, YES, ADDED, **_EACH)
 op("BiasAdd BiasAddV1", _bias, _bias_input, YES, ADDED, **_EACH)
 # Linear but for the branch that does not depend on x.
@@ -179,7 +234,8 @@ op("SelectV2", additive, BROADCAST, AFFINE, **_EACH)
 op("Merge", _merge, twice=SOUND, frame=MERGE)
 op("RefMerge", _merge, frame=MERGE)
 op("Mul", _scaled, BROADCAST, IN_EACH, SCALED, **_EACH, **_SIZES)
-op("RealDiv MulNoNan", _divided, BROADCAST, 0, SCALED, **_EACH)
+op("RealDiv", _divided, BROADCAST, 0, SCALED, **_EACH)
+op("MulNoNan", _divided, BROADCAST, 0, SCALED, **_REAL)
 op(
     "DivNoNan",
     _divided,
@@ -262,7 +318,7 @@ op(
     elementwise,
     BROADCAST,
     **_EACH,
-    faults=[stopped_mean(_is_moments)],
+    faults=[OF_COMPLEX, stopped_mean(_is_moments)],
     rewrite=Rewrite(_is_moments, _unstopped),
 )
 
@@ -273,6 +329,10 @@ def _always(op, depends):
 
 def _first_depends(op, depends):
     return depends([op.inputs[0]])
+
+
+def _first_is_real(op, depends):
+    return _first_depends(op, depends) and not OF_COMPLEX.holds(op, depends)
 
 
 def _softsign(op):
@@ -308,24 +368,24 @@ op(
     "Xlogy",
     elementwise,
     BROADCAST,
-    **_EACH,
-    rewrite=Rewrite(_first_depends, _x_log_y),
+    **_REAL,
+    rewrite=Rewrite(_first_is_real, _x_log_y),
     guard=Guard("Write x * tf.math.log(y), and keep y from zero."),
 )
 op(
     "Xlog1py",
     elementwise,
     BROADCAST,
-    **_EACH,
-    rewrite=Rewrite(_first_depends, _x_log_y),
+    **_REAL,
+    rewrite=Rewrite(_first_is_real, _x_log_y),
     guard=Guard("Write x * tf.math.log1p(y), and keep y from -1."),
 )
 op(
     "Xdivy",
     elementwise,
     BROADCAST,
-    **_EACH,
-    rewrite=Rewrite(_first_depends, _x_div_y),
+    **_REAL,
+    rewrite=Rewrite(_first_is_real, _x_div_y),
     guard=Guard("Write x / y, and keep y from zero."),
 )
 

@@ -154,3 +154,16 @@ op(
     rewrite=Rewrite(_can_be_written_out, _maximum_of_slices),
 )
 op("MaxPool3D", _image, NEVER, twice=SOUND, faults=[_OVERLAPPING])
+op(
+    "ImageProjectiveTransform ImageProjectiveTransformV2 ImageProjectiveTransformV3",
+    twice=SOUND,
+    faults=[
+        Fault(
+            lambda op, depends: depends([op.inputs[0]]),
+            "takes the image of the inverse map for its gradient, which is another",
+            "Write the map as a product with a matrix, or with tf.gather_nd.",
+            spoils_values=True,
+            wrong_once=True,
+        )
+    ],
+)

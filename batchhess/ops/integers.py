@@ -2,14 +2,15 @@
 
 from batchhess.compat import static_value
 from batchhess.ops.sizes import of_broadcast, of_range, of_rank, of_shape
-from batchhess.ops.table import SOUND, op
+from batchhess.ops.table import OF_COMPLEX, SOUND, op
 
 op("Shape ShapeN", twice=SOUND, elements=of_shape, size_only=True)
 op("Size", twice=SOUND, size_only=True)
 op("Rank", twice=SOUND, elements=of_rank, size_only=True)
 op("Range", twice=SOUND, elements=of_range)
 op("BroadcastArgs", twice=SOUND, elements=of_broadcast)
-op("Ceil Floor FloorDiv Rint Round Sign", step=True, twice=SOUND)
+op("Ceil Floor FloorDiv Rint Round", step=True, twice=SOUND)
+op("Sign", step=True, twice=SOUND, faults=[OF_COMPLEX._replace(wrong_once=True)])
 op("OnesLike ZerosLike", step=True, twice=SOUND, size_only=True)
 op("Fill", twice=SOUND)
 op("Bitcast", bits=True)

@@ -1,6 +1,8 @@
 """One matrix after another: the observations lie before the last two axes."""
 
-from batchhess.compat import IS_V1, raw_ops, tf
+import numpy as np
+
+from batchhess.compat import IS_V1, raw_ops, tf, where
 from batchhess.graph.tensors import has_own_gradient
 from batchhess.ops.inputs import NEVER, PARAMETER, each
 from batchhess.ops.shapes import padded
@@ -13,7 +15,17 @@ from batchhess.ops.states import (
     need_batched,
     rank_of,
 )
-from batchhess.ops.table import AFFINE, SOUND, UNKNOWN, YES, Fault, Rewrite, op
+from batchhess.ops.table import (
+    AFFINE,
+    OF_COMPLEX,
+    SOUND,
+    UNKNOWN,
+    YES,
+    Fault,
+    Guard,
+    Rewrite,
+    op,
+)
 
 
 def _matrices(op, states, walk):
@@ -69,15 +81,28 @@ def _bands(place):
     )
 
 
+op("Cholesky Qr", _matrices, NEVER, twice=SOUND, factorizes=True)
 op(
-    "Cholesky MatrixSquareRoot Qr",
+    "MatrixSquareRoot",
     _matrices,
     NEVER,
     twice=SOUND,
     factorizes=True,
+    faults=[OF_COMPLEX],
 )
 # No gradient is registered.
 op("MatrixExponential MatrixLogarithm", _matrices, NEVER)
+
+
+def _gaps(op):
+    """By how much neighbouring eigenvalues differ; 0 if by no more than rounding."""
+    values = op.outputs[0]
+    gaps = tf.abs(values[..., 1:] - values[..., :-1])
+    largest = tf.reduce_max(tf.abs(values), axis=-1, keepdims=True)
+    blur = np.sqrt(np.finfo(values.dtype.real_dtype.as_numpy_dtype).eps)
+    return where(gaps > blur * largest, gaps, tf.zeros_like(gaps))
+
+
 # Where two eigenvalues are equal, 2.x takes 1 / 0 for 0; before, it was no number.
 op(
     "SelfAdjointEigV2 Svd",
@@ -85,6 +110,14 @@ op(
     NEVER,
     twice=SOUND if IS_V1 else UNKNOWN,
     factorizes=True,
+    guard=None
+    if IS_V1
+    else Guard(
+        "Write what is wanted of the matrix without them: its powers, trace, "
+        "determinant, inverse or solutions. Or pass method='differences'.",
+        zeros=_gaps,
+        why="two equal eigenvalues or singular values",
+    ),
 )
 op("MatrixBandPart", _matrices, _PARAMETERS, YES, twice=SOUND)
 op("MatrixDiagPart", _matrices, NEVER, YES, twice=SOUND)
@@ -182,6 +215,13 @@ def _as_of_symmetric(applies, cure):
     )
 
 
+def _has_complex_sign(op, depends):
+    return bool(op.outputs[0].consumers()) and OF_COMPLEX.holds(op, depends)
+
+
+# The logarithm is right.
+_SIGN_OF_COMPLEX = OF_COMPLEX._replace(holds=_has_complex_sign)
+
 _IF_POSITIVE = "Use tf.linalg.logdet if the matrix is positive definite"
 
 op(
@@ -190,7 +230,7 @@ op(
     NEVER,
     twice=SOUND,
     factorizes=True,
-    faults=[_as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
+    faults=[OF_COMPLEX, _as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
     rewrite=Rewrite(_is_old_determinant, _determinant),
 )
 op(
@@ -199,7 +239,7 @@ op(
     NEVER,
     twice=SOUND,
     factorizes=True,
-    faults=[_as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
+    faults=[_SIGN_OF_COMPLEX, _as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
     rewrite=Rewrite(_is_old_determinant, _log_determinant),
 )
 op(

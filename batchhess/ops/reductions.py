@@ -15,7 +15,16 @@ from batchhess.ops.states import (
     need_each,
     rank_of,
 )
-from batchhess.ops.table import SOUND, TOTALLED, UNKNOWN, YES, Guard, Rewrite, op
+from batchhess.ops.table import (
+    OF_COMPLEX,
+    SOUND,
+    TOTALLED,
+    UNKNOWN,
+    YES,
+    Guard,
+    Rewrite,
+    op,
+)
 
 
 def _sum(op, states, walk):
@@ -140,12 +149,19 @@ op("Sum", _sum, _AXES, YES, TOTALLED, twice=SOUND)
 op("Mean", _sum, _AXES, YES, twice=SOUND)
 op("Max Min", _reduction, _AXES, twice=SOUND)
 # 1.15 has no gradient of it.
-op("EuclideanNorm", _reduction, _AXES, twice=UNKNOWN if IS_V1 else SOUND)
+op(
+    "EuclideanNorm",
+    _reduction,
+    _AXES,
+    twice=UNKNOWN if IS_V1 else SOUND,
+    faults=[OF_COMPLEX],
+)
 op(
     "Prod",
     _reduction,
     _AXES,
     twice=SOUND,
+    faults=[OF_COMPLEX],
     rewrite=Rewrite(_is_short, _product),
     guard=Guard("Write the product of the factors one by one."),
     elements=of_product,
@@ -158,6 +174,7 @@ op(
     _cumulative,
     _AXES,
     twice=SOUND,
+    faults=[OF_COMPLEX],
     rewrite=Rewrite(_is_short, _cumulative_product),
     guard=Guard("Write the products of the factors one by one."),
 )

@@ -22,7 +22,7 @@ from batchhess.ops.states import (
     copied,
     rank_of,
 )
-from batchhess.ops.table import SOUND, YES, Rewrite, op
+from batchhess.ops.table import SOUND, YES, Guard, Rewrite, op
 
 
 def _rearrange(op, states, walk):
@@ -218,6 +218,15 @@ def _gather_nd(op, states, walk):
     return copied(states)
 
 
+def _leaves_out_zeros(op):
+    """tf.sparse.from_dense: what is zero has no derivative there, though f has one."""
+    where = op.inputs[1].op
+    if where.type != "Where" or where.inputs[0].op.type != "NotEqual":
+        return False
+    keys = [tensor_key(t) for t in where.inputs[0].op.inputs]
+    return tensor_key(op.inputs[0]) in keys
+
+
 def _is_range(tensor, params, state, walk):
     """Whether `tensor` is tf.range over the observations of `params`."""
     if tensor.op.type != "Range":
@@ -281,6 +290,12 @@ op(
     YES,
     twice=SOUND,
     rewrite=Rewrite(_adds_up_rows, _gathered_rows),
+    guard=Guard(
+        "Multiply by the dense tensor itself, or declare it constant with "
+        "tf.stop_gradient.",
+        why="a zero in the tensor of which it leaves out all zeros",
+        holds=_leaves_out_zeros,
+    ),
 )
 op(
     "SegmentMean SegmentSum UnsortedSegmentSum",

@@ -32,17 +32,23 @@ SOUND, UNKNOWN = "sound", "unknown"
 # What TensorFlow differentiates wrongly. holds(op, depends): whether it does so here;
 # depends(tensors): whether they depend on x. does: what is wrong. cure: what to write.
 # spoils_values: bool, whether it spoils the values of a gradient on a moved x too.
+# wrong_once: bool, whether the gradient itself is wrong for certain.
 Fault = collections.namedtuple(
-    "Fault", "holds does cure spoils_values", defaults=(False,)
+    "Fault", "holds does cure spoils_values wrong_once", defaults=(False, False)
 )
 
 # The same op in a form that is differentiated rightly. applies(op, depends): whether it
 # is needed. build(op): a list of Tensors in the places of the outputs.
 Rewrite = collections.namedtuple("Rewrite", "applies build")
 
-# Right but where an element of an input is zero. cure: what to write instead. place:
-# which input.
-Guard = collections.namedtuple("Guard", "cure place", defaults=(0,))
+# Right but where an element is zero. cure: what to write instead. place: of which
+# input. zeros(op): of which Tensor, if it is no input. why: what such an op has, for
+# messages. holds(op): whether it is needed.
+Guard = collections.namedtuple(
+    "Guard",
+    "cure place zeros why holds",
+    defaults=(0, None, "a zero among its inputs", lambda op: True),
+)
 
 Declared = collections.namedtuple(
     "Declared",
@@ -144,6 +150,25 @@ def correction_of(op, depends):
     """
     form = declared(op).rewrite
     return form.build if form and form.applies(op, depends) else None
+
+
+def zeros_of(op):
+    """The Tensor of whose zeros the guard of `op` warns."""
+    guard = declared(op).guard
+    return guard.zeros(op) if guard.zeros else op.inputs[guard.place]
+
+
+def _is_of_complex(op, depends):
+    return any(t.dtype.base_dtype.is_complex and depends([t]) for t in op.inputs)
+
+
+# The fault of ops whose derivatives are right of real numbers only, as far as known.
+OF_COMPLEX = Fault(
+    _is_of_complex,
+    "takes complex numbers for real ones, or no test has seen that it does not",
+    "Write it with products, quotients and sums, or by tf.math.real and tf.math.imag.",
+    spoils_values=True,
+)
 
 
 def linearity(op):
