@@ -115,7 +115,7 @@ def assert_differences(
     names = ys[0].name, name_of(x)
     messages = (
         _NOT_RIGHT[0].format(*names, named_suspects(suspects)),
-        _NOT_RIGHT[1].format(*names),
+        _NOT_RIGHT[1].format(*names, "never" if suspects else "auto"),
     )
     return assert_right(wrong, judgement.error, defined, messages)
 
@@ -161,8 +161,7 @@ _NOT_RIGHT = (
     "method=observations. The worst observation:",
     "the gradient of {} with respect to {} is itself not finite, so its "
     "Hessian cannot be checked; the others are right. Mend the model or its "
-    "input there, or pass check='auto'. How many observations, and the "
-    "first:",
+    "input there, or pass check='{}'. How many observations, and the first:",
 )
 
 

@@ -27,7 +27,7 @@ _NOT_RIGHT = (
     "observation:",
     "{} is itself not finite at some observations of {}, so its Jacobian cannot be "
     "checked; the others are right. Mend the model or its input there, or pass "
-    "check='auto'. How many observations, and the first:",
+    "check='{}'. How many observations, and the first:",
 )
 
 
@@ -119,7 +119,7 @@ def assert_along(y, x, layout, along, coordinates, checks):
     names = original(y.op).name, name_of(x)
     messages = (
         _NOT_RIGHT[0].format(*names, names[0], named_suspects(checks.suspects)),
-        _NOT_RIGHT[1].format(*names),
+        _NOT_RIGHT[1].format(*names, "never" if checks.suspects else "auto"),
     )
     return assert_right(wrong, judgement.error, defined, messages)
 

@@ -53,7 +53,8 @@ def rebuild(ys, olds, news, for_values=False):
         for place, tensor in enumerate(op.inputs)
         if tensor_key(tensor) in built
     }
-    built.update(zip(map(tensor_key, wanted), copy(ops, replaced, wanted)))
+    copies = copy(ops, replaced, wanted, keep_shapes=True)
+    built.update(zip(map(tensor_key, wanted), copies))
     return [built.get(tensor_key(y), y) for y in ys]
 
 
@@ -125,7 +126,7 @@ def _above(ops, among):
     return found
 
 
-def copy(ops, replaced, wanted):
+def copy(ops, replaced, wanted, keep_shapes=False):
     """Builds `ops` again in the default graph.
 
     What must run before an op must run before its copy: the original, or the copy of it
@@ -137,6 +138,8 @@ def copy(ops, replaced, wanted):
       replaced: dict from (Operation, place of the input) to the Tensor to read there.
         Other inputs are read from the copies, else from where the originals read.
       wanted: list of Tensors that `ops` compute.
+      keep_shapes: bool, whether the copies have the shapes of the originals. Where
+        sizes are read from around, the graph may tell less of them.
 
     Returns:
       list of Tensors, the copies of `wanted`.
@@ -160,6 +163,9 @@ def copy(ops, replaced, wanted):
             inputs = [read(op, place, tensor) for place, tensor in enumerate(op.inputs)]
             controls = [copies.get(c, c) for c in op.control_inputs]
             copies[op] = copy_op(op, inputs, controls)
+            if keep_shapes:
+                for output, made in zip(op.outputs, copies[op].outputs):
+                    made.set_shape(output.shape)
     return [copies[tensor.op].outputs[tensor.value_index] for tensor in wanted]
 
 

@@ -4,7 +4,7 @@ import collections
 
 from batchhess.analysis.region import Region, can_be_copied, has_effect
 from batchhess.analysis.values import stops_between, value_region
-from batchhess.calling import assert_that
+from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import (
     control_flow_context,
     forward_op,
@@ -93,7 +93,8 @@ def _by_the_table(region):
             if _can_be_read(op):
                 guarded.append(op)
             else:
-                faults.append((_UNGUARDED, op))
+                does = _UNGUARDED.does.format(known.guard.why)
+                faults.append((_UNGUARDED._replace(does=does), op))
     return Findings(faults, list(dict.fromkeys(unknown)), guarded)
 
 
@@ -211,8 +212,7 @@ LOST = Fault(
 
 _UNGUARDED = Fault(
     None,
-    "is wrong where it meets a zero, or two equal eigenvalues, which cannot be checked "
-    "inside of a function or a branch",
+    "is wrong where it has {}, which cannot be checked inside a function or a branch",
     "Build this op outside of it.",
 )
 
@@ -399,10 +399,14 @@ def undefined(error):
     why = str(error)
     if why.startswith(_NOT_THERE):  # It goes on about registering one.
         why = "no gradient is defined for it"
+    cure = "Write that part of the model with other ops"
+    if takes("method") and caller() != "jacobians":
+        cure += (
+            "; or, if only its second derivative is missing, pass "
+            "method='differences', which takes differences of the gradient"
+        )
     return UndefinedDerivativeError(
-        "TensorFlow cannot differentiate {}: {}. Write that part of the model with "
-        "other ops; or, if only its second derivative is missing, pass "
-        "method='differences', which takes differences of the gradient.".format(
-            "".join(inside) + placed(ops[0]), why.rstrip(". \n")
+        "TensorFlow cannot differentiate {}: {}. {}.".format(
+            "".join(inside) + placed(ops[0]), why.rstrip(". \n"), cure
         )
     )

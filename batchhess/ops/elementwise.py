@@ -255,7 +255,8 @@ op("Cast", _scaled, BROADCAST, YES, **_EACH, elements=of_input)
 
 def _is_moments(op, depends):
     """tf.nn.moments: the mean of squares around a stopped mean of the same tensor."""
-    return _is_around_its_mean(op) and depends([op.inputs[0]])
+    is_real = not op.inputs[0].dtype.is_complex  # Else it is not the square.
+    return is_real and _is_around_its_mean(op) and depends([op.inputs[0]])
 
 
 def _is_around_its_mean(op):

@@ -165,7 +165,7 @@ def _is_of_complex(op, depends):
 # The fault of ops whose derivatives are right of real numbers only, as far as known.
 OF_COMPLEX = Fault(
     _is_of_complex,
-    "takes complex numbers for real ones, or no test has seen that it does not",
+    "loses a conjugate of complex numbers, or no test has seen that it keeps it",
     "Write it with products, quotients and sums, or by tf.math.real and tf.math.imag.",
     spoils_values=True,
 )
