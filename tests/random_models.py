@@ -3,7 +3,10 @@
 import collections
 
 import numpy as np
-from random_library import STEPS
+from random_draws import DRAWS
+from random_feeds import COUPLING_FEEDS, FEEDS
+from random_functions import COUPLING_FUNCTIONS, FUNCTIONS
+from random_library import FLOW, LOOPS, STEPS
 from random_products import draw_products
 from random_steps import COUPLING, ENDS, SEPARABLE
 
@@ -12,13 +15,15 @@ from batchhess.compat import tf
 # words: what was drawn. ys, xs: for the operator. values: float64 arrays, where each
 # x is. axis: of the observations. feed: for the library's run. place: from a Session
 # and arrays to the feed_dict that puts xs there. restart: ops to run before each run.
-# stops: Tensors that stand still as x moves. fed: None, or (Tensor, the same one as it
-# is fed, by how much it differs). train: an op of the same run, or None. coupling:
-# whether a step may couple.
+# stops: Tensors that stand still as x moves. fed: list of (Tensor that tells what is
+# fed, Tensor that is fed). train: an op of the same run, or None. draws: Tensors drawn
+# at random, to be fetched in the run. coupling: whether a step may couple.
 Model = collections.namedtuple(
     "Model",
-    "words ys xs values axis feed place restart stops fed train coupling",
+    "words ys xs values axis feed place restart stops fed train draws coupling",
 )
+# kind: one of KINDS. random: RandomState. given: None, or what was drawn at random.
+Special = collections.namedtuple("Special", "kind random given")
 _Source = collections.namedtuple("_Source", "xs values feed place restart inner")
 
 MAKES = (
@@ -27,8 +32,19 @@ MAKES = (
     + ["split", "unstack", "iterator", "default"]
 )
 
+# Of the library's steps, those with a gradient of their own.
+_GRADIENTS = ["custom gradient", "overridden"] * 3
 
-def draw_model(random, dtype, blocks, per_output, apart):
+# What a special model has one or two steps of.
+KINDS = {
+    "fed": sorted(FEEDS),
+    "functions": sorted(FUNCTIONS),
+    "file": sorted(FUNCTIONS) + sorted(LOOPS) + sorted(FLOW) + _GRADIENTS,
+    "draws": sorted(DRAWS),
+}
+
+
+def draw_model(random, dtype, blocks, per_output, apart, special=None):
     """Draws a model in the default graph.
 
     Args:
@@ -37,72 +53,139 @@ def draw_model(random, dtype, blocks, per_output, apart):
       blocks: whether to have two xs.
       per_output: whether y is to be [N, M].
       apart: RandomState for products of several shapes to begin with; None for none.
+      special: `Special`, or None.
 
     Returns:
       `Model`.
     """
     words = []
     n = int(random.choice([1, 2, 3, 4, 4, 4]))
-    source, axis = _draw_xs(random, words, dtype, n, blocks)
-    t = tf.concat([_as_rows(x, axis) for x in source.xs], 1) if blocks else None
-    t = _as_rows(source.xs[0], axis) if t is None else t
-    base, stops, fed, train, restart = t, [], None, None, list(source.restart)
+    stored = special is not None and special.kind == "file"
+    source, axis = _draw_xs(random, words, dtype, n, blocks, stored)
+    rows = [_as_rows(x, axis) for x in source.xs]
+    t = tf.concat(rows, 1) if blocks else rows[0]
+    made = _Made(random, words, t, source, special)
     if source.inner is not None and random.rand() < 0.5:
         t = t + source.inner
         words.append("plus its sibling")
-    weight = None
     coupling = n == 4 and random.rand() < 0.3
     steps = _draw_steps(random, coupling)
     if apart is not None:
         t = draw_products(apart, words, t)
         steps = steps if apart.rand() < 0.3 else []
+    if special is not None:
+        steps = _with_special(steps, special)
     for step in steps:
-        words.append(step)
-        if step == "weight":
-            weight, t, start = _weight(random, t)
-            restart.append(start)
-        elif step == "stop":
-            stops.append(tf.stop_gradient(tf.sin(t)))
-            t = t * stops[-1]
-        elif step == "fed":
-            before, t = t, _feedable(random, t)
-            if fed is None and random.rand() < 0.7:
-                fed = (before, t, random.uniform(0.05, 0.3))
-                words.append("(is fed)")
-        else:
-            t = _apply(step, t, base)
+        t = made.after(step, t)
     y = _end(random, words, t, per_output)
-    if weight is not None and random.rand() < 0.7:
-        words.append("trained in the run")
-        (gradient,) = tf.gradients(y, weight)
-        # A step that follows f: that of a weight which f is linear in need not.
-        unmoved = tf.reduce_sum(y) + tf.reduce_sum(gradient)
-        train = tf.assign_add(weight, 1.5 + 0 * unmoved)
     return Model(
         words,
         [y],
         source.xs,
         source.values,
         axis,
-        source.feed,
-        source.place,
-        restart,
-        stops,
-        fed,
-        train,
+        made.feed,
+        made.place,
+        made.restart,
+        made.stops,
+        made.fed,
+        made.train(y),
+        made.draws,
         any(step in COUPLING or step in MAY_COUPLE for step in steps),
     )
 
 
+class _Made:
+    """What the steps of a model leave behind, beside the value of the last."""
+
+    def __init__(self, random, words, base, source, special):
+        self._random, self._words, self._base = random, words, base
+        self._special, self._weight = special, None
+        self.restart = list(source.restart)
+        self.stops, self.fed, self.draws, self.given = [], [], [], {}
+        self.feed, self._source = source.feed, source
+
+    def place(self, session, moved):
+        """What to feed for xs to be at the arrays `moved`."""
+        placed = dict(self.given)
+        placed.update(self._source.place(session, moved))
+        return placed
+
+    def after(self, step, t):
+        """The value of `step` on `t`."""
+        random = self._random
+        self._words.append(step)
+        if step == "weight":
+            self._weight, t, start = _weight(random, t)
+            self.restart.append(start)
+        elif step == "stop":
+            self.stops.append(tf.stop_gradient(tf.sin(t)))
+            t = t * self.stops[-1]
+        elif step == "fed":
+            before, t = t, _feedable(random, t)
+            if not self.fed and random.rand() < 0.7:
+                by = tf.constant(random.uniform(0.05, 0.3), t.dtype)
+                self.fed.append((before + by, t))
+                self._words.append("(is fed)")
+        elif step in FEEDS:
+            t, fed, value = FEEDS[step](self._special.random, t)
+            self.fed.append((value, fed))
+        elif step in DRAWS:
+            t = self._drawn(step, t)
+        else:
+            t = _apply(step, t, self._base)
+        return t
+
+    def _drawn(self, step, t):
+        live, of_given = DRAWS[step]
+        if self._special.given is None:
+            t, drawn = live(t)
+            self.draws.append(drawn)
+            return t
+        value = self._special.given[len(self.given)]
+        drawn = tf.placeholder(t.dtype, value.shape)
+        self.given[drawn] = value
+        self.feed = dict(self.feed)
+        self.feed[drawn] = value
+        return of_given(t, drawn)
+
+    def train(self, y):
+        """Mostly an op that trains the weight in the same run, or None."""
+        if self._weight is None or self._random.rand() >= 0.7:
+            return None
+        self._words.append("trained in the run")
+        (gradient,) = tf.gradients(y, self._weight)
+        # A step that follows f: that of a weight which f is linear in need not.
+        unmoved = tf.reduce_sum(y) + tf.reduce_sum(gradient)
+        return tf.assign_add(self._weight, 1.5 + 0 * unmoved)
+
+
+def _with_special(steps, special):
+    """A few of `steps`, which a refusal may come from, and one or two of the kind."""
+    random, names = special.random, KINDS[special.kind]
+    steps = steps[: random.randint(3)]
+    if special.kind in ("fed", "draws"):
+        # What is fed is computed in a run of its own, where other numbers are drawn.
+        steps = [step for step in steps if step != "fed"]
+    for _ in range(random.randint(1, 3)):
+        at = random.randint(len(steps) + 1)
+        steps.insert(at, names[random.randint(len(names))])
+    return steps
+
+
 # Of the library's steps.
-MAY_COUPLE = {
-    "scan of rows",
-    "batch norm",
-    "mean of weights",
-    "mean_squared_error",
-    "function of a batch mean",
-    "cond on value",
-}
+MAY_COUPLE = (
+    {
+        "scan of rows",
+        "batch norm",
+        "mean of weights",
+        "mean_squared_error",
+        "function of a batch mean",
+        "cond on value",
+    }
+    | COUPLING_FEEDS
+    | COUPLING_FUNCTIONS
+)
 
 
 def _draw_steps(random, coupling):
@@ -116,7 +199,8 @@ def _draw_steps(random, coupling):
 
 
 def _apply(step, t, x):
-    f = STEPS.get(step) or SEPARABLE.get(step) or COUPLING[step]
+    families = (STEPS, SEPARABLE, FUNCTIONS, COUPLING)
+    f = next(family[step] for family in families if step in family)
     t = f(t, x)
     return t[:, :6] if t.shape.as_list()[-1] > 6 else t
 
@@ -168,7 +252,7 @@ def _as_rows(x, axis):
     return tf.reshape(x, [-1, size])
 
 
-def _draw_xs(random, words, dtype, n, blocks):
+def _draw_xs(random, words, dtype, n, blocks, stored):
     event = [(3,), (4,), (2,), (2, 2), (), (1,)][
         random.choice(6, p=[0.35, 0.2] + [0.15, 0.15, 0.05, 0.1])
     ]
@@ -176,6 +260,8 @@ def _draw_xs(random, words, dtype, n, blocks):
     shape = list(event)
     shape.insert(axis, n)
     make = "placeholder" if blocks else MAKES[random.randint(len(MAKES))]
+    if stored and ("variable" in make or make == "iterator"):
+        make = "placeholder"
     static = random.rand() < 0.3
     value = _value(random, shape, words)
     words.append("{} {}{}".format(make, shape, "" if static else ", N unknown"))

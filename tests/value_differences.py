@@ -28,8 +28,7 @@ def value_curvatures(evaluate, value, axis=0, step=0.04, directions=None):
     n, size = len(rows), int(np.prod(rows.shape[1:]))
     random = np.random.RandomState(3)
     if directions is None:
-        directions = random.uniform(0.4, 1.0, (2, size))
-        directions *= np.where(np.arange(2 * size) % 3, 1, -1).reshape(2, size)
+        directions = random_directions(size, random)
     pairs = random.randn(5, 2, size) / 2
     count = len(directions)
     base = np.asarray(evaluate(value), np.float64).ravel()
@@ -53,6 +52,13 @@ def value_curvatures(evaluate, value, axis=0, step=0.04, directions=None):
     # On a kink, the jumps of two coordinates may cancel along one direction.
     errors += jumps.max(2, keepdims=True, initial=0)
     return Curvatures(directions, along, errors)
+
+
+def random_directions(size, random=None):
+    """Two directions [2, size] that tell symmetric matrices apart."""
+    random = random or np.random.RandomState(3)
+    directions = random.uniform(0.4, 1.0, (2, size))
+    return directions * np.where(np.arange(2 * size) % 3, 1, -1).reshape(2, size)
 
 
 def curvatures_of(hessians, directions):
