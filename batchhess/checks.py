@@ -298,12 +298,16 @@ def judge(xp, largest, dtype_name, claim, last, above, below, step, large):
     beside = ROUNDINGS * EPSILON[dtype_name] * largest(claim.here) / step
     allowed = xp.where(large, tolerance * scale + beside, tolerance * scale)
     agrees = trusted & finite & (fair | large) & (excess <= allowed)
-    one_sided = (excess <= 0.75 * bend) | (bend > 0.75 * last.bend + noise)
+    # A bend that is small beside the excess explains none of it, whatever it does.
+    stays = (bend > 0.75 * last.bend + noise) & (bend > 0.1 * excess)
+    one_sided = (excess <= 0.75 * bend) | stays
     # Where H alone would change the gradient by more than all of it, f varies faster
     # than the step, or H is wrong: smaller steps will tell.
     seen = claim.terms * step <= 4 * steepest
     wrong = precise & seen & ~one_sided & (excess > tolerance * scale + noise)
-    wrong = trusted & (wrong | ~finite & (large | (noise <= close * found)))
+    # A sum that has lost digits rounds more than `noise` tells.
+    clear = (trusted | (spread <= 0.1 * excess)) & wrong
+    wrong = clear | trusted & ~finite & (large | (noise <= close * found))
 
     zero = xp.zeros_like(last.streak)
     up, down = xp.maximum(last.streak, zero) + 1, xp.minimum(last.streak, zero) - 1

@@ -274,6 +274,29 @@ def test_alarms_over_a_table_of_functions_are_right(dtype, scale, random):
     assert missed < 0.1 * count
 
 
+@pytest.mark.parametrize("rounding", [1e-15, 1e-14, 3e-14])
+def test_what_is_wrong_is_seen_where_a_sum_has_lost_digits(rounding, random):
+    """One step of which the differences are a fluke does not acquit."""
+    alarms, missed, count = 0, 0, 0
+    for first, second in TABLE.values():
+        x = random.randn(200, 3)
+
+        def slope(y, first=first):
+            return first(y) + rounding * np.sin(1e12 * y)
+
+        blocks = second(x)[:, :, None] * np.eye(3)
+        for gain in (1, 1.2):
+            v = random.uniform(0.5, 1, x.shape) * random.choice([-1, 1], x.shape)
+            judged, _ = _judge(slope, x, slope(x), gain * blocks, v, 0, tf.float64)
+            alarm = judged.condemned & ~judged.agreed
+            if gain == 1:
+                alarms += alarm.sum()
+            else:
+                missed, count = missed + (~alarm).sum(), count + len(alarm)
+    assert alarms == 0
+    assert missed < 0.02 * count
+
+
 KINKED = {
     "relu": tf.nn.relu,
     "abs": lambda x: tf.abs(x) + x * x,
