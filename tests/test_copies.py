@@ -249,6 +249,18 @@ def test_what_is_fed_before_a_loop_is_read_by_its_copy(random):
     assert not np.allclose(found, run(result, {x: value}))
 
 
+@pytest.mark.parametrize("method", ["auto", "columns"])
+def test_a_fed_axis_fails_the_run(method, random):
+    """The graph tells another one, by which observations do not meet."""
+    x = tf.placeholder(tf.float64, [None, 3])
+    axis = tf.stack([tf.constant(1)])[0]
+    y = tf.reduce_sum(x**2 * tf.cumsum(x**2, axis=axis))
+    result, value = batchhess.hessians(y, x, method=method)[0], random.randn(3, 3)
+    run(result, {x: value})
+    with pytest.raises(ValueError, match="may not be fed"):
+        run(result, {x: value, axis: 0})
+
+
 # Ops of which single copies are made, without a loop over blocks.
 SINGLE = {
     "logsumexp": lambda h: tf.math.cumulative_logsumexp(h, 1),

@@ -31,7 +31,8 @@ NOT_IN_BLOCKS = {
 }
 
 # Declared, but not known to TensorFlow 1.15.
-SINCE_2 = """BatchMatMulV3 CTCLossV2 CheckNumericsV2 Erfinv MatrixDiagPartV3
+SINCE_2 = """BatchMatMulV3 CTCLossV2 CheckNumericsV2 Erfinv
+    ImageProjectiveTransformV2 ImageProjectiveTransformV3 MatrixDiagPartV3
     MatrixDiagV3 MatrixSetDiagV3 Ndtri StatelessCase Xlog1py
     BesselI0 BesselI1 BesselJ0 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e BesselY0
     BesselY1 Dawsn Expint FresnelCos FresnelSin Spence"""

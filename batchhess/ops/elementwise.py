@@ -225,6 +225,12 @@ op(
     **_EACH,
     **_SIZES,
     rewrite=Rewrite(_is_softplus, _softplus),
+    guard=Guard(
+        "Write it as tf.nn.softplus.",
+        zeros=lambda op: _softplus_terms(op)[0],
+        why="a zero where the kinks of two terms cancel",
+        holds=lambda op: _softplus_terms(op) is not None,
+    ),
 )
 op("AddN", additive, _all_alike, YES, ADDED, **_EACH)
 op("BiasAdd BiasAddV1", _bias, _bias_input, YES, ADDED, **_EACH)

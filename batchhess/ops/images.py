@@ -155,7 +155,7 @@ op(
 )
 op("MaxPool3D", _image, NEVER, twice=SOUND, faults=[_OVERLAPPING])
 op(
-    "ImageProjectiveTransform ImageProjectiveTransformV2 ImageProjectiveTransformV3",
+    "ImageProjectiveTransformV2 ImageProjectiveTransformV3",
     twice=SOUND,
     faults=[
         Fault(

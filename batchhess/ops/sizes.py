@@ -38,6 +38,13 @@ def elements_of(tensor):
     Returns:
       a list (of one for a scalar), or None if not even the length is known.
     """
+    elements = _elements_of(tensor)
+    if _known(elements):
+        _forbid_to_feed(tensor)
+    return elements
+
+
+def _elements_of(tensor):
     value = static_value(tensor)
     if value is not None:
         return [int(v) for v in value.reshape(-1)]
@@ -48,6 +55,19 @@ def elements_of(tensor):
         return [None]
     length = tensor.shape.as_list()[0] if tensor.shape.ndims == 1 else None
     return None if length is None else [None] * length
+
+
+def _forbid_to_feed(tensor):
+    """Has the run fail that feeds what the graph tells of `tensor`, and we rely on.
+
+    TensorFlow forbids the same of constants, but not of what it computes from them.
+    """
+    pending = [tensor]
+    while pending:
+        tensor = pending.pop()
+        if tensor.graph.is_feedable(tensor):
+            tensor.graph.prevent_feeding(tensor)
+            pending += [] if declared(tensor.op).size_only else tensor.op.inputs
 
 
 # Others wrap, or make a truth of a size.
