@@ -3,6 +3,7 @@
 import itertools
 
 from batchhess import arguments
+from batchhess.analysis import audit
 from batchhess.analysis.region import depends, region
 from batchhess.building import Built, after, build, building_in, named
 from batchhess.compat import Variable, tf
@@ -109,18 +110,19 @@ def _of(request, z, layouts):
         ys = correct(ys, xs)
     for op in [op for x in xs for op in region(ys, x)]:
         if has_custom_gradient(op):
-            raise _not_built("has a custom gradient at '{}'".format(op.name))
+            raise _not_built("it has a custom gradient at '{}'".format(op.name))
+    read = [(y, x) for y in ys for x in xs if depends([y], x)]
     pieces = [a.unflatten(p) for a, p in zip(layouts, _split(z, layouts, 1))]
     ys = rebuild(ys, xs, pieces)
     if ys is None:
-        raise _not_built("reads an x inside a loop, branch or function")
+        raise _not_built(audit.why_not_rebuilt(*read[0]))
     return ys
 
 
 def _not_built(why):
     return ValueError(
-        "the model {}, so it cannot be built again as a function of all xs. Pass "
-        "one Tensor, of which the model reads the parts.".format(why)
+        "the model cannot be built again as a function of all xs: {}. Or pass one "
+        "Tensor, of which the model reads the parts.".format(why)
     )
 
 

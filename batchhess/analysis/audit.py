@@ -288,12 +288,12 @@ def not_rebuilt(tensor, x, method="columns"):
         "differences need the model at a moved '{}', and it cannot be built there: {}, "
         "or do without differences: pass method='{}', and check='never' where the "
         "second derivative is known to be right.".format(
-            name_of(x), _why_not_rebuilt(tensor, x), method
+            name_of(x), why_not_rebuilt(tensor, x), method
         )
     )
 
 
-def _why_not_rebuilt(tensor, x):
+def why_not_rebuilt(tensor, x):
     """What keeps `tensor` from being built again, and the cure."""
     if not isinstance(x, tf.Tensor):
         return "that is a Variable. Differentiate by a Tensor that is read from it"
