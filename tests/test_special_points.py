@@ -72,6 +72,9 @@ SOFTPLUS = {
     ),
     "relu": lambda z: tf.nn.relu(z) + tf.math.log1p(tf.exp(-tf.abs(z))),
     "maximum": lambda z: tf.maximum(z, 0.0) - 0.3 * z + tf.log1p(tf.exp(-tf.abs(z))),
+    "logarithm": lambda z: (
+        tf.maximum(tf.constant(0.0, z.dtype), -z) + tf.log(1 + tf.exp(-tf.abs(z)))
+    ),
     "turned": lambda z: tf.math.log1p(tf.exp(-tf.abs(z))) + tf.nn.relu(-z),
 }
 

@@ -1,9 +1,10 @@
 """Ops whose output at one place depends on the inputs at that place."""
 
-from batchhess.compat import IS_V1, static_value, tf, where
+from batchhess.compat import IS_V1, tf, where
 from batchhess.graph.tensors import original, tensor_key
 from batchhess.ops.inputs import BROADCAST, from_right, may_differ
 from batchhess.ops.sizes import of_arithmetic, of_input
+from batchhess.ops.softplus import SOFTPLUS_IN_PARTS, WHOLE_SOFTPLUS
 from batchhess.ops.states import (
     BATCHED,
     FREE,
@@ -173,49 +174,6 @@ op(
 _SIZES = {"elements": of_arithmetic}
 
 
-# log(1 + exp(z)) as losses write it, max(z, 0) + log1p(exp(-|z|)), with a term between
-# them or not: at 0 the kinks of both cancel, and TensorFlow's derivatives are wrong.
-
-
-def _softplus_terms(op):
-    """z, and what is taken from the sum, or None: of such a sum; else None."""
-    for first, second in (op.inputs, reversed(op.inputs)):
-        around = _argument(second, "Log1p Exp Neg Abs")
-        rest = None
-        if around is not None and first.op.type == "Sub":
-            first, rest = first.op.inputs
-        z = _argument(first, "Relu")
-        if z is None and first.op.type == "Maximum":
-            z, other = first.op.inputs
-            zero = static_value(other)
-            z = z if zero is not None and not zero.any() else None
-        if z is None or around is None:
-            continue
-        apart = [z, z.op.inputs[0]] if z.op.type == "Neg" else [z]
-        if tensor_key(around) in map(tensor_key, apart):
-            return z, rest
-    return None
-
-
-def _argument(tensor, types):
-    """What ops of `types`, the last one first, are applied to; None if it is others."""
-    for type_ in types.split():
-        if tensor.op.type != type_:
-            return None
-        tensor = tensor.op.inputs[0]
-    return tensor
-
-
-def _is_softplus(op, depends):
-    terms = _softplus_terms(op)
-    return terms is not None and depends([terms[0]])
-
-
-def _softplus(op):
-    z, rest = _softplus_terms(op)
-    return [tf.nn.softplus(z) if rest is None else tf.nn.softplus(z) - rest]
-
-
 op(
     "Add AddV2",
     additive,
@@ -224,13 +182,8 @@ op(
     ADDED,
     **_EACH,
     **_SIZES,
-    rewrite=Rewrite(_is_softplus, _softplus),
-    guard=Guard(
-        "Write it as tf.nn.softplus.",
-        zeros=lambda op: _softplus_terms(op)[0],
-        why="a zero where the kinks of two terms cancel",
-        holds=lambda op: _softplus_terms(op) is not None,
-    ),
+    rewrite=WHOLE_SOFTPLUS,
+    guard=SOFTPLUS_IN_PARTS,
 )
 op("AddN", additive, _all_alike, YES, ADDED, **_EACH)
 op("BiasAdd BiasAddV1", _bias, _bias_input, YES, ADDED, **_EACH)

@@ -24,6 +24,7 @@ from batchhess.ops.table import (
     Fault,
     Guard,
     Rewrite,
+    declared,
     op,
 )
 
@@ -216,7 +217,8 @@ def _as_of_symmetric(applies, cure):
 
 
 def _has_complex_sign(op, depends):
-    return bool(op.outputs[0].consumers()) and OF_COMPLEX.holds(op, depends)
+    readers = [r for r in op.outputs[0].consumers() if not declared(r).size_only]
+    return bool(readers) and OF_COMPLEX.holds(op, depends)
 
 
 # The logarithm is right.
