@@ -68,7 +68,7 @@ def test_rows_picked_in_a_loop():
 
 def test_derivatives_of_hessians_by_the_rows_that_a_loop_picks():
     x, y, tables, words = picked_in_a_loop([by_lookup, by_lookup])
-    (hessian,) = batchhess.hessians(y, x, check="never")
+    (hessian,) = batchhess.hessians(y, x)
     loss = tf.reduce_sum(hessian**2)
     slopes = [tf.convert_to_tensor(s) for s in tf.gradients(loss, tables)]
     steps = [tf.placeholder(tf.float64, [7, 3]) for _ in tables]
