@@ -8,7 +8,8 @@ from oracles import run
 import batchhess
 from batchhess import coupling
 from batchhess.checks import assert_of_a_function
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, raw_ops, tf
+from batchhess.ops import table
 from batchhess.verification import _judge
 
 
@@ -453,14 +454,30 @@ def test_a_small_share_of_a_hessian_that_is_wrong_is_caught(dtype, share):
                 run(found, {x: value})
 
 
-def test_a_gradient_that_is_of_no_function_fails_the_run(random):
-    """The gradient of a rotation of images is another's in TensorFlow 1.15."""
-    contrib = pytest.importorskip(
-        "tensorflow.contrib.image", reason="tf.contrib is of TensorFlow 1.15 alone"
+def turned(images):
+    """A rotation, the gradient of which is another's."""
+    if IS_V1:
+        from tensorflow.contrib import image
+
+        return image.rotate(images, 0.4, interpolation="BILINEAR")
+    angle = np.cos(0.4), np.sin(0.4)
+    return raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=[[angle[0], -angle[1], 0.5, angle[1], angle[0], -0.3, 0.0, 0.0]],
+        output_shape=[3, 3],
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
     )
+
+
+def test_a_gradient_that_is_of_no_function_fails_the_run(monkeypatch, random):
+    """Of an op that the table does not know."""
+    for version in ("V2", "V3"):
+        monkeypatch.delitem(table._TABLE, "ImageProjectiveTransform" + version)
     x = tf.placeholder(tf.float64, (None, 9))
-    turned = contrib.rotate(tf.reshape(x, [-1, 3, 3, 1]), 0.4, interpolation="BILINEAR")
-    (result,) = batchhess.hessians(tf.reduce_sum(turned**2), x)
+    y = tf.reduce_sum(turned(tf.reshape(x, [-1, 3, 3, 1])) ** 2)
+    (result,) = batchhess.hessians(y, x)
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="is not symmetric.*ImageP"
     ):
