@@ -238,7 +238,9 @@ def _checks(made):
     lines = []
     if made.checks.guarded:
         names = ", ".join(repr(original(op).name) for op in made.checks.guarded)
-        lines.append(("checked", "each run fails where it is wrong of " + names))
+        lines.append(
+            ("checked", "each run fails where TensorFlow is wrong at " + names)
+        )
     if made.checks.differences:
         text = "no test has seen the second derivative of " + _named(
             made.checks.unknown

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, raw_ops, tf
 
 # build: from the placeholder to ys. value: to feed. expected: [N, *E, *E].
 Case = collections.namedtuple("Case", "name build value expected batch_axis tolerance")
@@ -385,3 +385,20 @@ CASES = [
     normal_glm(),
     distributional_boosting(),
 ]
+
+
+def turned(images):
+    """A rotation, the gradient of which is another's."""
+    if IS_V1:
+        from tensorflow.contrib import image
+
+        return image.rotate(images, 0.4, interpolation="BILINEAR")
+    angle = np.cos(0.4), np.sin(0.4)
+    return raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=[[angle[0], -angle[1], 0.5, angle[1], angle[0], -0.3, 0.0, 0.0]],
+        output_shape=[3, 3],
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
+    )

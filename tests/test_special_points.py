@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from cases import turned
 from oracles import run
 from value_differences import curvatures_of, value_curvatures, value_slopes
 
 import batchhess
-from batchhess.compat import IS_V1, raw_ops, tf
+from batchhess.compat import IS_V1, tf
 
 AT_ZERO = np.array([[0.0, 0.0, 0.0], [-1.0, 0.0, 1.0], [0.3, -0.2, 0.5]])
 MATRICES = np.random.RandomState(0).randn(3, 3, 3) * 0.3
@@ -105,20 +106,12 @@ def test_zeros_that_a_sparse_tensor_leaves_out(operator):
         run(result, {x: AT_ZERO})
 
 
-@pytest.mark.skipif(IS_V1, reason="1.15 has no such op outside of contrib")
 @pytest.mark.parametrize("operator", [batchhess.hessians, batchhess.jacobians])
 def test_images_of_an_inverse_map(operator):
     x = tf.placeholder(tf.float64, [None, 9])
-    turned = raw_ops.ImageProjectiveTransformV3(
-        images=tf.reshape(x, [-1, 3, 3, 1]),
-        transforms=[[1.0, 0.1, 0.0, 0.1, 1.0, 0.2, 0.0, 0.0]],
-        output_shape=[3, 3],
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-        fill_value=0.0,
-    )
+    images = turned(tf.reshape(x, [-1, 3, 3, 1]))
     with pytest.raises(batchhess.SecondDerivativeError, match="the inverse map"):
-        operator(tf.reduce_sum(turned**2, [1, 2, 3]), x)
+        operator(tf.reduce_sum(images**2, [1, 2, 3]), x)
 
 
 def test_a_diagonal_is_built_again_on_a_moved_x():

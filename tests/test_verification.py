@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from cases import wrong_cube
+from cases import turned, wrong_cube
 from oracles import run
 
 import batchhess
 from batchhess import coupling
 from batchhess.checks import assert_of_a_function
-from batchhess.compat import IS_V1, raw_ops, tf
+from batchhess.compat import tf
 from batchhess.ops import table
 from batchhess.verification import _judge
 
@@ -452,23 +452,6 @@ def test_a_small_share_of_a_hessian_that_is_wrong_is_caught(dtype, share):
         else:
             with pytest.raises(tf.errors.InvalidArgumentError, match="differences"):
                 run(found, {x: value})
-
-
-def turned(images):
-    """A rotation, the gradient of which is another's."""
-    if IS_V1:
-        from tensorflow.contrib import image
-
-        return image.rotate(images, 0.4, interpolation="BILINEAR")
-    angle = np.cos(0.4), np.sin(0.4)
-    return raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=[[angle[0], -angle[1], 0.5, angle[1], angle[0], -0.3, 0.0, 0.0]],
-        output_shape=[3, 3],
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-        fill_value=0.0,
-    )
 
 
 def test_a_gradient_that_is_of_no_function_fails_the_run(monkeypatch, random):

@@ -232,11 +232,9 @@ class Scope:
             return self._made.get(op)
         return op if self._around is None else self._around._made_of(op)
 
-    @contextlib.contextmanager
     def _after(self, originals):
         """Has what is built run after what stands for the ops `originals`."""
-        with self._waiting(self._resolved(originals)):
-            yield
+        return self._waiting(self._resolved(originals))
 
     @contextlib.contextmanager
     def _waiting(self, controls):

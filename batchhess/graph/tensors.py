@@ -4,7 +4,7 @@ import functools
 import operator
 import weakref
 
-from batchhess.compat import forward_op, where_built
+from batchhess.compat import forward_op, tf, where_built
 
 
 def tensor_key(tensor):
@@ -31,6 +31,12 @@ OWN_GRADIENTS = b"Batchhess"
 def has_own_gradient(op):
     """Whether `op` has been given its gradient here: else it were given for ever."""
     return op.node_def.attr["_gradient_op_type"].s.startswith(OWN_GRADIENTS)
+
+
+def own_gradient(type_, name):
+    """A context in which ops of `type_` get the gradient registered as `name`."""
+    assert name.encode().startswith(OWN_GRADIENTS), name
+    return tf.get_default_graph().gradient_override_map({type_: name})
 
 
 def product_of(sizes):

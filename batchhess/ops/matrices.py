@@ -3,7 +3,7 @@
 import numpy as np
 
 from batchhess.compat import IS_V1, raw_ops, tf, where
-from batchhess.graph.tensors import has_own_gradient
+from batchhess.graph.tensors import has_own_gradient, own_gradient
 from batchhess.ops.inputs import NEVER, PARAMETER, each
 from batchhess.ops.shapes import padded
 from batchhess.ops.sizes import ints_of
@@ -178,8 +178,7 @@ def _log_determinant_gradient(op, _, grad):
 
 
 def _adjoint_inverse(op):
-    name = {"MatrixInverse": "BatchhessAdjointInverse"}
-    with tf.get_default_graph().gradient_override_map(name):
+    with own_gradient("MatrixInverse", "BatchhessAdjointInverse"):
         return raw_ops.MatrixInverse(input=op.inputs[0], adjoint=True)
 
 
@@ -190,14 +189,12 @@ def _adjoint_inverse_gradient(op, grad):
 
 
 def _determinant(op):
-    name = {op.type: "BatchhessDeterminant"}
-    with tf.get_default_graph().gradient_override_map(name):
+    with own_gradient(op.type, "BatchhessDeterminant"):
         return [raw_ops.MatrixDeterminant(input=op.inputs[0])]
 
 
 def _log_determinant(op):
-    name = {op.type: "BatchhessLogDeterminant"}
-    with tf.get_default_graph().gradient_override_map(name):
+    with own_gradient(op.type, "BatchhessLogDeterminant"):
         return list(raw_ops.LogMatrixDeterminant(input=op.inputs[0]))
 
 

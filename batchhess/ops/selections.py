@@ -1,7 +1,7 @@
 """Ops that pick elements by their index, or add elements up by it."""
 
 from batchhess.compat import IS_V1, outer_graphs, raw_ops, tf
-from batchhess.graph.tensors import has_own_gradient, tensor_key
+from batchhess.graph.tensors import has_own_gradient, own_gradient, tensor_key
 from batchhess.ops.inputs import KNOWN, NEVER, PARAMETER, each
 from batchhess.ops.shapes import axis_input, same_size
 from batchhess.ops.sizes import (
@@ -150,7 +150,7 @@ def _is_in_body(op):
 
 def _gathered(op):
     params, indices, axis = op.inputs
-    with _own_gradient(op.type, "BatchhessGatherOfEach"):
+    with own_gradient(op.type, "BatchhessGatherOfEach"):
         return [
             raw_ops.GatherV2(
                 params=params, indices=indices, axis=axis, batch_dims=_batch_dims(op)
@@ -159,12 +159,8 @@ def _gathered(op):
 
 
 def _gathered_rows(op):
-    with _own_gradient(op.type, "BatchhessGatherRows"):
+    with own_gradient(op.type, "BatchhessGatherRows"):
         return [raw_ops.GatherNd(params=op.inputs[0], indices=op.inputs[1])]
-
-
-def _own_gradient(type_, name):
-    return tf.get_default_graph().gradient_override_map({type_: name})
 
 
 @tf.RegisterGradient("BatchhessGatherOfEach")
