@@ -213,13 +213,21 @@ def _as_of_symmetric(applies, cure):
     )
 
 
-def _has_complex_sign(op, depends):
-    readers = [r for r in op.outputs[0].consumers() if not declared(r).size_only]
-    return bool(readers) and OF_COMPLEX.holds(op, depends)
+_REAL_PARTS = ("Real", "ComplexAbs")
 
 
-# The logarithm is right.
-_SIGN_OF_COMPLEX = OF_COMPLEX._replace(holds=_has_complex_sign)
+def _is_more_than_its_logarithm(op, depends):
+    """Whether anything reads more of it than the real part of the logarithm."""
+    sign, logarithm = (
+        [r for r in output.consumers() if not declared(r).size_only]
+        for output in op.outputs
+    )
+    is_more = sign or any(reader.type not in _REAL_PARTS for reader in logarithm)
+    return bool(is_more) and OF_COMPLEX.holds(op, depends)
+
+
+# The logarithm has an imaginary part of zeros, the gradient of which is not zero.
+_COMPLEX_SIGN = OF_COMPLEX._replace(holds=_is_more_than_its_logarithm)
 
 _IF_POSITIVE = "Use tf.linalg.logdet if the matrix is positive definite"
 
@@ -238,7 +246,7 @@ op(
     NEVER,
     twice=SOUND,
     factorizes=True,
-    faults=[_SIGN_OF_COMPLEX, _as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
+    faults=[_COMPLEX_SIGN, _as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
     rewrite=Rewrite(_is_old_determinant, _log_determinant),
 )
 op(
