@@ -5,7 +5,6 @@ installed, from 1.15 to the newest 2.x.
 """
 
 import contextlib
-import itertools
 import os
 
 import tensorflow as _tensorflow
@@ -20,6 +19,8 @@ do_not_convert = _tensorflow.autograph.experimental.do_not_convert
 static_value = tf.get_static_value
 
 raw_ops = _tensorflow.raw_ops
+
+graph_function = _tensorflow.function
 
 # The v1 one warns in 1.15 that it will go.
 where = _tensorflow.compat.v2.where
@@ -117,6 +118,26 @@ def know_functions_around():
     for outer in around:
         for name, function in outer._functions.items():
             graph._functions.setdefault(name, function)
+
+
+def know_function_of(op):
+    """Lets the default graph know the function whose name is the type of `op`, if any.
+
+    Private: TensorFlow 1's functions tell no graph of themselves but the one in which
+    the user has called them.
+    """
+    graph, function = tf.get_default_graph(), op.graph._get_function(op.type)
+    if function is not None and graph._get_function(op.type) is None:
+        function.add_to_graph(graph)
+
+
+def differentiate_alike(made, op):
+    """Lets TensorFlow differentiate `made`, a copy of `op`, by the function for `op`.
+
+    Private: since 2.12 the call of a function keeps it as an attribute of Python's.
+    """
+    if getattr(op, "_gradient_function", None) is not None:
+        made._gradient_function = op._gradient_function
 
 
 def gradient_function(op):
@@ -313,85 +334,16 @@ def write_row(rows, index, row):
         )
 
 
-def compile_with_xla(function):
-    """Builds `function()` as one program for XLA.
+def kernels_of_xla():
+    """The types of the ops that XLA can compile for the CPU, if TensorFlow tells.
 
-    Args:
-      function: builds and returns a list of Tensors; what it reads from the graphs
-        around it are the arguments of the program.
-
-    Returns:
-      the Tensors, and the list of Operations of the program that XLA has no kernel for.
-
-    Raises:
-      NotImplementedError: this TensorFlow cannot compile.
-    """
-    program, answer = _as_program(function)
-    known = _kernels_of_xla()
-    lacking = [
-        op
-        for op in program.graph.get_operations()
-        if op.type not in known.union(("Placeholder", "NoOp")) or _crashes_xla(op)
-    ]
-    return answer, lacking
-
-
-def _crashes_xla(op):
-    """Whether XLA of TensorFlow 1.15 ends the process: `reduce_all` of many."""
-    if not IS_V1 or op.type != "All":
-        return False
-    count = op.inputs[0].shape.num_elements()
-    return count is None or count > 64
-
-
-def _as_program(function):
-    """A ConcreteFunction of what `function()` builds, and what XLA answers for it.
-
-    TensorFlow 1.15 compiles no functions by themselves: a call of one is compiled.
-    """
-    try:
-        compiled = _tensorflow.function(function, autograph=False, jit_compile=True)
-    except TypeError:
-        compiled = None
-    if compiled is not None:
-        program = compiled.get_concrete_function()
-        return program, program()
-    if not hasattr(tf, "xla"):
-        raise NotImplementedError(
-            "jit_compile=True has no XLA on this TensorFlow, {}.".format(VERSION)
-        )
-    made = []
-
-    def call():
-        # Made in here its loops stay functions: XLA has no kernels for Enter and Exit.
-        compiled = _tensorflow.function(function, autograph=False)
-        made.append(compiled.get_concrete_function())
-        return made[0]()
-
-    # What has one name is one cluster, be it in the bodies of two loops.
-    with tf.name_scope("xla_{}".format(next(_CLUSTERS))):
-        answer = tf.xla.experimental.compile(call)
-    return made[0], answer
-
-
-_CLUSTERS = itertools.count()
-
-
-def _kernels_of_xla():
-    """The types of the ops that XLA can compile for the CPU.
-
-    Private: the registry of kernels has no public reader.
+    Private: the registry of kernels has no public reader. There are none before the
+    first program of the process is compiled.
     """
     from tensorflow.python.framework import kernels
 
-    def names():
-        found = kernels.get_all_registered_kernels().kernel
-        return {kernel.op for kernel in found if kernel.device_type == "XLA_CPU_JIT"}
-
-    if not names():  # They are registered when the first program is compiled.
-        with tf.Graph().as_default(), tf.Session() as session:
-            session.run(_as_program(lambda: [tf.zeros([])])[1])
-    return names()
+    found = kernels.get_all_registered_kernels().kernel
+    return {kernel.op for kernel in found if kernel.device_type == "XLA_CPU_JIT"}
 
 
 def skip_deprecation_warnings():

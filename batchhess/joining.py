@@ -4,12 +4,12 @@ import itertools
 
 from batchhess import arguments
 from batchhess.analysis import audit
-from batchhess.analysis.region import depends, region
+from batchhess.analysis.region import Region, depends
 from batchhess.building import Built, after, build, building_in, named
 from batchhess.compat import Variable, tf
 from batchhess.copies import assert_same
 from batchhess.graph.layout import Layout, dimensions
-from batchhess.graph.tensors import has_custom_gradient
+from batchhess.graph.tensors import placed
 from batchhess.methods import METHODS
 from batchhess.rebuild import rebuild
 from batchhess.rewriting import correct
@@ -108,9 +108,8 @@ def _of(request, z, layouts):
     ys, xs = request.ys, request.xs
     if request.check != "never":
         ys = correct(ys, xs)
-    for op in [op for x in xs for op in region(ys, x)]:
-        if has_custom_gradient(op):
-            raise _not_built("it has a custom gradient at '{}'".format(op.name))
+    for op in [op for x in xs for op in audit.with_authors_gradient(Region(ys, x))]:
+        raise _not_built("it has a custom gradient at " + placed(op))
     read = [(y, x) for y in ys for x in xs if depends([y], x)]
     pieces = [a.unflatten(p) for a, p in zip(layouts, _split(z, layouts, 1))]
     ys = rebuild(ys, xs, pieces)

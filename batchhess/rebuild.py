@@ -5,7 +5,9 @@ import contextlib
 from batchhess.analysis.region import can_be_copied
 from batchhess.analysis.values import value_region
 from batchhess.compat import (
+    differentiate_alike,
     in_v1_while_loop,
+    know_function_of,
     static_value,
     tf,
 )
@@ -185,6 +187,7 @@ def copy_op(op, inputs, controls=()):
         for name, value in op.node_def.attr.items()
         if name not in ("_class", "_output_shapes")  # Colocation is with the original.
     }
+    know_function_of(op)
     with contextlib.ExitStack() as scopes:
         if controls:
             scopes.enter_context(tf.control_dependencies(controls))
@@ -199,6 +202,7 @@ def copy_op(op, inputs, controls=()):
             attrs=attributes,
             op_def=op.op_def,
         )
+    differentiate_alike(made, op)
     note_copies([op], [made])
     return made
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from oracles import difference_jacobians, run
+from tensorflow.python.framework.function import Defun
 
 import batchhess
 from batchhess.compat import tf
@@ -341,6 +342,21 @@ def test_an_inner_tensor_that_is_fed_is_followed_or_fails_the_run(method, random
             return
     expected = 2 * fed * np.cos(value) * weights
     np.testing.assert_allclose(np.einsum("nkk->nk", found), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("check", ["auto", "never", "always"])
+def test_a_function_of_the_kind_of_tensorflow_1(check, random, control_flow):
+    x = tf.placeholder(tf.float64, [None, 3])
+
+    @Defun(tf.float64)
+    def model(t):
+        return tf.sin(t) * t[:, ::-1]
+
+    y = model(x)
+    y.set_shape([None, 3])
+    value = random.randn(4, 3)
+    found = run(batchhess.jacobians(y, x, check=check)[0], {x: value})
+    np.testing.assert_allclose(found, difference_jacobians(y, x, value), atol=1e-6)
 
 
 def test_draws_are_those_of_the_model(random):

@@ -6,7 +6,7 @@ from cases import CASES, wrong_cube
 from oracles import run, sliced_hessians
 
 import batchhess
-from batchhess.compat import tf
+from batchhess.compat import graph_function, tf
 
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 METHODS = ["columns", "observations", "symmetric"]
@@ -460,8 +460,21 @@ def test_xs_that_cannot_be_taken_together():
     other = tf.placeholder(tf.float64, [None, 2])
     with pytest.raises(ValueError, match="does not depend on"):
         blocks(tf.reduce_sum(x**2), [x, other])
-    with pytest.raises(ValueError, match="has a custom gradient at 'IdentityN'"):
-        blocks(tf.reduce_sum(wrong_cube(x)), [x])
+    for model in (wrong_cube, graph_function(wrong_cube, autograph=False)):
+        with pytest.raises(ValueError, match="has a custom gradient at 'IdentityN'"):
+            blocks(tf.reduce_sum(model(x)), [x])
+
+
+@pytest.mark.parametrize("check", ["auto", "never", "always"])
+def test_xs_of_a_function(check, random):
+    x = tf.placeholder(tf.float64, [None, 3])
+    t = tf.placeholder(tf.float64, [None, 2])
+    y = graph_function(wave, autograph=False)(x, t)
+    found = batchhess.hessian_blocks(y, [x, t], check=check)
+    value, times = random.randn(5, 3), random.randn(5, 2)
+    cross = run(found[0][1], {x: value, t: times})
+    expected = wave_blocks(value, times)[0][1]
+    np.testing.assert_allclose(cross, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_unconnected_xs_give_zeros_if_asked(random):

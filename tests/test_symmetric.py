@@ -9,7 +9,8 @@ from oracles import count_ops, difference_blocks, run, sliced_hessians
 
 import batchhess
 from batchhess.analysis.dominators import narrows
-from batchhess.compat import IS_V1, compile_with_xla, tf
+from batchhess.compat import IS_V1, tf
+from batchhess.xla import compile_with_xla
 
 
 def random_array(*shape):

@@ -76,6 +76,11 @@ def _is_lost(op):
     return gradient_is_none(op) or bool(declared(op).bits and is_integer)
 
 
+def with_authors_gradient(region):
+    """The ops of a `Region`, those inside functions too, with an author's gradient."""
+    return [op for op, _ in _with_bodies(region) if _has_authors_gradient(op)]
+
+
 def loops_in(region):
     """The ends of the loops of control flow v1 in a `Region`, as faults."""
     return [(LOOP, op) for op in region.ops if declared(op).frame == EXIT]

@@ -4,7 +4,6 @@ from batchhess.analysis import audit
 from batchhess.calling import assert_that
 from batchhess.compat import (
     captured_from,
-    compile_with_xla,
     control_flow_context,
     differentiable_control_flow,
     empty_rows,
@@ -24,6 +23,7 @@ from batchhess.rebuild import (
     shape_with,
     tile_along,
 )
+from batchhess.xla import compile_with_xla
 
 # Blocks that may be worked on at a time.
 _AT_A_TIME = 2
