@@ -227,6 +227,22 @@ def test_a_lookup_that_the_users_gradient_fails_stays_what_it_is(x):
     assert type(told.value) is LookupError
 
 
+def test_a_gradient_that_says_it_has_no_derivative_is_told(x):
+    """As that of tf.recompute_grad says."""
+
+    @tf.custom_gradient
+    def cosine(u):
+        def gradient(_):
+            raise NotImplementedError("the gradient of mine cannot be transposed")
+
+        return tf.cos(u), gradient
+
+    sine = tf.custom_gradient(lambda u: (tf.sin(u), lambda dy: dy * cosine(u)))(x)
+    with pytest.raises(batchhess.UndefinedDerivativeError) as told:
+        batchhess.hessians(tf.reduce_sum(sine), x)
+    assert "the gradient of mine cannot be transposed. Write that" in str(told.value)
+
+
 @pytest.mark.parametrize("method", ["symmetric", "columns"])
 def test_what_is_missing_is_told_of_the_users_own_op(method):
     x = tf.placeholder(tf.float32, (None, 4))

@@ -391,6 +391,8 @@ def undefined(error):
         return None
     # A KeyError is a LookupError too; and a gradient that is there may raise either.
     is_missing = type(error) is LookupError and not _has_authors_gradient(ops[-1])
+    # As that of tf.recompute_grad does of itself.
+    is_missing = is_missing or isinstance(error, NotImplementedError)
     lost = ops[-1].node_def.attr["_gradient_op_type"].s.decode()
     if str(error).startswith(_NOT_THERE) and lost:
         return UndefinedDerivativeError(
