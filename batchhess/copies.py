@@ -2,6 +2,7 @@
 
 import functools
 
+from batchhess.analysis.audit import precision_in
 from batchhess.calling import assert_that
 from batchhess.compat import tf, where
 from batchhess.graph.tensors import name_of, original
@@ -34,8 +35,10 @@ def assert_same(originals, copies, x, together=()):
       infinity itself; None if all `copies` are `originals` themselves.
     """
     pairs = [(a, b) for a, b in zip(originals, copies) if a is not b]
+    precision = precision_in([a for a, _ in pairs], *(together or [x]))
     checks = [
-        assert_that(_is_same(a, b, x), _message(a, x, together)) for a, b in pairs
+        assert_that(_is_same(a, b, x, precision), _message(a, x, together))
+        for a, b in pairs
     ]
     return tf.group(*checks) if checks else None
 
@@ -59,9 +62,13 @@ def _is_equal(a, b):
     return tf.reduce_all(tf.equal(a, b))
 
 
-def all_same(originals, copies, x):
-    """Whether each of `copies` equals its original, as for `assert_same`: a bool []."""
-    return tf.reduce_all([_is_same(a, b, x) for a, b in zip(originals, copies)])
+def all_same(originals, copies, x, precision):
+    """Whether each of `copies` equals its original, as for `assert_same`: a bool [].
+
+    `precision` is the dtype of the least precise between x and them.
+    """
+    pairs = zip(originals, copies)
+    return tf.reduce_all([_is_same(a, b, x, precision) for a, b in pairs])
 
 
 def not_the_same(problem):
@@ -69,10 +76,12 @@ def not_the_same(problem):
     return _message(problem.partition.frontier[0], problem.x)
 
 
-def _is_same(a, b, x):
+def _is_same(a, b, x, precision):
     """Whether two Tensors are equal to rounding, and in shape: a bool Tensor []."""
     if a.dtype.base_dtype.is_complex:
-        parts = [_is_same(part(a), part(b), x) for part in (tf.real, tf.imag)]
+        parts = [
+            _is_same(part(a), part(b), x, precision) for part in (tf.real, tf.imag)
+        ]
         return tf.logical_and(*parts)
     # Tensors of other shapes are compared as far as they go, for the error to be ours.
     sizes = tf.size(a), tf.size(b)
@@ -80,19 +89,20 @@ def _is_same(a, b, x):
     if a.shape.ndims is not None and a.shape.ndims == b.shape.ndims:
         same = tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
     first = tf.minimum(*sizes)
-    near = _is_near(a, x, *(tf.reshape(t, [-1])[:first] for t in (a, b)))
+    vectors = [tf.reshape(t, [-1])[:first] for t in (a, b)]
+    near = _is_near(a, x, precision, *vectors)
     # XLA of TensorFlow 1.15 crashes at `reduce_all` of many numbers of float64.
     return tf.logical_and(same, tf.reduce_min(tf.cast(near, tf.int32)) > 0)
 
 
-def _is_near(tensor, x, a, b):
+def _is_near(tensor, x, precision, a, b):
     """Where the vectors a, of the elements of `tensor`, and b are equal to rounding."""
     dtype = a.dtype.base_dtype
     if dtype.name not in _ROUNDING:
         return tf.equal(a, b)
     # The difference of equal infinities is a NaN, and near to nothing.
-    allowed = _ROUNDING[dtype.name] * _largest(tensor)
-    allowed += _CANCELLED[dtype.name] * tf.cast(_magnitude(x), dtype)
+    allowed = _ROUNDING[precision.name] * _largest(tensor)
+    allowed += _CANCELLED[precision.name] * tf.cast(_magnitude(x), dtype)
     near = tf.abs(a - b) <= allowed
     missing = tf.logical_and(tf.is_nan(a), tf.is_nan(b))
     return tf.logical_or(tf.logical_or(near, missing), tf.equal(a, b))

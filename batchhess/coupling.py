@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from batchhess.analysis.audit import precision_in
 from batchhess.calling import assert_that, takes
 from batchhess.compat import tf, where
 from batchhess.graph.tensors import name_of, original
@@ -46,7 +47,8 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     def pull(seed):
         return layout.flatten(passes.hvp(rows, x, seed))
 
-    coupled = count_coupled(rows, pull, layout, rows.dtype.name)
+    precision = precision_in([gradient], x).name
+    coupled = count_coupled(rows, pull, layout, precision)
     message = (
         "observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
         "would hold terms of others. {} Observations affected, of all:"
@@ -108,11 +110,6 @@ def count_coupled(rows, pull, layout, precision):
         # tell of one, where the scaled seed has overflowed.
         coupled |= apart & tf.math.is_finite(scaled)
     return tf.reduce_sum(tf.cast(tf.reduce_any(coupled, axis=1), tf.int32))
-
-
-def less_precise(*dtypes):
-    """The name of the least precise of `dtypes`."""
-    return max((dtype.name for dtype in dtypes), key=_ROUNDING.get)
 
 
 def _draw_powers(count, dtype_name):

@@ -12,7 +12,7 @@ from batchhess.checks import (
     random_direction,
 )
 from batchhess.compat import tf
-from batchhess.coupling import count_coupled, cure_of_coupling, less_precise
+from batchhess.coupling import count_coupled, cure_of_coupling
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, original
 from batchhess.methods.differences import EPSILON, largest
@@ -52,7 +52,7 @@ def assert_apart(passes, y, x, layout, state):
     def pull(seed):
         return layout.flatten(passes.gradient([rows], x, [seed]))
 
-    precision = less_precise(y.dtype.base_dtype, x.dtype.base_dtype)
+    precision = audit.precision_in([y], x).name
     count = count_coupled(rows, pull, layout, precision)
     where = "it sums up some" if state.kind == SUM else "they are not followed there"
     if state.op is not None:
@@ -147,7 +147,7 @@ def assert_adjoint(rows, x, layout, push, pull, outputs):
     terms = [tf.cast(a, tf.float64) * tf.cast(b, tf.float64) for a, b in pairs]
     first, second = (tf.reduce_sum(t, 1) for t in terms)  # [N]
     scale = sum(tf.reduce_sum(tf.abs(t), 1) for t in terms)
-    precision = less_precise(rows.dtype, values.dtype)
+    precision = audit.precision_in([rows], x).name
     wrong = tf.abs(first - second) > DIFFERENCE[precision] * scale
     count = tf.reduce_sum(tf.cast(wrong, tf.int32))
     message = (

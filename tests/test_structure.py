@@ -43,7 +43,7 @@ LAYERS = [
     ["ops.losses"],
     ["ops"],
     ["analysis", "analysis.frames", "analysis.region", "arguments"],
-    ["analysis.values", "copies"],
+    ["analysis.values"],
     [
         "analysis.audit",
         "analysis.local",
@@ -51,7 +51,7 @@ LAYERS = [
         "analysis.partition",
         "analysis.proof",
     ],
-    ["analysis.dominators", "analysis.folds", "passes", "rebuild"],
+    ["analysis.dominators", "analysis.folds", "copies", "passes", "rebuild"],
     ["control_flow.scope"],
     ["control_flow.arrays", "control_flow.v1", "control_flow.v2"],
     ["control_flow"],

@@ -311,6 +311,7 @@ def _on_block(method, problem, passes, start, count, with_gradient):
     weighing = zip(problem.seeds or [], states)
     seeds = [reader.own(seed, state) for seed, state in weighing]
     originals = [reader.own(t, parts.state(t)) for t in parts.of_each()]
+    precision = audit.precision_in(parts.of_each(), problem.x)
 
     def build():
         x, weights = tf.identity(block), [here(seed) for seed in seeds]
@@ -324,7 +325,8 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         answers = [method(part, passes)]
         answers += [layout.flatten(gradient)] if with_gradient else []
         again = here_parts.of_each()
-        return answers + [all_same([here(t) for t in originals], again, x)]
+        read = [here(t) for t in originals]
+        return answers + [all_same(read, again, x, precision)]
 
     return build
 
