@@ -77,6 +77,32 @@ SOFTPLUS = {
         tf.maximum(tf.constant(0.0, z.dtype), -z) + tf.log(1 + tf.exp(-tf.abs(z)))
     ),
     "turned": lambda z: tf.math.log1p(tf.exp(-tf.abs(z))) + tf.nn.relu(-z),
+    "of a sigmoid": lambda z: tf.minimum(z, 0.0) - tf.log1p(tf.exp(-tf.abs(z))),
+    "less a minimum": lambda z: tf.log1p(tf.exp(-tf.abs(z))) - tf.minimum(z, 0.0),
+    "of two": lambda z: _of_two(z, 3 * z),
+    "of two, less the smaller": lambda z: _less_the_smaller(z, 2 * z),
+    "of the larger and the smaller": lambda z: _of_larger_and_smaller(z, -3 * z),
+}
+
+
+def _of_two(p, q):
+    return tf.maximum(p, q) + tf.log1p(tf.exp(-tf.abs(q - p)))
+
+
+def _less_the_smaller(p, q):
+    return tf.log1p(tf.exp(-tf.abs(p - q))) - tf.minimum(p, q)
+
+
+def _of_larger_and_smaller(p, q):
+    larger, smaller = tf.maximum(p, q), tf.minimum(p, q)
+    return larger + tf.log(tf.exp(smaller - larger) + 1)
+
+
+# Sums of which one term alone is known to have a kink.
+APART = {
+    "scaled": lambda z: 2 * tf.nn.relu(z) + 2 * tf.log1p(tf.exp(-tf.abs(z))),
+    "with a third": lambda z: z**2 + tf.nn.relu(z) + tf.log1p(tf.exp(-tf.abs(z))),
+    "of a list": lambda z: tf.add_n([tf.nn.relu(z), tf.log1p(tf.exp(-tf.abs(z)))]),
 }
 
 
@@ -91,6 +117,15 @@ def test_kinks_that_cancel(name):
         found = session.run(slopes, {x: AT_ZERO})
         truth, _ = value_slopes(lambda r: session.run(y, {x: r})[:, None], AT_ZERO)
     np.testing.assert_allclose(found, truth[:, 0], atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(APART))
+def test_kinks_that_may_cancel_fail_the_run(name):
+    x = tf.placeholder(tf.float64, [None, 3])
+    (result,) = batchhess.hessians(APART[name](tf.reduce_sum(x, 1)), x)
+    run(result, {x: AT_ZERO + 0.1})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as tf.nn.softplus or"):
+        run(result, {x: AT_ZERO})
 
 
 @pytest.mark.parametrize("operator", [batchhess.hessians, batchhess.jacobians])

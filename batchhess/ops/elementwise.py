@@ -4,7 +4,7 @@ from batchhess.compat import IS_V1, tf, where
 from batchhess.graph.tensors import original, tensor_key
 from batchhess.ops.inputs import BROADCAST, from_right, may_differ
 from batchhess.ops.sizes import of_arithmetic, of_input
-from batchhess.ops.softplus import SOFTPLUS_IN_PARTS, WHOLE_SOFTPLUS
+from batchhess.ops.softplus import IN_PARTS, WHOLE_SOFTPLUS
 from batchhess.ops.states import (
     BATCHED,
     FREE,
@@ -118,13 +118,14 @@ _REAL = dict(_EACH, faults=[OF_COMPLEX])
 
 op(
     """Abs Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div Elu
-    Erf Erfc Exp Expm1 Inv LeakyRelu Lgamma Log Log1p Maximum Minimum Pow Reciprocal
+    Erf Erfc Exp Expm1 Inv LeakyRelu Lgamma Maximum Minimum Pow Reciprocal
     Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus Sqrt Square Tan Tanh""",
     elementwise,
     BROADCAST,
     **_EACH,
 )
 
+op("Log Log1p", elementwise, BROADCAST, **_EACH, guard=IN_PARTS)
 op(
     "ClipByValue",
     elementwise,
@@ -182,8 +183,7 @@ op(
     ADDED,
     **_EACH,
     **_SIZES,
-    rewrite=WHOLE_SOFTPLUS,
-    guard=SOFTPLUS_IN_PARTS,
+    rewrites=[WHOLE_SOFTPLUS],
 )
 op("AddN", additive, _all_alike, YES, ADDED, **_EACH)
 op("BiasAdd BiasAddV1", _bias, _bias_input, YES, ADDED, **_EACH)
@@ -271,7 +271,7 @@ op(
     **_EACH,
     **_SIZES,
     faults=[stopped_mean(_is_gradient_of_moments)],
-    rewrite=Rewrite(_is_gradient_of_moments, _unstopped_difference),
+    rewrites=[Rewrite(_is_gradient_of_moments, _unstopped_difference), WHOLE_SOFTPLUS],
 )
 op(
     "SquaredDifference",
@@ -279,7 +279,7 @@ op(
     BROADCAST,
     **_EACH,
     faults=[OF_COMPLEX, stopped_mean(_is_moments)],
-    rewrite=Rewrite(_is_moments, _unstopped),
+    rewrites=[Rewrite(_is_moments, _unstopped)],
 )
 
 
@@ -322,14 +322,14 @@ op(
     elementwise,
     BROADCAST,
     **_EACH,
-    rewrite=Rewrite(_always, _softsign),
+    rewrites=[Rewrite(_always, _softsign)],
 )
 op(
     "Xlogy",
     elementwise,
     BROADCAST,
     **_REAL,
-    rewrite=Rewrite(_first_is_real, _x_log_y),
+    rewrites=[Rewrite(_first_is_real, _x_log_y)],
     guard=Guard("Write x * tf.math.log(y), and keep y from zero."),
 )
 op(
@@ -337,7 +337,7 @@ op(
     elementwise,
     BROADCAST,
     **_REAL,
-    rewrite=Rewrite(_first_is_real, _x_log_y),
+    rewrites=[Rewrite(_first_is_real, _x_log_y)],
     guard=Guard("Write x * tf.math.log1p(y), and keep y from -1."),
 )
 op(
@@ -345,7 +345,7 @@ op(
     elementwise,
     BROADCAST,
     **_REAL,
-    rewrite=Rewrite(_first_is_real, _x_div_y),
+    rewrites=[Rewrite(_first_is_real, _x_div_y)],
     guard=Guard("Write x / y, and keep y from zero."),
 )
 

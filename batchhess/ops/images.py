@@ -151,7 +151,7 @@ op(
     NEVER,
     twice=SOUND,
     faults=[_OVERLAPPING],
-    rewrite=Rewrite(_can_be_written_out, _maximum_of_slices),
+    rewrites=[Rewrite(_can_be_written_out, _maximum_of_slices)],
 )
 op("MaxPool3D", _image, NEVER, twice=SOUND, faults=[_OVERLAPPING])
 op(

@@ -107,7 +107,7 @@ op(
             "tf.stop_gradient(labels).",
         )
     ],
-    rewrite=Rewrite(_labels_depend, _from_log_softmax),
+    rewrites=[Rewrite(_labels_depend, _from_log_softmax)],
     parts=_dense_loss,
 )
 op(
@@ -115,7 +115,7 @@ op(
     _cross_entropy,
     _BY_ROW,
     twice=SOUND,
-    rewrite=Rewrite(_is_lacking, _sparse_loss),
+    rewrites=[Rewrite(_is_lacking, _sparse_loss)],
     parts=_sparse_loss,
 )
 # TensorFlow differentiates it once only, and says so.

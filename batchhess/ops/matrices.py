@@ -238,7 +238,7 @@ op(
     twice=SOUND,
     factorizes=True,
     faults=[OF_COMPLEX, _as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
-    rewrite=Rewrite(_is_old_determinant, _determinant),
+    rewrites=[Rewrite(_is_old_determinant, _determinant)],
 )
 op(
     "LogMatrixDeterminant",
@@ -247,7 +247,7 @@ op(
     twice=SOUND,
     factorizes=True,
     faults=[_COMPLEX_SIGN, _as_of_symmetric(_is_old_determinant, _IF_POSITIVE)],
-    rewrite=Rewrite(_is_old_determinant, _log_determinant),
+    rewrites=[Rewrite(_is_old_determinant, _log_determinant)],
 )
 op(
     "MatrixInverse",
@@ -260,5 +260,5 @@ op(
             _is_old_adjoint, "Transpose the matrix instead of passing adjoint=True"
         )
     ],
-    rewrite=Rewrite(_is_old_adjoint, _inverse),
+    rewrites=[Rewrite(_is_old_adjoint, _inverse)],
 )

@@ -162,7 +162,7 @@ op(
     _AXES,
     twice=SOUND,
     faults=[OF_COMPLEX],
-    rewrite=Rewrite(_is_short, _product),
+    rewrites=[Rewrite(_is_short, _product)],
     guard=Guard("Write the product of the factors one by one."),
     elements=of_product,
 )
@@ -175,7 +175,7 @@ op(
     _AXES,
     twice=SOUND,
     faults=[OF_COMPLEX],
-    rewrite=Rewrite(_is_short, _cumulative_product),
+    rewrites=[Rewrite(_is_short, _cumulative_product)],
     guard=Guard("Write the products of the factors one by one."),
 )
 op("TopKV2", _top_k, each(NEVER, PARAMETER), twice=SOUND)

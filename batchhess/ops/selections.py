@@ -275,7 +275,7 @@ op(
     YES,
     twice=SOUND,
     elements=of_gather,
-    rewrite=Rewrite(_has_old_gradient, _gathered),
+    rewrites=[Rewrite(_has_old_gradient, _gathered)],
 )
 op("Gather", twice=SOUND)
 op("ResourceGather ResourceGatherNd", twice=SOUND, repeatable=True)
@@ -285,7 +285,7 @@ op(
     NEVER,
     YES,
     twice=SOUND,
-    rewrite=Rewrite(_adds_up_rows, _gathered_rows),
+    rewrites=[Rewrite(_adds_up_rows, _gathered_rows)],
     guard=Guard(
         "Multiply by the dense tensor itself, or declare it constant with "
         "tf.stop_gradient.",

@@ -52,9 +52,9 @@ Guard = collections.namedtuple(
 
 Declared = collections.namedtuple(
     "Declared",
-    "type follow inputs linear tangents product elementwise twice faults rewrite guard "
-    "parts elements shape_input size_only step bits stops calls frame repeatable reads "
-    "factorizes",
+    "type follow inputs linear tangents product elementwise twice faults rewrites "
+    "guard parts elements shape_input size_only step bits stops calls frame repeatable "
+    "reads factorizes",
 )
 
 _TABLE = {}
@@ -69,7 +69,7 @@ _NOTHING = Declared(
     elementwise=False,
     twice=UNKNOWN,
     faults=(),
-    rewrite=None,
+    rewrites=(),
     guard=None,
     parts=None,
     elements=None,
@@ -105,7 +105,7 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
         place, after broadcasting.
       twice: `SOUND` or `UNKNOWN`.
       faults: list of `Fault`.
-      rewrite: `Rewrite`, or None.
+      rewrites: list of `Rewrite`, of which the first that applies is taken.
       guard: `Guard`, or None.
       parts: op -> a list of Tensors in the places of the outputs, in elementary ops;
         None if it is elementary.
@@ -148,8 +148,8 @@ def correction_of(op, depends):
     Returns:
       the `build` of a `Rewrite`; None if `op` is right as it is.
     """
-    form = declared(op).rewrite
-    return form.build if form and form.applies(op, depends) else None
+    forms = (f for f in declared(op).rewrites if f.applies(op, depends))
+    return next((form.build for form in forms), None)
 
 
 def zeros_of(op):
