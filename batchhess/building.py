@@ -201,7 +201,7 @@ def _answer(made, ys, seeds, gradient):
         return _products(made, gradient), None
     method, diagonal = METHODS[made.method], request.wanted.diagonal
     problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
-    if method.by_columns:
+    if made.by_columns:
         problem = problem._replace(coordinates=request.coordinates)
     if made.compressed is not None:
         problem = made.compressed.given_to(problem)
@@ -236,7 +236,7 @@ def _chosen(made, found):
     chosen = made.request.coordinates
     if made.compressed is not None:
         return made.compressed.values(found)
-    if chosen is None or METHODS[made.method].by_columns:
+    if chosen is None or made.by_columns:
         return found
     return tf.gather(found, chosen, axis=found.shape.ndims - 1)
 

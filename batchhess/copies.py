@@ -35,20 +35,26 @@ def assert_same(originals, copies, x, together=()):
       infinity itself; None if all `copies` are `originals` themselves.
     """
     pairs = [(a, b) for a, b in zip(originals, copies) if a is not b]
+    return _assert_same(pairs, x, together, _magnitude(x)) if pairs else None
+
+
+def _assert_same(pairs, x, together, size):
     precision = precision_in([a for a, _ in pairs], *(together or [x]))
     checks = [
-        assert_that(_is_same(a, b, x, precision), _message(a, x, together))
+        assert_that(_is_same(a, b, size, precision), _message(a, x, together))
         for a, b in pairs
     ]
-    return tf.group(*checks) if checks else None
+    return tf.group(*checks)
 
 
 def assert_equal(originals, copies, x):
     """As `assert_same`, where all values are as good as always the same to the bit."""
-    exact = tf.reduce_all([_is_equal(a, b) for a, b in zip(originals, copies)])
+    pairs = list(zip(originals, copies))
+    exact = tf.reduce_all([_is_equal(a, b) for a, b in pairs])
+    size = _magnitude(x)  # A reference that is fed can be read outside of a cond alone.
 
     def to_rounding():
-        with tf.control_dependencies([assert_same(originals, copies, x)]):
+        with tf.control_dependencies([_assert_same(pairs, x, (), size)]):
             return tf.constant(True)
 
     return tf.cond(exact, lambda: tf.constant(True), to_rounding)
@@ -67,8 +73,8 @@ def all_same(originals, copies, x, precision):
 
     `precision` is the dtype of the least precise between x and them.
     """
-    pairs = zip(originals, copies)
-    return tf.reduce_all([_is_same(a, b, x, precision) for a, b in pairs])
+    pairs, size = zip(originals, copies), _magnitude(x)
+    return tf.reduce_all([_is_same(a, b, size, precision) for a, b in pairs])
 
 
 def not_the_same(problem):
@@ -76,11 +82,18 @@ def not_the_same(problem):
     return _message(problem.partition.frontier[0], problem.x)
 
 
-def _is_same(a, b, x, precision):
-    """Whether two Tensors are equal to rounding, and in shape: a bool Tensor []."""
+def _is_same(a, b, size, precision):
+    """Whether two Tensors are equal to rounding, and in shape: a bool Tensor [].
+
+    Args:
+      a: Tensor.
+      b: Tensor.
+      size: Tensor [], the largest magnitude of x.
+      precision: the dtype of the least precise between x and `a`.
+    """
     if a.dtype.base_dtype.is_complex:
         parts = [
-            _is_same(part(a), part(b), x, precision) for part in (tf.real, tf.imag)
+            _is_same(part(a), part(b), size, precision) for part in (tf.real, tf.imag)
         ]
         return tf.logical_and(*parts)
     # Tensors of other shapes are compared as far as they go, for the error to be ours.
@@ -90,19 +103,19 @@ def _is_same(a, b, x, precision):
         same = tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
     first = tf.minimum(*sizes)
     vectors = [tf.reshape(t, [-1])[:first] for t in (a, b)]
-    near = _is_near(a, x, precision, *vectors)
+    near = _is_near(a, size, precision, *vectors)
     # XLA of TensorFlow 1.15 crashes at `reduce_all` of many numbers of float64.
     return tf.logical_and(same, tf.reduce_min(tf.cast(near, tf.int32)) > 0)
 
 
-def _is_near(tensor, x, precision, a, b):
+def _is_near(tensor, size, precision, a, b):
     """Where the vectors a, of the elements of `tensor`, and b are equal to rounding."""
     dtype = a.dtype.base_dtype
     if dtype.name not in _ROUNDING:
         return tf.equal(a, b)
     # The difference of equal infinities is a NaN, and near to nothing.
     allowed = _ROUNDING[precision.name] * _largest(tensor)
-    allowed += _CANCELLED[precision.name] * tf.cast(_magnitude(x), dtype)
+    allowed += _CANCELLED[precision.name] * tf.cast(size, dtype)
     near = tf.abs(a - b) <= allowed
     missing = tf.logical_and(tf.is_nan(a), tf.is_nan(b))
     return tf.logical_or(tf.logical_or(near, missing), tf.equal(a, b))
@@ -112,7 +125,9 @@ def _largest(tensor, depth=4):
     """The largest finite magnitude of `tensor` and of the terms that it sums up."""
     op = tensor.op
     if declared(op).tangents in (PASSED, RESHAPED) and depth:
-        return _largest(op.inputs[0], depth - 1)
+        source = op.inputs[0]
+        is_reference = source.dtype.base_dtype != source.dtype
+        return _magnitude(tensor) if is_reference else _largest(source, depth - 1)
     found = [_magnitude(tensor)]
     if linearity(op) == YES and depth:  # A sum may be less than what was rounded.
         terms = [t for t in op.inputs if t.dtype.base_dtype == tensor.dtype.base_dtype]

@@ -6,6 +6,7 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.region import Region, depends
 from batchhess.building import Built, after, build, building_in, named
+from batchhess.calling import assert_that
 from batchhess.compat import Variable, tf
 from batchhess.copies import assert_same
 from batchhess.graph.layout import Layout, dimensions
@@ -31,12 +32,14 @@ def build_joined(request):
     name, is_product = request.name, request.wanted.is_product
     with building_in(graph), tf.name_scope(name) as scope:
         layouts = [Layout(x, request.batch_axis) for x in request.xs]
-        z = _joined(request.xs, layouts, "xs")
         vs = None
-        if is_product:
-            vs = arguments.check_directions(request.vs, request.xs, request.batch_axis)
-            several = arguments.are_several(vs[0], request.xs[0])
-            vs = _joined(vs, layouts, "vs", several)
+        with tf.control_dependencies(_alike(request.xs, layouts)):
+            z = _joined(request.xs, layouts, "xs")
+            if is_product:
+                axis = request.batch_axis
+                vs = arguments.check_directions(request.vs, request.xs, axis)
+                several = arguments.are_several(vs[0], request.xs[0])
+                vs = _joined(vs, layouts, "vs", several)
         ys = _of(request, z, layouts)
         of_z = request._replace(
             ys=ys, xs=z, vs=vs, name="joined", batch_axis=0, sparsity=sparsity
@@ -58,6 +61,21 @@ def build_joined(request):
             for layout, p in zip(layouts, _split(found, layouts, found.shape.ndims - 1))
         ]
         return Built(None, named(pieces, scope, name))
+
+
+def _alike(xs, layouts):
+    """The checks that all `xs` have the same N, where the graph does not tell."""
+    first, count, checks = xs[0], layouts[0].num_observations, []
+    for x, layout in zip(xs[1:], layouts[1:]):
+        counts = count, layout.num_observations
+        message = "'{}' and '{}' differ in their number of observations".format(
+            first.name, x.name
+        )
+        if not all(isinstance(n, int) for n in counts):
+            checks.append(assert_that(tf.equal(*counts), message + ":", *counts))
+        elif counts[0] != counts[1]:
+            raise ValueError("{}: {} and {}.".format(message, *counts))
+    return checks
 
 
 def _joined(tensors, layouts, name, several=False):

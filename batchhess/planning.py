@@ -3,7 +3,14 @@
 import collections
 
 from batchhess import arguments
-from batchhess.analysis.audit import Findings, audit, kept_by_loops, lost, refusal
+from batchhess.analysis.audit import (
+    Findings,
+    audit,
+    kept_by_loops,
+    lost,
+    refusal,
+    with_authors_gradient,
+)
 from batchhess.analysis.memory import readers
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
@@ -12,7 +19,6 @@ from batchhess.analysis.values import value_region
 from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import (
-    has_custom_gradient,
     name_of,
     original,
     tensor_key,
@@ -71,6 +77,18 @@ class Plan(
     def is_proven(self):
         """Whether the graph proves that observations do not meet."""
         return self.proof.kind != UNPROVEN
+
+    @property
+    def by_columns(self):
+        """Whether the method answers the columns that are asked for, and no others.
+
+        Its passes answer rows. They are the columns, unless an author's own gradient is
+        that of no function, as of an estimator that is straight through.
+        """
+        known = self.request.wanted is not WHOLE or not with_authors_gradient(
+            Region(self.ys, self.x)
+        )
+        return known and METHODS[self.method].by_columns
 
 
 def plan(request, directions=None):
@@ -276,7 +294,7 @@ def _has_whole(made, region):
     """Whether whole Hessians are there, of a gradient that is TensorFlow's own."""
     request = made.request
     is_whole = request.wanted is WHOLE and request.coordinates is None
-    return is_whole and not any(map(has_custom_gradient, region.ops))
+    return is_whole and not with_authors_gradient(region)
 
 
 def _outputs_refusal(made):

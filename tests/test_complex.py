@@ -146,6 +146,15 @@ def test_hessians_through_complex_numbers(part, build):
     assert refused or not others
 
 
+def test_a_choice_between_complex_numbers():
+    x = tf.placeholder(tf.float64, [None, 3])
+    z = tf.where(x > 0, tf.complex(x, x**2), tf.complex(x**3, x))
+    y = tf.reduce_sum(tf.math.real(z**2), 1)
+    expected = curvatures(y[:, None], x)[0]
+    found = run(batchhess.hessians(y, x)[0], {x: X})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def is_refused_or_right(build, name):
     """Whether it is refused; else it must be right."""
     with tf.Graph().as_default():

@@ -460,9 +460,28 @@ def test_xs_that_cannot_be_taken_together():
     other = tf.placeholder(tf.float64, [None, 2])
     with pytest.raises(ValueError, match="does not depend on"):
         blocks(tf.reduce_sum(x**2), [x, other])
-    for model in (wrong_cube, graph_function(wrong_cube, autograph=False)):
-        with pytest.raises(ValueError, match="has a custom gradient at 'IdentityN'"):
+    for model in (
+        wrong_cube,
+        graph_function(wrong_cube, autograph=False),
+        lambda h: tf.cond(tf.reduce_sum(h) > 0, lambda: wrong_cube(h), lambda: h),
+    ):
+        with pytest.raises(ValueError, match="has a custom gradient at '.*IdentityN'"):
             blocks(tf.reduce_sum(model(x)), [x])
+
+
+def test_xs_of_other_numbers_of_observations():
+    x, other = (tf.placeholder(tf.float64, [None, 2]) for _ in range(2))
+    y = tf.reduce_sum(x**2) + tf.reduce_sum(other**3)
+    vs = [tf.ones_like(x), tf.ones_like(other)]
+    for result in (
+        batchhess.hessian_blocks(y, [x, other])[0][0],
+        batchhess.hessian_vector_products(y, [x, other], vs)[0],
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="differ in their num"):
+            run(result, {x: np.ones((2, 2)), other: np.ones((3, 2))})
+    fixed = [tf.ones([count, 2], tf.float64) for count in (2, 3)]
+    with pytest.raises(ValueError, match="number of observations: 2 and 3"):
+        batchhess.hessian_blocks(tf.reduce_sum(fixed[0]) * fixed[1][0, 0], fixed)
 
 
 @pytest.mark.parametrize("check", ["auto", "never", "always"])

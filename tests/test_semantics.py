@@ -331,6 +331,27 @@ def test_conventions_at_kinks_are_those_of_tf_hessians():
         np.testing.assert_array_equal(result, expected)
 
 
+@tf.custom_gradient
+def _of_no_function(u):
+    """u**2 for [N, K], said to have a slope by which the Hessian is not symmetric."""
+    return u**2, lambda dy: dy * u * tf.cumsum(u, 1)
+
+
+@pytest.mark.parametrize("size", [3, 6])  # By passes one after another, and in a loop.
+def test_a_gradient_of_no_function_has_the_hessian_of_tf_hessians(size, random):
+    value = random.randn(4, size)
+    x = placeholder(None, size)
+    y = tf.reduce_sum(_of_no_function(tf.sin(x)), 1)
+    expected = sliced_hessians(y, x, {x: value})
+    assert np.abs(expected - expected.transpose(0, 2, 1)).max() > 0.1
+    for options in ({}, {"method": "observations"}, {"check": "always"}):
+        (result,) = batchhess.hessians(y, x, **options)
+        np.testing.assert_allclose(run(result, {x: value}), expected, atol=1e-12)
+    (result,) = batchhess.hessians(y, x, coordinates=[2, 0])
+    chosen = run(result, {x: value})
+    np.testing.assert_allclose(chosen, expected[:, :, [2, 0]], atol=1e-12)
+
+
 def test_names_follow_the_caller_and_do_not_collide(graph):
     x, z = placeholder(None, 3), placeholder(None, 2)
     with tf.name_scope("model"):

@@ -69,6 +69,20 @@ def test_explain_names_the_variable_and_its_method(use_resource):
     assert "rewritten" not in lines
 
 
+def test_a_reference_that_is_fed():
+    """With a training step in the graph, so that what is read is read again."""
+    v = variable(False)
+    f = several_reads(v)
+    tf.train.GradientDescentOptimizer(0.1).minimize(f)
+    (hessian,) = batchhess.hessians(f, v, batch_axis=1)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        found = session.run(hessian, {v: START + 1})
+    expected = differences_of(several_reads_in_numpy, START + 1)
+    limit = 1e-4 * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, atol=limit)
+
+
 @resource
 def test_the_hessian_is_of_the_value_that_f_saw_or_the_run_fails(use_resource):
     v = variable(use_resource)

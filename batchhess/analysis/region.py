@@ -119,7 +119,8 @@ def carries_derivative(tensor):
     dtype, known = tensor.dtype.base_dtype, declared(tensor.op)
     if dtype.is_integer or dtype.is_bool:
         return False
-    is_step = known.step and not dtype.is_complex  # The sign of z is z / |z|.
+    # The sign of z is z / |z|.
+    is_step = known.step and (known.size_only or not dtype.is_complex)
     return not (is_step or known.stops) or has_custom_gradient(tensor.op)
 
 

@@ -6,9 +6,10 @@ from batchhess.compat import tf
 def columns(problem, passes):
     """Differentiates the gradient, summed over observations, column by column.
 
-    Where f is separable, d(sum_m g[m, k]) / dx[n] = d g[n, k] / dx[n] = H[n, :, k]: the
-    sum over m adds zeros, and one reverse pass with the seed e_k answers a column of
-    every observation's Hessian. Where observations are coupled it adds their blocks up.
+    Where f is separable, d(sum_m g[m, k]) / dx[n] = d g[n, k] / dx[n] = H[n, k, :]: the
+    sum over m adds zeros, and one reverse pass with the seed e_k answers a row of every
+    observation's Hessian, which is a column too. Where observations are coupled it adds
+    their blocks up.
 
     Args:
       problem: the `Problem`.
@@ -26,5 +27,6 @@ def columns(problem, passes):
         # [N] or [N, K].
         return found[:, problem.coordinate(c)] if problem.diagonal else found
 
-    last = 1 if problem.diagonal else 2
-    return passes.stack(column, problem.count, rows.dtype, axis=last)
+    whole = problem.coordinates is None and problem.added is None
+    axis = 1 if problem.diagonal or whole else 2
+    return passes.stack(column, problem.count, rows.dtype, axis=axis)
