@@ -23,7 +23,8 @@ Model = collections.namedtuple(
     "words ys xs values axis feed place restart stops fed train draws coupling",
 )
 # kind: one of KINDS. random: RandomState. given: None, or what was drawn at random.
-Special = collections.namedtuple("Special", "kind random given")
+# narrow: the dtype in which it computes, None for that of x.
+Special = collections.namedtuple("Special", "kind random given narrow")
 _Source = collections.namedtuple("_Source", "xs values feed place restart inner")
 
 MAKES = (
@@ -41,6 +42,7 @@ KINDS = {
     "functions": sorted(FUNCTIONS),
     "file": sorted(FUNCTIONS) + sorted(LOOPS) + sorted(FLOW) + _GRADIENTS,
     "draws": sorted(DRAWS),
+    "narrow": sorted(COUPLING) + sorted(LOOPS) + sorted(FLOW) + ["row_norm", "softmax"],
 }
 
 
@@ -64,9 +66,13 @@ def draw_model(random, dtype, blocks, per_output, apart, special=None):
     source, axis = _draw_xs(random, words, dtype, n, blocks, stored)
     rows = [_as_rows(x, axis) for x in source.xs]
     t = tf.concat(rows, 1) if blocks else rows[0]
+    narrow = None if special is None else special.narrow
+    if narrow:
+        words.append("in " + narrow)
+        t = tf.cast(t, narrow)
     made = _Made(random, words, t, source, special)
     if source.inner is not None and random.rand() < 0.5:
-        t = t + source.inner
+        t = t + tf.cast(source.inner, t.dtype)
         words.append("plus its sibling")
     coupling = n == 4 and random.rand() < 0.3
     steps = _draw_steps(random, coupling)
@@ -78,6 +84,7 @@ def draw_model(random, dtype, blocks, per_output, apart, special=None):
     for step in steps:
         t = made.after(step, t)
     y = _end(random, words, t, per_output)
+    y = tf.cast(y, dtype) if narrow else y
     return Model(
         words,
         [y],

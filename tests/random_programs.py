@@ -1,8 +1,9 @@
 """Random models, the library's operators, and whether one is ever wrong.
 
 Run: python tests/random_programs.py 2000 --seed 1 --operators hessians laplacians
-With --kinds fed draws functions file, of models whose inner tensors are fed, that draw
-random numbers, that call functions, or that were written to a file and read back.
+With --kinds fed draws functions file narrow, of models whose inner tensors are fed,
+that draw random numbers, that call functions, that were written to a file and read
+back, or that compute in less precise numbers than x is given in.
 """
 
 import argparse
@@ -80,13 +81,17 @@ def judge(seed, number, operators=None, products=PRODUCTS, kinds=None):
     kind = _kind(kinds, np.random.RandomState([seed, number, 2]))
     words += [kind] if kind else []
 
-    def model(dtype, given=None):
-        return _model(draws, dtype, asked, products, kind, given)
+    narrow = None
+    if kind == "narrow":
+        narrow = "float16" if asked.dtype == "float32" else "float32"
+
+    def model(dtype, given=None, narrow=None):
+        return _model(draws, dtype, asked, products, (kind, given, narrow))
 
     with tf.Graph().as_default(), _session(random) as session:
         tf.set_random_seed(1)
         try:
-            drawn = model(asked.dtype)
+            drawn = model(asked.dtype, narrow=narrow)
             if random.rand() < 0.1:
                 _run_before(drawn, words, session)
         except Exception as error:  # TensorFlow's own refusal.
@@ -96,7 +101,7 @@ def judge(seed, number, operators=None, products=PRODUCTS, kinds=None):
             answers, given = _answers(operator, drawn, options, session)
         except Exception as error:
             return Verdict(*_judge_error(operator, drawn, words, error, session))
-        if asked.dtype == "float64" and not given:
+        if asked.dtype == "float64" and not given and not narrow:
             return compare(operator, drawn, options, words, answers, session)
     with tf.Graph().as_default(), _session(random) as session:
         tf.set_random_seed(1)
@@ -105,7 +110,7 @@ def judge(seed, number, operators=None, products=PRODUCTS, kinds=None):
             session.run(tf.global_variables_initializer())
         except Exception as error:  # As where tf.losses have made it float32.
             return Verdict("no model", words, _short(error))
-        return _compare_with(twin, asked, answers, session)
+        return _compare_with(twin, asked, answers, session, narrow or asked.dtype)
 
 
 def _run_before(model, words, session):
@@ -140,12 +145,12 @@ def _ask(random, apart, operators):
     return _Asked(operator, options, dtype, per_output, words)
 
 
-def _compare_with(twin, asked, answers, session):
+def _compare_with(twin, asked, answers, session, dtype):
     """The verdict by a twin of the model in float64, to which its draws are given."""
     given = asked.operator, twin, asked.options, asked.words
-    verdict = compare(*given, answers, session, asked.dtype)
-    if verdict.verdict == "WRONG" and asked.dtype == "float32":
-        # Is it float32 that cannot do better?
+    verdict = compare(*given, answers, session, dtype)
+    if verdict.verdict == "WRONG" and dtype != "float64":
+        # Is it `dtype` that cannot do better?
         try:
             answers, _ = _answers(asked.operator, twin, asked.options, session)
         except Exception:
@@ -165,13 +170,14 @@ def _kind(kinds, random):
     return kinds[random.randint(len(kinds))] if kinds else None
 
 
-def _model(draws, dtype, asked, products, kind, given):
+def _model(draws, dtype, asked, products, special):
     """The model of the seed `draws`, in the default graph."""
+    kind, given, narrow = special
     random, apart, more = (
         np.random.RandomState(seed) for seed in (draws, [draws, 1], [draws, 2])
     )
     apart = apart if apart.rand() < products else None
-    special = None if kind is None else Special(kind, more, given)
+    special = None if kind is None else Special(kind, more, given, narrow)
 
     blocks = asked.operator == "hessian_blocks"
 
