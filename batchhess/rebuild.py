@@ -171,6 +171,11 @@ def copy(ops, replaced, wanted, keep_shapes=False):
     return [copies[tensor.op].outputs[tensor.value_index] for tensor in wanted]
 
 
+# Colocation is with the original. The ops of one scope of XLA are one program, and 1.15
+# crashes where some of them are in a loop.
+_OF_ORIGINAL = "_class", "_output_shapes", "_XlaCompile", "_XlaScope"
+
+
 def copy_op(op, inputs, controls=()):
     """Builds `op` again in the default graph, on its device.
 
@@ -185,7 +190,7 @@ def copy_op(op, inputs, controls=()):
     attributes = {
         name: value
         for name, value in op.node_def.attr.items()
-        if name not in ("_class", "_output_shapes")  # Colocation is with the original.
+        if name not in _OF_ORIGINAL
     }
     know_function_of(op)
     with contextlib.ExitStack() as scopes:

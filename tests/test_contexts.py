@@ -113,6 +113,21 @@ def test_f_holds_a_tf_function(x, value):
     np.testing.assert_allclose(result, expected_of_cubes(value))
 
 
+def test_f_is_compiled_in_part(x, value):
+    """Of a program in a loop and outside of it XLA of 1.15 ends the process."""
+    tf.enable_control_flow_v2()
+
+    def model(t):
+        return tf.cond(tf.shape(t)[0] > 0, lambda: cubes(t), lambda: tf.reduce_sum(t))
+
+    with tf.xla.experimental.jit_scope():
+        h = x - tf.reduce_mean(x, 1, keepdims=True)
+    y = tensorflow.function(model, autograph=False)(h)
+    (result,) = batchhess.hessians(y, x, check="always")
+    expected = sliced_hessians(cubes(x - tf.reduce_mean(x, 1)[:, None]), x, {x: value})
+    np.testing.assert_allclose(run(result, {x: value}), expected, atol=1e-11)
+
+
 def test_inside_map_fn(x, value, control_flow):
     y = cubes(x)
     scales = tf.constant([1.0, 2.0], tf.float64)
