@@ -83,6 +83,31 @@ def test_a_reference_that_is_fed():
     np.testing.assert_allclose(found, expected, atol=limit)
 
 
+@pytest.mark.parametrize("method", ["auto", "columns"])
+def test_moments_that_references_hold(method):
+    """What a batch norm with given moments leaves unwritten is not compared."""
+    moments = [
+        tf.get_variable(name, initializer=tf.fill([3], value), use_resource=False)
+        for name, value in (("mean", 0.3), ("variance", 0.7))
+    ]
+    x = tf.placeholder(tf.float32, [None, 2, 2, 3])
+    ones = tf.ones([3])
+    h = tf.nn.fused_batch_norm(
+        tf.tanh(x), ones, 0.2 * ones, *moments, epsilon=0.1, is_training=False
+    )[0]
+    (hessian,) = batchhess.hessians(tf.reduce_sum(h**2), x, method=method)
+    value = SEEDS.randn(4, 2, 2, 3)
+    t = np.tanh(value)
+    h, slope = (t - 0.3) / np.sqrt(0.8) + 0.2, (1 - t**2) / np.sqrt(0.8)
+    expected = 2 * (slope**2 - h * slope * 2 * t)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for _ in range(5):
+            found = session.run(hessian, {x: value}).reshape(4, 12, 12)
+            for block, diagonal in zip(found, expected.reshape(4, 12)):
+                np.testing.assert_allclose(block, np.diag(diagonal), atol=1e-5)
+
+
 @resource
 def test_the_hessian_is_of_the_value_that_f_saw_or_the_run_fails(use_resource):
     v = variable(use_resource)

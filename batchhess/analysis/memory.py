@@ -49,7 +49,7 @@ def readers(ops):
 
 def values_of(ops):
     """The outputs of `ops` that can be compared."""
-    outputs = [t for op in ops for t in op.outputs]
+    outputs = [t for op in ops for t in declared(op).written(op)]
     return [t for t in outputs if t.dtype not in (tf.variant, tf.resource)]
 
 

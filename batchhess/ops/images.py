@@ -60,6 +60,11 @@ def _loses_a_part(op, depends):
     return op.get_attr("is_training") and in_v1_while_loop()
 
 
+def _normalized(op):
+    """With given moments it writes no others, nor what its gradient would read."""
+    return op.outputs if op.get_attr("is_training") else op.outputs[:1]
+
+
 _LOST_IN_LOOPS = Fault(
     _loses_a_part,
     "loses a part when it is differentiated inside a while loop of control flow v1",
@@ -99,6 +104,7 @@ op(
     each(NEVER, _channel_parameters),
     twice=SOUND,
     faults=[_LOST_IN_LOOPS],
+    written=_normalized,
 )
 
 

@@ -54,7 +54,7 @@ Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrites "
     "guard parts elements shape_input size_only step bits stops calls frame repeatable "
-    "reads factorizes",
+    "reads factorizes written",
 )
 
 _TABLE = {}
@@ -83,6 +83,7 @@ _NOTHING = Declared(
     repeatable=False,
     reads=False,
     factorizes=False,
+    written=lambda op: op.outputs,
 )
 
 
@@ -124,6 +125,7 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
       reads: bool, whether it answers the value of the variable that it is given.
       factorizes: bool, whether it costs more than its derivative along one direction,
         which uses again what it has found.
+      written: op -> those of its outputs that it writes; the others hold anything.
     """
     for name in types.split():
         assert name not in _TABLE, name
