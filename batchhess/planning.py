@@ -18,11 +18,7 @@ from batchhess.analysis.region import Region
 from batchhess.analysis.values import value_region
 from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import (
-    name_of,
-    original,
-    tensor_key,
-)
+from batchhess.graph.tensors import name_of, original, placed, tensor_key
 from batchhess.methods import AUTO, METHODS
 from batchhess.methods.blocks import block_size, widest
 from batchhess.ops.states import SUM, UNPROVEN
@@ -160,6 +156,9 @@ def _plan(request, given, direction, pattern):
     )
     if made.gradient is None:
         return made._replace(refusal=_unconnected(made, region))
+    own = with_authors_gradient(region)
+    if own and compressed is not None and request.check != "never":
+        return made._replace(refusal=_may_lack_symmetry(own[0]))
     behind = Region([gradient], x)
     moves = behind.depends([gradient]) or kept_by_loops(behind, x)
     made = made._replace(is_linear=not moves)
@@ -178,6 +177,15 @@ def _compressed(request, pattern, layout, x):
         name = next(name for name in AUTO if METHODS[name].colours)
     found = Compressed(pattern, METHODS[name].colours(pattern))
     return request._replace(method=name, wanted=found.wanted(request.dense)), found
+
+
+def _may_lack_symmetry(op):
+    """The refusal of entries that are found by symmetry."""
+    return ValueError(
+        "sparsity= finds entries by symmetry, and {} has a gradient of its author's "
+        "own, by which the Hessian need not be symmetric. Leave sparsity= out, or pass "
+        "check='never' if it is.".format(placed(op))
+    )
 
 
 def _unconnected(made, region):

@@ -350,6 +350,10 @@ def test_a_gradient_of_no_function_has_the_hessian_of_tf_hessians(size, random):
     (result,) = batchhess.hessians(y, x, coordinates=[2, 0])
     chosen = run(result, {x: value})
     np.testing.assert_allclose(chosen, expected[:, :, [2, 0]], atol=1e-12)
+    with pytest.raises(
+        ValueError, match="sparsity= finds entries by symmetry, and 'Id"
+    ):
+        batchhess.hessians(y, x, sparsity=np.ones([size, size], bool))
 
 
 def test_names_follow_the_caller_and_do_not_collide(graph):
