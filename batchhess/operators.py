@@ -239,8 +239,8 @@ def hessian_vector_products(
     """Builds products of each observation's Hessian with vectors, in a pass for each.
 
     `result[n]` is `H[n] v[n]`, whatever K is, by one reverse pass through the gradient
-    (Pearlmutter 1994, Fast exact multiplication by the Hessian); it is `v[n]' H[n]` where
-    an author's own gradient makes H unsymmetric. With several xs, H is that of all their
+    (Pearlmutter 1994, Fast exact multiplication by the Hessian); `v[n]' H[n]` where an
+    author's own gradient spoils its symmetry. With several xs, H is that of all their
     coordinates, the cross blocks of two xs among them.
 
     Args:
