@@ -80,7 +80,8 @@ def same_values(made):
     used = made.ys if made.parts is None else made.parts[0]
     if made.request.check == "never" or made.is_linear:
         return []
-    same = assert_same(made.request.ys, used, made.x)
+    in_parts = made.parts is not None
+    same = assert_same(made.request.ys, used, made.x, in_parts=in_parts)
     return [] if same is None else [same]
 
 

@@ -3,7 +3,7 @@
 import functools
 
 from batchhess.analysis.audit import precision_in
-from batchhess.calling import assert_that
+from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import tf, where
 from batchhess.graph.tensors import name_of, original
 from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
@@ -18,7 +18,7 @@ _ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-1
 _CANCELLED = {"float16": 8e-3, "bfloat16": 6e-2, "float32": 1e-6, "float64": 2e-15}
 
 
-def assert_same(originals, copies, x, together=()):
+def assert_same(originals, copies, x, together=(), in_parts=False):
     """Builds a check that fails the run unless `copies` have the values of `originals`.
 
     They have not if the caller feeds a value into the middle of the model, or assigns
@@ -29,19 +29,22 @@ def assert_same(originals, copies, x, together=()):
       copies: list of Tensors, of which number i should equal number i of `originals`.
       x: the Tensor or Variable that the model is differentiated by, for errors.
       together: list of the Tensors that `x` was joined from, if any.
+      in_parts: bool, whether another method builds less again, for errors.
 
     Returns:
       an Operation that fails with InvalidArgumentError, where NaN equals NaN and an
       infinity itself; None if all `copies` are `originals` themselves.
     """
     pairs = [(a, b) for a, b in zip(originals, copies) if a is not b]
-    return _assert_same(pairs, x, together, _magnitude(x)) if pairs else None
+    if not pairs:
+        return None
+    return _assert_same(pairs, x, together, in_parts, _magnitude(x))
 
 
-def _assert_same(pairs, x, together, size):
+def _assert_same(pairs, x, together, in_parts, size):
     precision = precision_in([a for a, _ in pairs], *(together or [x]))
     checks = [
-        assert_that(_is_same(a, b, size, precision), _message(a, x, together))
+        assert_that(_is_same(a, b, size, precision), _message(a, x, together, in_parts))
         for a, b in pairs
     ]
     return tf.group(*checks)
@@ -54,7 +57,7 @@ def assert_equal(originals, copies, x):
     size = _magnitude(x)  # A reference that is fed can be read outside of a cond alone.
 
     def to_rounding():
-        with tf.control_dependencies([_assert_same(pairs, x, (), size)]):
+        with tf.control_dependencies([_assert_same(pairs, x, (), False, size)]):
             return tf.constant(True)
 
     return tf.cond(exact, lambda: tf.constant(True), to_rounding)
@@ -79,7 +82,7 @@ def all_same(originals, copies, x, precision):
 
 def not_the_same(problem):
     """The message where a `Problem`, built again block by block, is not `all_same`."""
-    return _message(problem.partition.frontier[0], problem.x)
+    return _message(problem.partition.frontier[0], problem.x, (), True)
 
 
 def _is_same(a, b, size, precision):
@@ -141,9 +144,10 @@ def _magnitude(tensor):
     return tf.maximum(tf.reduce_max(finite), 0)  # Of nothing it is -inf.
 
 
-def _message(tensor, x, together=()):
-    # What is joined is built again by any method.
-    other = "" if together else "pass method=columns, "
+def _message(tensor, x, together, in_parts):
+    method = "reverse" if caller() == "jacobians" else "columns"
+    is_cure = in_parts and takes("method")
+    other = "pass method={}, ".format(method) if is_cure else ""
     return (
         "a part of the model was built again, to be differentiated twice or on a "
         "block of observations, and in this run it has not the values of the original "

@@ -6,6 +6,7 @@ from batchhess import arguments
 from batchhess.analysis.audit import (
     Findings,
     audit,
+    foreign,
     kept_by_loops,
     lost,
     refusal,
@@ -106,12 +107,20 @@ def plan(request, directions=None):
     for group in groups:
         ys, group = read_once(request.ys, group)
         read, ys = ys, ys if request.check == "never" else correct(ys, group)
-        with tf.control_dependencies(readers(Region(ys, group).ops)):
-            gradients = request.passes.gradients(ys, group)
+        gradients = _gradients(request, ys, group)
         given += [(ys, ys is not read, x, g) for x, g in zip(group, gradients)]
     directions = directions or [None] * len(xs)
     sparsity = request.sparsity or [None] * len(xs)
     return [_plan(request, *rest) for rest in zip(given, directions, sparsity)]
+
+
+def _gradients(request, ys, xs):
+    """The gradients of `ys` by each of `xs`, or None; not those of another process."""
+    region = Region(ys, xs)
+    if request.check != "never" and foreign(with_authors_gradient(region)):
+        return [None] * len(xs)
+    with tf.control_dependencies(readers(region.ops)):
+        return request.passes.gradients(ys, xs)
 
 
 def _are_related(xs):
@@ -154,10 +163,12 @@ def _plan(request, given, direction, pattern):
         checks=Checks(False, [], False, [], False, [], None),
         refusal=None,
     )
+    own = with_authors_gradient(region) if request.check != "never" else []
+    if foreign(own):
+        return made._replace(refusal=refusal(foreign(own), x))
     if made.gradient is None:
         return made._replace(refusal=_unconnected(made, region))
-    own = with_authors_gradient(region)
-    if own and compressed is not None and request.check != "never":
+    if own and compressed is not None:
         return made._replace(refusal=_may_lack_symmetry(own[0]))
     behind = Region([gradient], x)
     moves = behind.depends([gradient]) or kept_by_loops(behind, x)

@@ -282,3 +282,22 @@ def test_a_gradient_that_is_not_in_the_file_is_told(x):
         batchhess.hessians(y, x)
     assert "'Sin' (Sin), built at" in str(caught.value)
     assert "@tf.RegisterGradient('OfAnotherProcess')" in str(caught.value)
+
+
+@pytest.mark.parametrize("operator", [batchhess.hessians, batchhess.jacobians])
+def test_a_gradient_that_has_but_a_number_in_a_file_is_not_trusted(operator):
+    """tf.custom_gradient counts in each process anew."""
+
+    @tf.custom_gradient
+    def sine(u):
+        return tf.sin(u), lambda dy: dy * tf.cos(u)
+
+    with tf.Graph().as_default() as graph:
+        tf.identity(sine(tf.placeholder(tf.float64, [None, 3], name="x")), name="y")
+        model = graph.as_graph_def()
+    x = tf.placeholder(tf.float64, [None, 3])
+    (y,) = tf.import_graph_def(model, {"x": x}, ["y:0"])
+    with pytest.raises(batchhess.SecondDerivativeError, match="has the same number"):
+        operator(y, x)
+    (found,) = operator(sine(x), x)  # A gradient of this very process.
+    assert np.isfinite(run(found, {x: np.ones((2, 3))})).all()

@@ -215,6 +215,26 @@ def test_company_is_refused_in_a_graph_of_a_fixed_number(random):
         model.evaluate(fetches=model.y - tf.reduce_max(model.y))
 
 
+@pytest.mark.parametrize("batch_size", [2, 3, 4])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: tf.reduce_sum(x**3 * tf.stop_gradient(tf.reduce_max(x))),
+        lambda x: tf.where(tf.reduce_any(x > 1), tf.reduce_sum(x**3), tf.norm(x) ** 2),
+    ],
+    ids=["largest", "any"],
+)
+def test_what_the_largest_of_a_batch_decides_is_refused(f, batch_size, random):
+    x = tf.placeholder(tf.float64, [None, 2])
+    (hessian,) = batchhess.hessians(f(x), x)
+    value = np.abs(random.randn(7, 2)) / 9
+    value[0] = 2
+    with tf.Session() as session, pytest.raises(ValueError, match="depends on the oth"):
+        batchhess.evaluate(
+            session, [hessian], {x: value}, batched=[x], batch_size=batch_size
+        )
+
+
 def test_company_that_only_a_later_batch_shows_is_refused(random):
     model = Model(random, count=200)
     model.feed["w:0"][:] = 1

@@ -9,6 +9,7 @@ from batchhess.compat import (
     control_flow_context,
     forward_op,
     gradient_is_none,
+    has_gradient_of_another_process,
     ops_differentiated,
     tf,
 )
@@ -60,9 +61,10 @@ def audit_once(region):
       a list of (`Fault`, Operation), those that are wrong; and `Findings`.
     """
     pops = [(LOOP, op) for op in region.above if op.type in STACK_POP]
+    numbered = foreign(with_authors_gradient(region))
     found = _by_the_table(region)
     known = [(fault, op) for fault, op in found.faults if fault.wrong_once]
-    return lost_in(region) + pops + known, found
+    return lost_in(region) + pops + numbered + known, found
 
 
 def lost_in(region):
@@ -79,6 +81,17 @@ def _is_lost(op):
 def with_authors_gradient(region):
     """The ops of a `Region`, those inside functions too, with an author's gradient."""
     return [op for op, _ in _with_bodies(region) if _has_authors_gradient(op)]
+
+
+def foreign(ops):
+    """Those of `ops` whose gradient has but the number of another process, as faults.
+
+    Args:
+      ops: list of Operations with gradients of their authors' own.
+    """
+    return [
+        (_FOREIGN, op) for op in ops if has_gradient_of_another_process(original(op))
+    ]
 
 
 def loops_in(region):
@@ -213,6 +226,16 @@ LOST = Fault(
     "leaves this op out, whose gradient it takes for None",
     "Write that part of the graph with ops that TensorFlow differentiates twice, or "
     "declare it constant with tf.stop_gradient.",
+)
+
+_FOREIGN = Fault(
+    None,
+    "takes its author's gradient, which is Python and not in the file that it is from, "
+    "for the one of this process that has the same number",
+    "Where the model is written, give that gradient a name, by @tf.RegisterGradient "
+    "and gradient_override_map, and define it here too; or pass check='never' if this "
+    "process has written the model.",
+    spoils_values=True,
 )
 
 _UNGUARDED = Fault(

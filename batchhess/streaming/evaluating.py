@@ -272,20 +272,25 @@ class _Run:
         return [answer[:kept] for answer in answers], sums
 
     def _check_in_other_company(self, found, start, stop):
-        """Runs some of a batch again: in another order, and without the others.
+        """Runs a batch again: in another order, and one half without the other.
 
-        So what depends on observations before, after or beside it is another.
+        So what depends on observations before, after or beside it is another; what
+        depends on the largest, say, in the half without that.
         """
         size, is_fixed = stop - start, self._feed.is_fixed
-        if size == 2 and not is_fixed:
-            rows = [start + 1, start, start]
-        elif size > 1:
-            rows = list(range(stop - 1, start - 1, -2))
+        if size > 1:
+            halves = [list(range(last, start - 1, -2)) for last in (stop - 1, stop - 2)]
+            # One alone may be another case for the graph.
+            companies = [h if len(h) > 1 or is_fixed else 2 * h for h in halves]
         elif self._feed.count > 1 and not is_fixed:
             other = start - 1 if start else 1
-            rows = [other, start, other]
+            companies = [[other, start, other]]
         else:
             return
+        for rows in companies:
+            self._check_among(rows, found, start, stop)
+
+    def _check_among(self, rows, found, start, stop):
         again, _ = self._run(start, stop, rows=rows)
         places = [at for at, row in enumerate(rows) if start <= row < stop]
         rows = [rows[at] - start for at in places]
