@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from batchhess.analysis.audit import precision_in
+from batchhess.analysis.audit import precision_in, with_authors_gradient
+from batchhess.analysis.region import Region
 from batchhess.calling import assert_that, takes
 from batchhess.compat import tf, where
 from batchhess.graph.tensors import name_of, original
@@ -50,17 +51,27 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     precision = precision_in([gradient], x).name
     coupled = count_coupled(rows, pull, layout, precision)
     message = (
-        "observations of {} are coupled in {}: {} ({}) {}. The Hessian of one "
+        "observations of {} are coupled in {}{}: {} ({}) {}. The Hessian of one "
         "would hold terms of others. {} Observations affected, of all:"
     ).format(
         name_of(x),
         original(ys[0].op).name,
+        _or_not_linear(ys, x),
         original(proof.op).name,
         original(proof.op).type,
         proof.reason,
         cure_of_coupling("hessians"),
     )
     return assert_that(tf.equal(coupled, 0), message, coupled, layout.num_observations)
+
+
+def _or_not_linear(ys, x):
+    """What else may be: an author's gradient that clips what it is given, say."""
+    own = with_authors_gradient(Region(ys, x))
+    if not own:
+        return ""
+    name = original(own[0]).name
+    return ", or the gradient of {} is not linear in what it is given".format(name)
 
 
 def cure_of_coupling(function):

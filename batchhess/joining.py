@@ -126,8 +126,9 @@ def _of(request, z, layouts):
     ys, xs = request.ys, request.xs
     if request.check != "never":
         ys = correct(ys, xs)
-    for op in [op for x in xs for op in audit.with_authors_gradient(Region(ys, x))]:
-        raise _not_built("it has a custom gradient at " + placed(op))
+    own = audit.with_authors_gradient(Region(ys, xs))
+    if own:
+        raise _not_built("it has a custom gradient at " + placed(own[0]))
     read = [(y, x) for y in ys for x in xs if depends([y], x)]
     pieces = [a.unflatten(p) for a, p in zip(layouts, _split(z, layouts, 1))]
     ys = rebuild(ys, xs, pieces)

@@ -80,12 +80,13 @@ class Plan(
         """Whether the method answers the columns that are asked for, and no others.
 
         Its passes answer rows. They are the columns, unless an author's own gradient is
-        that of no function, as of an estimator that is straight through.
+        that of no function: then all are answered.
         """
-        known = self.request.wanted is not WHOLE or not with_authors_gradient(
-            Region(self.ys, self.x)
-        )
-        return known and METHODS[self.method].by_columns
+        request = self.request
+        if request.coordinates is None or request.wanted is not WHOLE:
+            return METHODS[self.method].by_columns
+        own = with_authors_gradient(Region(self.ys, self.x))
+        return METHODS[self.method].by_columns and not own
 
 
 def plan(request, directions=None):

@@ -356,6 +356,21 @@ def test_a_gradient_of_no_function_has_the_hessian_of_tf_hessians(size, random):
         batchhess.hessians(y, x, sparsity=np.ones([size, size], bool))
 
 
+def test_a_gradient_that_clips_may_not_be_told_from_a_coupling(random):
+    clipped = tf.custom_gradient(
+        lambda u: (u, lambda dy: tf.clip_by_value(dy, -1.0, 1.0))
+    )
+    x = placeholder(None, 3)
+    y = tf.sin(3 * clipped(x))
+    value = random.randn(4, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="IdentityN is not linear"):
+        run(batchhess.hessians(y, x)[0], {x: value})
+    for options in ({"method": "observations"}, {"check": "never"}):
+        found = run(batchhess.hessians(y, x, **options)[0], {x: value})
+        expected = sliced_hessians(y, x, {x: value})
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 def test_names_follow_the_caller_and_do_not_collide(graph):
     x, z = placeholder(None, 3), placeholder(None, 2)
     with tf.name_scope("model"):
