@@ -280,8 +280,8 @@ class _Run:
         size, is_fixed = stop - start, self._feed.is_fixed
         if size > 1:
             halves = [list(range(last, start - 1, -2)) for last in (stop - 1, stop - 2)]
-            # One alone may be another case for the graph.
-            companies = [h if len(h) > 1 or is_fixed else 2 * h for h in halves]
+            # One alone may be another case for the graph, and two be its number.
+            companies = [h if len(h) > 1 or is_fixed else 3 * h for h in halves]
         elif self._feed.count > 1 and not is_fixed:
             other = start - 1 if start else 1
             companies = [[other, start, other]]
