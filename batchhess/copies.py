@@ -151,8 +151,8 @@ def _message(tensor, x, together, in_parts):
     return (
         "a part of the model was built again, to be differentiated twice or on a "
         "block of observations, and in this run it has not the values of the original "
-        "at {} ({}). Either an inner tensor of the model was fed: feed {} and what the "
-        "model reads from outside only, {}or differentiate by the "
+        "at {} ({}). Perhaps an inner tensor of the model was fed. Feed {} and what "
+        "the model reads from outside only, {}or differentiate by the "
         "tensor that is fed. Or a variable was assigned in the same run: run the "
         "training step in a Session.run of its own. Or something is drawn at random in "
         "both: draw it outside of the loop or function, and feed it."

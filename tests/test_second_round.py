@@ -18,7 +18,7 @@ from batchhess.compat import tf
 LOOSE = 5e-3
 CURES = (
     r"method=|check=|enable_control_flow_v2|Pass |Use |Write |Give |Call |Build |Cast "
-    r"|[Ff]eed |Replace |Put |Keep |Wrap |Move |Make |Set |Sum |Name |Transpose |Take "
+    r"|Feed |Replace |Put |Keep |Wrap |Move |Make |Set |Sum |Name |Transpose |Take "
 )
 
 

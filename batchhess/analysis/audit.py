@@ -157,7 +157,7 @@ _PARTS = {tf.complex64: tf.float32, tf.complex128: tf.float64}
 
 def precision_in(tensors, *xs):
     """The dtype of the least precise that is between `xs` and a list of Tensors."""
-    ops = [op for x in xs for op, _ in _with_bodies(Region(tensors, x))]
+    ops = [op for op, _ in _with_bodies(Region(tensors, xs))]
     between = [*xs, *tensors] + [t for op in ops for t in op.outputs]
     dtypes = [t.dtype.base_dtype for t in between]
     places = [
