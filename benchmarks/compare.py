@@ -5,9 +5,9 @@
 
 Every round asks each process for one run, so that all see the same machine, and begins
 with another, so that none always follows the same. The figures are medians of the
-rounds. A peer that is not installed is shown as absent, and one that fails or takes too
-long as such. Peaks are of resident memory, beyond what the process held before its
-first run; the result is part of them.
+rounds. A peer that is not installed is shown as absent, and one that fails, takes too
+long or answers something else than the first as such. Peaks are of resident memory,
+beyond what the process held before its first run; the result is part of them.
 """
 
 import argparse
@@ -22,130 +22,25 @@ import sys
 import time
 
 import numpy as np
-from workloads import WORDS, WORKLOADS, graph_of, in_jax, in_torch, workload_of
+from peers import HESSIANS, LABELS, OURS, prepare
+from workloads import WORDS, WORKLOADS, workload_of
 
-OURS = ["auto", "symmetric", "columns", "jit"]
-PEERS = [
-    "jax_hessian",
-    "jax_jacrev_grad",
-    "torch_hessian",
-    "tf_pfor",
-    "tf_while",
-    "tf_hessians_sliced",
-]
-# What readers call them.
-LABELS = {
-    "auto": "batchhess",
-    "symmetric": "batchhess, method='symmetric'",
-    "columns": "batchhess, method='columns'",
-    "jit": "batchhess, jit_compile=True",
-    "jax_hessian": "JAX, hessian",
-    "jax_jacrev_grad": "JAX, jacrev of grad",
-    "torch_hessian": "PyTorch, hessian",
-    "tf_pfor": "TensorFlow, batch_jacobian by pfor",
-    "tf_while": "TensorFlow, batch_jacobian by a loop",
-    "tf_hessians": "tf.hessians",
-    "tf_hessians_sliced": "tf.hessians, of 8 at a time, sliced",
-}
 TIMEOUT = 40  # Seconds, for the first answer and for each run.
 
 
-def ours_or_tensorflow(workload, peer):
-    import tensorflow
-
-    tf = tensorflow.compat.v1
-    tf.disable_eager_execution()
-    if peer in ("tf_pfor", "tf_while"):
-        tf.disable_v2_tensorshape()  # batch_jacobian compares Dimensions.
-    tf.logging.set_verbosity(tf.logging.ERROR)
-
-    # batch_jacobian needs to know N when it is built.
-    x, y, feed = graph_of(tf, workload, fixed=peer in ("tf_pfor", "tf_while"))
-    size = workload.x.size // workload.x.shape[workload.batch_axis]
-    start = time.time()
-    if peer in OURS:
-        import batchhess
-
-        options = {"jit": {"jit_compile": True}}.get(peer, {"method": peer})
-        options["batch_axis"] = workload.batch_axis
-        result = batchhess.hessians(y, x, **options)[0]
-    elif peer.startswith("tf_hessians"):
-        # Whole, or the diagonals of blocks of 8 observations.
-        if workload.batch_axis:
-            raise NotImplementedError("observation axis 1")
-        result = tf.hessians(y, x)[0]
-    else:
-        if workload.batch_axis:
-            raise NotImplementedError("observation axis 1")
-        from tensorflow.python.ops.parallel_for.gradients import batch_jacobian
-
-        gradient = tf.reshape(tf.gradients(y, x)[0], [len(workload.x), size])
-        result = batch_jacobian(gradient, x, use_pfor=peer == "tf_pfor")
-    built = time.time() - start
-    session = tf.Session()
-    if peer != "tf_hessians_sliced":
-        # The op, not the tensor: fetching copies the result, for every peer alike.
-        return built, lambda: session.run(result.op, feed)
-
-    def sliced():
-        count = len(workload.x)
-        blocks = []
-        for n in range(0, count, 8):
-            part = {k: v[n : n + 8] for k, v in feed.items()}
-            full = session.run(result, part)
-            blocks += [
-                np.take(full[i], i, axis=workload.x.ndim - 1) for i in range(len(full))
-            ]
-        return np.stack(blocks)
-
-    return built, sliced
-
-
-def jax_peer(workload, peer):
-    import jax
-
-    weights = [jax.numpy.asarray(w) for w in workload.weights]
-    function = in_jax(jax, workload.kind, weights)
-    hessian = (
-        jax.hessian if peer == "jax_hessian" else lambda f: jax.jacrev(jax.grad(f))
-    )
-    axes = [workload.batch_axis] + [1 if workload.batch_axis else 0] * len(
-        workload.data
-    )
-    compiled = jax.jit(jax.vmap(hessian(function), in_axes=tuple(axes)))
-    given = [jax.numpy.asarray(v) for v in [workload.x] + workload.data]
-    return 0.0, lambda: jax.block_until_ready(compiled(*given))
-
-
-def torch_peer(workload, peer):
-    import torch
-
-    torch.set_num_threads(os.cpu_count())
-    weights = [torch.tensor(w) for w in workload.weights]
-    function = in_torch(torch, workload.kind, weights)
-    axes = [workload.batch_axis] + [1 if workload.batch_axis else 0] * len(
-        workload.data
-    )
-    batched = torch.func.vmap(torch.func.hessian(function), in_dims=tuple(axes))
-    given = [torch.tensor(v) for v in [workload.x] + workload.data]
-    return 0.0, lambda: batched(*given)
-
-
-def worker(name, peer):
+def worker(name, operator, peer):
     """Answers a line of JSON when ready, and one for each line that it is sent."""
     workload = workload_of(name)
     # What needs more memory than there is fails, rather than take the machine.
     most = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 3
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     try:
-        prepare = ours_or_tensorflow
-        if peer.startswith(("jax", "torch")):
-            prepare = jax_peer if peer.startswith("jax") else torch_peer
-        built, run = prepare(workload, peer)
+        built, run, answer = prepare(workload, operator, peer)
         before = memory("VmRSS")
         start = time.time()
         run()
-        print(json.dumps({"built": built, "first": time.time() - start}), flush=True)
+        first = time.time() - start
+        print(json.dumps({"built": built, "first": first}), flush=True)
     except ImportError as error:
         print(json.dumps({"absent": str(error)[:80]}), flush=True)
         return
@@ -153,12 +48,20 @@ def worker(name, peer):
         reason = re.sub(r"\s+", " ", "{}: {}".format(type(error).__name__, error))
         print(json.dumps({"failed": reason[:160]}), flush=True)
         return
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        if line == "answer\n":
+            print(json.dumps({"total": total(answer())}), flush=True)
+            continue
         start = time.time()
         run()
         taken = time.time() - start
         peak = memory("VmHWM") - before
         print(json.dumps({"time": taken, "peak": peak}), flush=True)
+
+
+def total(answer):
+    """One number for an array, to which no single magnitude adds much."""
+    return float(np.arcsinh(np.abs(np.asarray(answer, "float64"))).sum())
 
 
 def memory(key):
@@ -172,17 +75,17 @@ def memory(key):
 class Peer:
     """The process of one peer on one workload."""
 
-    def __init__(self, python, name, peer):
+    def __init__(self, python, name, peer, operator="hessians"):
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
         self.process = subprocess.Popen(
-            [python, os.path.abspath(__file__), "--worker", name, peer],
+            [python, os.path.abspath(__file__), "--worker", name, operator, peer],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
             universal_newlines=True,
         )
-        self.times, self.peak = [], None
+        self.times, self.peak, self.total = [], None, None
         self.state = self.answer() or {"failed": "no first answer in time, or killed"}
 
     def answer(self):
@@ -190,15 +93,29 @@ class Peer:
         line = self.process.stdout.readline() if ready else ""
         return json.loads(line) if line.startswith("{") else None
 
-    def run(self):
-        self.process.stdin.write("run\n")
+    def ask(self, what):
+        self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
         answer = self.answer()
         if answer is None:
             self.state = {"failed": "no answer in time, or killed"}
-        else:
+        return answer
+
+    def run(self):
+        answer = self.ask("run")
+        if answer is not None:
             self.times.append(answer["time"])
             self.peak = answer["peak"]
+
+    def check(self, others):
+        """Counts as failed if its answer is another than that of the first of them."""
+        found = self.works() and self.ask("answer")
+        if not found:
+            return
+        self.total = found["total"]
+        first = next((p.total for p in others if p.total is not None), self.total)
+        if not abs(self.total - first) <= 1e-3 * first:
+            self.state = {"failed": "its answer is another: {}".format(self.total)}
 
     def works(self):
         return "first" in self.state
@@ -234,12 +151,12 @@ def machine():
     }
 
 
-def compare(name, peers, pythons, rounds):
+def compare(name, peers, pythons, rounds, operator="hessians"):
     processes = {}
     try:
         for peer in peers:
             processes[peer] = Peer(
-                pythons.get(peer.split("_")[0], sys.executable), name, peer
+                pythons.get(peer.split("_")[0], sys.executable), name, peer, operator
             )
         for number in range(rounds + 1):
             order = list(processes.values())
@@ -251,6 +168,7 @@ def compare(name, peers, pythons, rounds):
                     peer.run()
         for peer in processes.values():
             del peer.times[:1]  # A second run to warm up.
+            peer.check(processes.values())
         return {peer: process.report() for peer, process in processes.items()}
     finally:
         for process in processes.values():
@@ -378,13 +296,13 @@ def plot(results, peers, path):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
-    parser.add_argument("--peers", nargs="+", default=OURS + PEERS)
+    parser.add_argument("--peers", nargs="+", default=OURS + HESSIANS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--jax-python", default=sys.executable)
     parser.add_argument("--torch-python", default=sys.executable)
     parser.add_argument("--json")
     parser.add_argument("--plot")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         return worker(*given.worker)

@@ -1,68 +1,67 @@
-"""Times what batchhess builds on one model: how much a part of the Hessian saves.
+"""Times the operators beside what users write by hand, and beside JAX.
 
-    python benchmarks/operators.py [--workloads pinn mlp16] [--rounds 7]
+    python benchmarks/operators.py [--operators laplacians] [--workloads net48 wave] \
+        [--rounds 7] [--jax-python PATH]
 
-In one process, in turn; medians of the rounds, in ms.
+By hand is tf.gradients, chained. Each is a process of its own, in turn; medians of the
+rounds, in ms; answers are held against each other. `compare.py` has whole Hessians,
+`jacobians.py` Jacobians, `sparsity.py` Hessians of known zeros.
 """
 
 import argparse
 import os
-import statistics
-import time
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from workloads import WORKLOADS, graph_of, workload_of
+import numpy as np
+from compare import cell, compare
+from peers import LABELS, PEERS
 
-import batchhess
-from batchhess.compat import tf
-
-
-def answers(x, y, axis):
-    """What to run, by its name; the op, for fetching copies the result."""
-    built = {
-        "gradient": [tf.gradients(y, x)[0]],
-        "H v": batchhess.hessian_vector_products(
-            y, x, tf.ones_like(x), batch_axis=axis
-        ),
-        "Laplacian": batchhess.laplacians(y, x, batch_axis=axis),
-        "Laplacian by columns": batchhess.laplacians(
-            y, x, batch_axis=axis, method="columns"
-        ),
-        "Hessian": batchhess.hessians(y, x, batch_axis=axis),
-    }
-    all_three = batchhess.derivatives(y, x, batch_axis=axis)
-    runs = {name: tensors[0].op for name, tensors in built.items()}
-    ends = [y] + all_three.gradients + all_three.hessians
-    return dict(runs, **{"values, gradient, Hessian": [end.op for end in ends]})
+NETWORKS = ["net12", "net48", "net96"]
+WORKLOADS = {
+    "laplacians": NETWORKS + ["wave", "pinn"],
+    "hessian_diagonals": ["net12", "net48", "conv"],
+    "hessian_vector_products": ["pinn", "mlp32", "conv", "attention"],
+    "several_products": ["pinn", "mlp32", "attention"],
+    "gauss_newton_products": ["classifier", "conv"],
+    "derivatives": ["pinn", "mlp32", "attention"],
+}
 
 
-def measure(name, rounds):
-    workload = workload_of(name)
-    with tf.Graph().as_default(), tf.Session() as session:
-        x, y, feed = graph_of(tf, workload)
-        runs = answers(x, y, workload.batch_axis)
-        times = {name: [] for name in runs}
-        for _ in range(rounds + 1):
-            for name, run in runs.items():
-                start = time.time()
-                session.run(run, feed)
-                times[name].append(time.time() - start)
-    return {name: 1e3 * statistics.median(taken[1:]) for name, taken in times.items()}
+def faster(reports, peers):
+    """How many times as long as ours the fastest of `peers` takes; "" if none ran."""
+    times = [reports[p]["median"] for p in peers if "median" in reports.get(p, {})]
+    ours = reports["auto"].get("median")
+    return min(times) / ours if times and ours else ""
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
+    parser.add_argument("--operators", nargs="+", default=list(WORKLOADS))
+    parser.add_argument("--workloads", nargs="+")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--jax-python", default=sys.executable)
     given = parser.parse_args()
-    for i, name in enumerate(given.workloads):
-        found = measure(name, given.rounds)
-        if not i:
-            print("| workload | " + " | ".join(found) + " |")
-            print("|---" * (len(found) + 1) + "|")
-        cells = ["{:.1f}".format(ms) for ms in found.values()]
-        print("| {} | {} |".format(name, " | ".join(cells)), flush=True)
+    pythons = {"jax": given.jax_python}
+    for operator in given.operators:
+        peers = ["auto"] + PEERS[operator]
+        names = [LABELS[peer] for peer in peers] + ["fastest other / batchhess"]
+        print("\n| {} | {} |".format(operator, " | ".join(names)))
+        print("|---" * (len(names) + 1) + "|")
+        ratios = []
+        for name in given.workloads or WORKLOADS[operator]:
+            found = compare(name, peers, pythons, given.rounds, operator)
+            ratio = faster(found, PEERS[operator])
+            ratios += [ratio] if ratio else []
+            cells = [cell(found[p]) for p in peers] + ["{:.2f}".format(ratio or 0)]
+            print("| {} | {} |".format(name, " | ".join(cells)), flush=True)
+            for peer, report in found.items():
+                if "failed" in report:
+                    print("{}: {}".format(peer, report["failed"]), file=sys.stderr)
+        if ratios:
+            mean = np.exp(np.mean(np.log(ratios)))
+            print("\nGeometric mean: {:.2f}".format(mean))
 
 
 if __name__ == "__main__":

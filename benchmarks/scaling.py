@@ -12,7 +12,8 @@ import argparse
 import json
 import sys
 
-from compare import LABELS, Peer
+from compare import Peer
+from peers import LABELS
 
 POINTS = {
     "observations": [100, 1000, 10000, 100000, 1000000],

@@ -1,4 +1,4 @@
-"""The workloads of benchmarks/compare.py, for TensorFlow, JAX and PyTorch.
+"""The workloads of compare.py and operators.py, for TensorFlow, JAX and PyTorch.
 
 Each is a function of one observation (JAX, PyTorch) and of the batch (TensorFlow), with
 the same numbers: float32, weights drawn from N(0, 1 / fan_in).
@@ -75,6 +75,21 @@ def glm():
     return Workload(x, 1, [counts], [design_mean, design_scale], flops, "glm")
 
 
+def classifier(count=1024):
+    random = np.random.RandomState(0)
+    labels = np.eye(10, dtype="float32")[random.randint(10, size=count)]
+    network = mlp([32, 256, 256, 10], count)
+    return network._replace(data=[labels], flops=0, kind="classifier")
+
+
+def wave(count=500):
+    """log |determinant| of 4 orbitals at 4 electrons, which see each other's mean."""
+    random = np.random.RandomState(0)
+    layers = [weights(random, 6, 32), weights(random, 64, 32), weights(random, 32, 4)]
+    x = random.randn(count, 12).astype("float32")
+    return Workload(x, 0, [], layers, 0, "wave")
+
+
 WORKLOADS = {
     "toy": toy,
     "softmax10": softmax10,
@@ -85,6 +100,15 @@ WORKLOADS = {
     "conv": conv,
     "attention": attention,
     "glm": glm,
+}
+
+# Of which a part of the Hessian is asked for.
+OPERATORS = {
+    "classifier": classifier,
+    "net12": lambda: mlp([12, 256, 256, 256, 1], 2000),
+    "net48": lambda: mlp([48, 256, 256, 256, 1], 1000),
+    "net96": lambda: mlp([96, 256, 256, 256, 1], 500),
+    "wave": wave,
 }
 
 # What a reader calls them, in two lines.
@@ -113,24 +137,39 @@ SCALES = {
 def workload_of(name):
     """The `Workload` of a name such as "mlp32", or "observations:1000"."""
     kind, _, number = name.partition(":")
-    return SCALES[kind](int(number)) if number else WORKLOADS[kind]()
+    return SCALES[kind](int(number)) if number else {**WORKLOADS, **OPERATORS}[kind]()
 
 
 def in_tensorflow(tf, kind, x, data, w):
     """ys of the whole batch, from Tensors."""
+
+    def loss(logits):
+        logits = tf.identity(logits, "logits")
+        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=data[0], logits=logits)
+
     if kind == "toy":
         return tf.reduce_sum(tf.multiply(x, x))
     if kind == "softmax":
-        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=data[0], logits=x)
-    if kind == "mlp":
+        return loss(x)
+    if kind in ("mlp", "classifier"):
         for layer in w[:-1]:
             x = tf.tanh(tf.matmul(x, layer))
-        return tf.reduce_sum(tf.matmul(x, w[-1]))
+        x = tf.matmul(x, w[-1])
+        return tf.reduce_sum(x) if kind == "mlp" else loss(x)
     if kind == "conv":
         for layer in w[:-1]:
             x = tf.tanh(tf.nn.conv2d(x, layer, strides=[1, 1, 1, 1], padding="SAME"))
-        logits = tf.matmul(tf.reshape(x, [-1, 1024]), w[-1])
-        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=data[0], logits=logits)
+        return loss(tf.matmul(tf.reshape(x, [-1, 1024]), w[-1]))
+    if kind == "wave":
+        places = tf.reshape(x, [-1, 4, 3])
+        distances = tf.sqrt(tf.reduce_sum(tf.square(places), 2, keepdims=True))
+        hidden = places
+        for layer in w[:2]:
+            mean = tf.reduce_mean(hidden, 1, keepdims=True)
+            seen = tf.concat([hidden, tf.tile(mean, [1, 4, 1])], 2)
+            hidden = tf.tanh(tf.tensordot(seen, layer, 1))
+        orbitals = tf.tensordot(hidden, w[2], 1) * tf.exp(-distances)
+        return tf.linalg.slogdet(orbitals)[1]
     if kind == "attention":
         query, key, value = (tf.einsum("nti,ij->ntj", x, layer) for layer in w[:3])
         scores = tf.matmul(query, key, transpose_b=True) / np.float32(np.sqrt(8))
@@ -179,24 +218,35 @@ def trace(tf, session, fetch, feed):
     ]
 
 
-def in_jax(jax, kind, w):
-    """The function of one observation and its data."""
+def logits_of(y):
+    """The Tensor of the logits that the losses `y` of `in_tensorflow` are of."""
+    return y.graph.get_tensor_by_name("logits:0")
+
+
+def in_jax(jax, kind, w, logits=False):
+    """The function of one observation and its data; or its logits, from x alone."""
     np = jax.numpy
+
+    def loss(x, labels):
+        return -np.sum(labels * jax.nn.log_softmax(x))
+
     if kind == "toy":
         return lambda x: np.sum(x * x)
     if kind == "softmax":
-        return lambda x, labels: -np.sum(labels * jax.nn.log_softmax(x))
-    if kind == "mlp":
+        return (lambda x: x) if logits else loss
+    if kind in ("mlp", "classifier"):
 
         def mlp(x):
             for layer in w[:-1]:
                 x = np.tanh(x @ layer)
-            return (x @ w[-1])[0]
+            return (x @ w[-1])[0] if kind == "mlp" else x @ w[-1]
 
-        return mlp
+        if kind == "mlp" or logits:
+            return mlp
+        return lambda x, labels: loss(mlp(x), labels)
     if kind == "conv":
 
-        def conv(x, labels):
+        def conv(x):
             x = x[None]
             for layer in w[:-1]:
                 x = np.tanh(
@@ -208,9 +258,21 @@ def in_jax(jax, kind, w):
                         dimension_numbers=("NHWC", "HWIO", "NHWC"),
                     )
                 )
-            return -np.sum(labels * jax.nn.log_softmax(x.reshape(-1) @ w[-1]))
+            return x.reshape(-1) @ w[-1]
 
-        return conv
+        return conv if logits else lambda x, labels: loss(conv(x), labels)
+    if kind == "wave":
+
+        def wave(x):
+            hidden = places = x.reshape(4, 3)
+            distances = np.sqrt(np.sum(places**2, 1, keepdims=True))
+            for layer in w[:2]:
+                mean = np.broadcast_to(np.mean(hidden, 0), hidden.shape)
+                hidden = np.tanh(np.concatenate([hidden, mean], 1) @ layer)
+            orbitals = (hidden @ w[2]) * np.exp(-distances)
+            return np.linalg.slogdet(orbitals)[1]
+
+        return wave
     if kind == "attention":
 
         def attention(x):
