@@ -153,15 +153,19 @@ def gradient_function(op):
     return ops.get_gradient_function(op)
 
 
+def is_made_by_custom_gradient(op):
+    """Whether tf.custom_gradient has made `op`: it numbers the gradients of such."""
+    return op.node_def.attr["_gradient_op_type"].s.startswith(b"CustomGradient-")
+
+
 def has_gradient_of_another_process(op):
     """Whether the gradient of `op` is found by a number that another process gave it.
 
     Private: tf.custom_gradient numbers gradients anew in each process, so that the
     number of an op from a file is that of any other here. Only the traceback tells.
     """
-    named = op.node_def.attr["_gradient_op_type"].s
     frames = [tuple(frame)[0] for frame in op.traceback or ()]
-    if not named.startswith(b"CustomGradient-") or any(
+    if not is_made_by_custom_gradient(op) or any(
         "custom_gradient" in os.path.basename(filename) for filename in frames
     ):
         return False

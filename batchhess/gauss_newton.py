@@ -132,7 +132,7 @@ class _Model:
 
     def _checks(self):
         made = self._made
-        y, layout, checks = made.ys[0], made.layout, []
+        y, layout, checks = made.ys[0], made.layout, audit.guards(made.checks.guarded)
         if made.checks.coupling:
             checks.append(assert_apart(self._passes, y, made.x, layout, made.state))
         if not made.checks.differences:

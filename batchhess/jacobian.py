@@ -1,6 +1,7 @@
 """The Jacobians: what builds them, as their plans say."""
 
 from batchhess import arguments
+from batchhess.analysis.audit import guards
 from batchhess.building import after, building_in, named, same_values, unchanged
 from batchhess.calling import assert_that
 from batchhess.compat import tf
@@ -38,7 +39,7 @@ def execute(made):
     layout = made.layout
     with tf.control_dependencies(made.checks.readers):
         found = _zeros(made) if made.is_zero else _answer(made)
-    checks = []
+    checks = guards(made.checks.guarded)
     if made.checks.coupling:
         checks.append(
             assert_apart(made.request.passes, made.ys[0], made.x, layout, made.state)

@@ -1,6 +1,6 @@
 """Checks that run with a Jacobian: are observations coupled, are derivatives right?"""
 
-from batchhess.analysis import audit
+from batchhess.analysis import audit, moving
 from batchhess.calling import assert_that
 from batchhess.checks import (
     BLUR,
@@ -173,13 +173,13 @@ def moved_outputs(y, x, layout):
       SecondDerivativeError: a part of the model is stopped inside a function, where it
         cannot be held still.
     """
-    stopped = audit.stops_to_hold([y], x)
+    stopped = moving.stops_to_hold([y], x)
 
     def at(rows):
         news = [layout.unflatten(rows)] + stopped
         rebuilt = rebuild([y], [x] + stopped, news, for_values=True)
         if rebuilt is None:
-            raise audit.not_rebuilt(y, x, "reverse")
+            raise moving.not_rebuilt(y, x, "reverse")
         return rebuilt[0]
 
     return at

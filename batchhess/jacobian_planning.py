@@ -25,7 +25,7 @@ from batchhess.variables import read_once
 # bool, whether the Jacobian is held against differences of y. suspects: list of the
 # Operations for which. readers, pattern: as for a Hessian.
 Checks = collections.namedtuple(
-    "Checks", "coupling differences suspects readers pattern"
+    "Checks", "coupling guarded differences suspects readers pattern"
 )
 
 
@@ -98,7 +98,7 @@ def plan(request, x, pattern=None):
         block=None,
         lost=None,
         unrolled=any(declared(op).frame in (EXIT, NEXT) for op in region.ops),
-        checks=Checks(False, False, [], [], None),
+        checks=Checks(False, [], False, [], [], None),
         refusal=None,
     )
     if pattern is not None:
@@ -202,17 +202,10 @@ def _parts(made, region, walk):
         op = found.behind[0] if found.behind else apart[0].op
         raise NoPartitionError(op, "puts observations where they are not followed")
     for op in found.ops if is_forward else []:
-        _check_tangents(op, found.kinds[op], region)
+        by_gradient = found.kinds[op] in (GENERAL, BILINEAR)
+        if by_gradient and not audit.can_be_followed(op, region.depends):
+            raise NoPartitionError(op, "has a gradient whose derivative is not known")
     return apart, found
-
-
-def _check_tangents(op, kind, region):
-    tensors = list(op.inputs) + list(op.outputs)
-    if any(t.dtype.base_dtype.is_complex for t in tensors):
-        raise NoPartitionError(op, "is complex, and tangents are real")
-    by_gradient = kind in (GENERAL, BILINEAR)
-    if by_gradient and not audit.can_be_followed(op, region.depends):
-        raise NoPartitionError(op, "has a gradient whose derivative is not known")
 
 
 # Tangents that nothing reads again, as the curvatures of a Hessian do, need not stay in
@@ -268,6 +261,7 @@ def _with_checks(made, region, findings):
     found = compressed_of(made)
     checks = Checks(
         coupling=not is_exact,
+        guarded=findings.told,
         differences=request.check == "always" or bool(suspects),
         suspects=suspects,
         readers=readers(region.ops),

@@ -3,7 +3,7 @@
 import itertools
 
 from batchhess import arguments
-from batchhess.analysis import audit
+from batchhess.analysis import audit, moving
 from batchhess.analysis.region import Region, depends
 from batchhess.building import Built, after, build, building_in, named
 from batchhess.calling import assert_that
@@ -133,7 +133,7 @@ def _of(request, z, layouts):
     pieces = [a.unflatten(p) for a, p in zip(layouts, _split(z, layouts, 1))]
     ys = rebuild(ys, xs, pieces)
     if ys is None:
-        raise _not_built(audit.why_not_rebuilt(*read[0]))
+        raise _not_built(moving.why_not_rebuilt(*read[0]))
     return ys
 
 

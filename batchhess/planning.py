@@ -7,12 +7,12 @@ from batchhess.analysis.audit import (
     Findings,
     audit,
     foreign,
-    kept_by_loops,
     lost,
     refusal,
     with_authors_gradient,
 )
 from batchhess.analysis.memory import readers
+from batchhess.analysis.moving import kept_by_loops
 from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
 from batchhess.analysis.region import Region
@@ -156,7 +156,7 @@ def _plan(request, given, direction, pattern):
         proof=prove(ys, walk),
         gradient=gradient,
         is_linear=True,
-        findings=Findings([], [], []),
+        findings=Findings([], [], [], []),
         method=None,
         parts=None,
         block=None,
@@ -296,7 +296,7 @@ def _with_checks(made, region):
         return made._replace(refusal=refused)
     checks = Checks(
         coupling=coupling and twice,
-        guarded=made.findings.guarded if twice else [],
+        guarded=made.findings.told + (made.findings.guarded if twice else []),
         # Differences move all observations at once: what is coupled cannot be verified.
         differences=request.check == "always"
         or bool(unknown)

@@ -4,7 +4,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from batchhess.analysis.audit import not_held, precision_in, stops_to_hold
+from batchhess.analysis.audit import precision_in
+from batchhess.analysis.moving import not_held, stops_to_hold
 from batchhess.calling import public
 from batchhess.checks import BLUR, DIFFERENCE, LARGE_STEPS, Claim, judge, unjudged
 from batchhess.compat import Variable, control_flow_context, tf

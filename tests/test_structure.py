@@ -48,6 +48,7 @@ LAYERS = [
         "analysis.audit",
         "analysis.local",
         "analysis.memory",
+        "analysis.moving",
         "analysis.partition",
         "analysis.proof",
     ],

@@ -2,12 +2,10 @@
 
 import collections
 
-from batchhess.analysis.region import Region, can_be_copied, has_effect
-from batchhess.analysis.values import stops_between, value_region
+from batchhess.analysis.region import Region
 from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import (
     control_flow_context,
-    forward_op,
     gradient_is_none,
     has_gradient_of_another_process,
     ops_differentiated,
@@ -22,12 +20,13 @@ from batchhess.graph.tensors import (
     placed,
 )
 from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
-from batchhess.ops.flow import STACK_POP, STACK_PUSH, bodies
-from batchhess.ops.table import ENTER, EXIT, NEXT, UNKNOWN, Fault, declared, zeros_of
+from batchhess.ops.flow import STACK_POP, bodies
+from batchhess.ops.table import EXIT, NEXT, UNKNOWN, Fault, declared, zeros_of
 
 # faults: list of (`Fault`, Operation). unknown: list of the Operations whose second
-# derivative no test has seen. guarded: list of those that are right but at zeros.
-Findings = collections.namedtuple("Findings", "faults unknown guarded")
+# derivative no test has seen. guarded: list of those that are right but at zeros, and
+# told: of those whose gradient is right but at zeros.
+Findings = collections.namedtuple("Findings", "faults unknown guarded told")
 
 
 def audit(ys, region, gradient, x):
@@ -45,7 +44,7 @@ def audit(ys, region, gradient, x):
     behind = Region([gradient], x)
     faults = _loops(region, behind, gradient, x)
     faults += lost_in(behind) + _kept_means(region)
-    found = _by_the_table(region)
+    found = _by_the_table(region.as_differentiated())
     return found._replace(faults=faults + found.faults)
 
 
@@ -62,13 +61,14 @@ def audit_once(region):
     """
     pops = [(LOOP, op) for op in region.above if op.type in STACK_POP]
     numbered = foreign(with_authors_gradient(region))
-    found = _by_the_table(region)
+    found = _by_the_table(region.as_differentiated())
     known = [(fault, op) for fault, op in found.faults if fault.wrong_once]
     return lost_in(region) + pops + numbered + known, found
 
 
 def lost_in(region):
     """The ops of a `Region` whose gradient TensorFlow takes for None, as faults."""
+    region = region.as_differentiated()
     return [(LOST, op) for op, _ in _with_bodies(region) if _is_lost(op)]
 
 
@@ -101,7 +101,7 @@ def loops_in(region):
 
 def _by_the_table(region):
     """The `Findings` that the table of ops has for those of `region`."""
-    faults, unknown, guarded = [], [], []
+    faults, unknown, guarded, told = [], [], [], []
     for op, depends in _with_bodies(region):
         known = declared(op)
         faults += [(f, op) for f in known.faults if f.holds(op, depends)]
@@ -109,18 +109,19 @@ def _by_the_table(region):
             unknown.append(op)
         if _is_guarded(op, depends):
             if _can_be_read(op):
-                guarded.append(op)
-            else:
+                (told if known.guard.wrong_once else guarded).append(op)
+            elif not known.guard.convention:
                 does = _UNGUARDED.does.format(known.guard.why)
                 faults.append((_UNGUARDED._replace(does=does), op))
-    return Findings(faults, list(dict.fromkeys(unknown)), guarded)
+    return Findings(faults, list(dict.fromkeys(unknown)), guarded, told)
 
 
 def can_be_followed(op, depends):
     """Whether the derivatives of gradients of `op` are right, as tangents need them."""
     known = declared(op)
     holds = any(fault.holds(op, depends) for fault in known.faults)
-    return known.twice != UNKNOWN and not _is_guarded(op, depends) and not holds
+    doubtful = _is_guarded(op, depends) and not known.guard.wrong_once
+    return known.twice != UNKNOWN and not doubtful and not holds
 
 
 def _is_guarded(op, depends):
@@ -147,7 +148,11 @@ def _with_bodies(region):
                 if is_loop or region.depends([argument])
             ]
             if local_xs:
-                yield from _with_bodies(Region(list(graph.outputs), local_xs))
+                inner = Region(list(graph.outputs), local_xs)
+                is_plain = region.left_out is None
+                yield from _with_bodies(
+                    inner if is_plain else inner.as_differentiated()
+                )
 
 
 # From the least precise on. A complex number is as precise as its parts.
@@ -273,10 +278,11 @@ def guards(guarded):
     return [
         assert_that(
             tf.reduce_all(tf.not_equal(zeros_of(op), 0)),
-            "{} ({}) has {}, where TensorFlow's second derivative is wrong. {}".format(
+            "{} ({}) has {}, where TensorFlow's {} is wrong. {}".format(
                 original(op).name,
                 op.type,
                 declared(op).guard.why,
+                "gradient" if declared(op).guard.wrong_once else "second derivative",
                 declared(op).guard.cure,
             ),
         )
@@ -307,85 +313,6 @@ def lost(what, ys, x):
             name_of(x),
             LOST.cure,
         )
-    )
-
-
-def not_rebuilt(tensor, x, method="columns"):
-    """The error for a `tensor` that cannot be built again on a moved `x`."""
-    return SecondDerivativeError(
-        "differences need the model at a moved '{}', and it cannot be built there: {}, "
-        "or do without differences: pass method='{}', and check='never' where the "
-        "second derivative is known to be right.".format(
-            name_of(x), why_not_rebuilt(tensor, x), method
-        )
-    )
-
-
-def why_not_rebuilt(tensor, x):
-    """What keeps `tensor` from being built again, and the cure."""
-    if not isinstance(x, tf.Tensor):
-        return "that is a Variable. Differentiate by a Tensor that is read from it"
-    kept = [forward_op(op) for op in kept_by_loops(Region([tensor], x), x)]
-    for op in kept + list(reversed(value_region([tensor], [x]))):
-        if has_effect(op) and op not in kept:
-            return (
-                "what draws random numbers or has another effect must not run twice, "
-                "as {} would. Draw outside of loops, branches and calls, and feed it"
-            ).format(placed(op))
-        if op in kept or not can_be_copied(op, tensor.graph, for_values=True):
-            return (
-                "a loop or branch of control flow v1 holds {}. Call "
-                "tf.compat.v1.enable_control_flow_v2() before the model is built"
-            ).format(placed(op))
-    return "it is built inside a loop or function. Differentiate outside of it"
-
-
-def kept_by_loops(region, x):
-    """The ops above by which a gradient reads what a v1 loop has kept of x's values.
-
-    No edge of the graph leads from there back to `x`.
-
-    Args:
-      region: the `Region` between `x` and the gradient.
-      x: a Tensor or Variable.
-    """
-    pops = {op: _pushed(op) for op in region.above if op.type in STACK_POP}
-    return [op for op, kept in pops.items() if Region(kept, x).depends(kept)]
-
-
-def _pushed(pop):
-    """The Tensors that a loop keeps where the op `pop` takes one."""
-    handle, found = pop.inputs[0], []
-    while declared(handle.op).frame == ENTER:
-        handle = handle.op.inputs[0]
-    handles = [handle]
-    for handle in handles:  # It grows.
-        for reader in handle.consumers():
-            if declared(reader).frame == ENTER:
-                handles += reader.outputs
-            elif reader.type in STACK_PUSH:
-                found.append(reader.inputs[1])
-    return found
-
-
-def stops_to_hold(ys, x):
-    """The Tensors between `x` and `ys` that differences have to hold still.
-
-    Raises:
-      SecondDerivativeError: one is inside a function, where nothing can hold it.
-    """
-    held, inside = stops_between(ys, x)
-    if inside:
-        raise not_held(inside[0])
-    return held
-
-
-def not_held(stop):
-    """The error for a stopped value inside a function, which differences would move."""
-    return SecondDerivativeError(
-        "{} is stopped inside a function, branch or loop, where differences cannot "
-        "hold it still, as derivatives do. Stop it outside, or do without differences: "
-        "without method='differences' and check='always'.".format(placed(stop))
     )
 
 
@@ -426,7 +353,7 @@ def undefined(error):
     if not is_missing and any(map(_has_authors_gradient, ops)):
         return None
     inside = ["'{}' ({}) in ".format(op.name, op.type) for op in ops[:0:-1]]
-    why = str(error)
+    why = str(error) or "its gradient fails"
     if why.startswith(_NOT_THERE):  # It goes on about registering one.
         why = "no gradient is defined for it"
     cure = "Write that part of the model with other ops"

@@ -252,6 +252,8 @@ def _is_followed(op, whole, ends, walk):
     if is_affine and None in [state.each for state in states]:
         return False
     alignment(op, walk)
+    if any(t.dtype.base_dtype.is_complex for t in list(op.inputs) + outputs):
+        raise NotProvenError("is complex, and tangents are real")
     if any(state.kind not in (BATCHED, SUM) for state in states):
         raise NotProvenError("has observations that are not followed")
     for tensor in list(op.inputs) + outputs:

@@ -1,6 +1,13 @@
 """The region: the ops that are descendants of x and ancestors of f."""
 
-from batchhess.compat import captured_from, control_flow_context, source_tensor
+from itertools import zip_longest
+
+from batchhess.compat import (
+    captured_from,
+    control_flow_context,
+    is_made_by_custom_gradient,
+    source_tensor,
+)
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies
 from batchhess.ops.table import declared
@@ -13,6 +20,8 @@ class Region:
       ys: list of Tensors.
       x: a Tensor or Variable, or a list of such, none of them computed from another.
       stop: list of Tensors to take for constants.
+      left_out: dict from an op to a list of bool for its inputs, whether no derivative
+        passes there; of `as_differentiated` alone, else None.
 
     Attributes:
       ops: list of Operations, from `ys` back towards `x`; empty if a small change of
@@ -21,10 +30,11 @@ class Region:
         behind `x` left out.
     """
 
-    def __init__(self, ys, x, stop=()):
+    def __init__(self, ys, x, stop=(), left_out=None):
+        self._given, self.left_out = (ys, x, stop), left_out
         xs = x if isinstance(x, (list, tuple)) else [x]
         sources = {tensor_key(source_tensor(x)) for x in xs}
-        edges, reached = _walk_back(ys, sources, stop)
+        edges, reached = _walk_back(ys, sources, stop, left_out or {})
         frontier, self._inside = list(sources), set(sources)
         while frontier:
             for child in edges.get(frontier.pop(), ()):
@@ -46,6 +56,23 @@ class Region:
         """Whether a small change of x can change one of `tensors`, all above `ys`."""
         return any(tensor_key(t) in self._inside for t in tensors)
 
+    def as_differentiated(self):
+        """The same without what each tf.custom_gradient stands for.
+
+        It makes an IdentityN of its results and of its arguments, and passes nothing on
+        to what it has computed the results by.
+        """
+        results = {}
+        for op in self.ops:
+            if is_made_by_custom_gradient(op):
+                reached = [self.depends([output]) for output in op.outputs]
+                by_arguments = [
+                    t for t, is_one in zip(op.inputs, reached) if not is_one
+                ]
+                if self.depends(by_arguments):
+                    results[op] = reached
+        return Region(*self._given, left_out=results)
+
 
 def region(ys, x, stop=()):
     """The `ops` of the `Region` between `x` and `ys`."""
@@ -60,7 +87,7 @@ def depends(ys, x, stop=()):
     return Region(ys, x, stop).depends(ys)
 
 
-def _walk_back(ys, sources, stop=()):
+def _walk_back(ys, sources, stop, left_out):
     """Walks from `ys` back to `sources` along the edges that a derivative can pass.
 
     Returns:
@@ -76,7 +103,7 @@ def _walk_back(ys, sources, stop=()):
         reached.append(tensor)
         if tensor_key(tensor) in ends:
             continue
-        for parent in _parents(tensor):
+        for parent in _parents(tensor, left_out.get(tensor.op, ())):
             if not (tensor_key(parent) in sources or carries_derivative(parent)):
                 continue  # A source may be a step or stopped: what follows is not.
             edges.setdefault(tensor_key(parent), []).append(tensor_key(tensor))
@@ -86,12 +113,12 @@ def _walk_back(ys, sources, stop=()):
     return edges, reached
 
 
-def _parents(tensor):
+def _parents(tensor, left_out):
     """The Tensors that `tensor` is computed from; where it is bits, what had them."""
     outer = captured_from(tensor)
     if outer is not None:
         return [outer]
-    parents = list(tensor.op.inputs)
+    parents = [t for t, out in zip_longest(tensor.op.inputs, left_out) if not out]
     return parents + _had_bits(parents[0]) if declared(tensor.op).bits else parents
 
 

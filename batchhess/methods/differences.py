@@ -2,7 +2,7 @@
 
 import collections
 
-from batchhess.analysis import audit
+from batchhess.analysis import audit, moving
 from batchhess.analysis.region import Region
 from batchhess.calling import assert_that
 from batchhess.compat import differentiable_control_flow, tf, where
@@ -241,7 +241,7 @@ def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):
       SecondDerivativeError: a part of the model is stopped inside a function, where it
         cannot be held still.
     """
-    held = audit.stops_to_hold([gradient] + list(ys or []), x)
+    held = moving.stops_to_hold([gradient] + list(ys or []), x)
 
     def at(rows):
         moved = layout.unflatten(rows)
@@ -250,8 +250,8 @@ def moved_gradient(gradient, x, layout, passes, ys=None, seeds=None):
         if rebuilt is None and ys and gradient.graph is not ys[0].graph:
             copies = rebuild(ys, olds, news)
             rebuilt = copies and [passes.gradient(copies, moved, seeds)]
-        if rebuilt is None or audit.kept_by_loops(Region(rebuilt, x), x):
-            raise audit.not_rebuilt(gradient, x)
+        if rebuilt is None or moving.kept_by_loops(Region(rebuilt, x), x):
+            raise moving.not_rebuilt(gradient, x)
         return layout.flatten(rebuilt[0])
 
     return at

@@ -1,6 +1,6 @@
 """What passes values on: identities, calls, branches and loops."""
 
-from batchhess.compat import function_graphs
+from batchhess.compat import IS_V1, function_graphs, tf
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.inputs import PARAMETER
 from batchhess.ops.sizes import of_input
@@ -27,6 +27,7 @@ from batchhess.ops.table import (
     SOUND,
     SWITCH,
     YES,
+    Fault,
     declared,
     op,
 )
@@ -132,12 +133,35 @@ def _body(op, graph, states, walk, loops=False):
     return after
 
 
-op("PartitionedCall StatefulPartitionedCall", _call, twice=SOUND, calls=["f"])
-op("If StatelessIf", _cond, twice=SOUND, calls=["then_branch", "else_branch"])
+def _is_untrained(op, depends):
+    """TensorFlow 1.15 takes the gradients of bfloat16 there for those of integers."""
+    if not IS_V1:
+        return False
+    tensors = [t for t in [*op.inputs, *op.outputs] if depends([t])]
+    for graph in bodies(op):
+        inner = graph.get_operations() if graph is not None else []
+        tensors += [t for each in inner for t in each.outputs]
+    return any(t.dtype.base_dtype == tf.bfloat16 for t in tensors)
+
+
+_CALLS = {
+    "twice": SOUND,
+    "faults": [
+        Fault(
+            _is_untrained,
+            "loses derivatives of bfloat16 in functions, branches and loops",
+            "Cast to float32 around it.",
+            spoils_values=True,
+            wrong_once=True,
+        )
+    ],
+}
+op("PartitionedCall StatefulPartitionedCall", _call, calls=["f"], **_CALLS)
+op("If StatelessIf", _cond, calls=["then_branch", "else_branch"], **_CALLS)
 # What a branch that has been differentiated keeps for its gradient.
 op("OptionalFromValue OptionalGetValue OptionalNone", twice=SOUND)
-op("Case StatelessCase", _cond, twice=SOUND, calls=["branches"])
-op("While StatelessWhile", _while, twice=SOUND, calls=["cond", "body"])
+op("Case StatelessCase", _cond, calls=["branches"], **_CALLS)
+op("While StatelessWhile", _while, calls=["cond", "body"], **_CALLS)
 
 # How the gradient of a v1 loop reads the loop's values: no edge leads back to them.
 STACK_POP = frozenset(["StackPop", "StackPopV2"])

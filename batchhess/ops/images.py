@@ -44,12 +44,16 @@ def _batch_norm(op, states, walk):
         return [state] + [FREED] * statistics
     if need_batched(state).axis != _channel_axis(op):
         raise NotProvenError("normalizes by statistics of the batch")
-    # Each channel by statistics of its own.
-    return [state] + [batched(0, state.origin)] * statistics
+    # Each channel by statistics of its own. What a GPU keeps for itself has no shape.
+    own = batched(0, state.origin)
+    return [state] + [own if t.shape.ndims == 1 else FREED for t in op.outputs[1:]]
 
 
 def _channel_parameters(op, place, states, walk):
-    if states[0].axis == _channel_axis(op):
+    is_empty = op.inputs[place].shape.as_list() == [
+        0
+    ]  # In training no moments are given.
+    if states[0].axis == _channel_axis(op) and not is_empty:
         return 0
     if op.inputs[place].shape.ndims != 1:
         raise may_differ()
@@ -70,6 +74,15 @@ _LOST_IN_LOOPS = Fault(
     "loses a part when it is differentiated inside a while loop of control flow v1",
     "Build the Hessian outside of the loop, or call "
     "tf.compat.v1.enable_control_flow_v2() first.",
+)
+
+# The gradients of its other outputs are not asked for.
+_LOSES_STATISTICS = Fault(
+    lambda op, depends: op.get_attr("is_training") and depends(op.outputs[1:3]),
+    "passes no derivative to the mean and variance that it answers",
+    "Compute them by tf.reduce_mean and tf.math.reduce_variance.",
+    spoils_values=True,
+    wrong_once=True,
 )
 
 _FILTERED = each(NEVER, PARAMETER)
@@ -103,7 +116,7 @@ op(
     _batch_norm,
     each(NEVER, _channel_parameters),
     twice=SOUND,
-    faults=[_LOST_IN_LOOPS],
+    faults=[_LOST_IN_LOOPS, _LOSES_STATISTICS],
     written=_normalized,
 )
 
@@ -129,10 +142,13 @@ def _maximum_of_slices(op):
     windows, steps = op.get_attr("ksize"), op.get_attr("strides")
     outcome = op.outputs[0].shape.as_list()
     lowest, pads = images.dtype.min, [[0, 0], [0, 0], [0, 0], [0, 0]]
+    is_explicit = op.get_attr("padding") == b"EXPLICIT"
     for axis in (1, 2):
         needed = (outcome[axis] - 1) * steps[axis] + windows[axis]
         missing = max(0, needed - sizes[axis])
         pads[axis] = [missing // 2, missing - missing // 2]
+        if is_explicit:
+            pads[axis] = op.get_attr("explicit_paddings")[2 * axis : 2 * axis + 2]
     if any(sum(pad) for pad in pads):
         images = tf.pad(images, pads, constant_values=lowest)
     largest = None
@@ -151,12 +167,22 @@ _OVERLAPPING = Fault(
     "Use strides as large as the windows, or the tf.maximum of slices.",
 )
 
+# Its gradient has kernels for windows of rows and columns alone.
+_OF_CHANNELS = Fault(
+    lambda op, depends: op.get_attr("ksize")[_channel_axis(op)] > 1,
+    "has no gradient for windows over channels",
+    "Reshape the channels to [..., groups, channels of a group], and take the "
+    "tf.reduce_max of each group.",
+    spoils_values=True,
+    wrong_once=True,
+)
+
 op(
     "MaxPool",
     _image,
     NEVER,
     twice=SOUND,
-    faults=[_OVERLAPPING],
+    faults=[_OF_CHANNELS, _OVERLAPPING],
     rewrites=[Rewrite(_can_be_written_out, _maximum_of_slices)],
 )
 op("MaxPool3D", _image, NEVER, twice=SOUND, faults=[_OVERLAPPING])

@@ -1,6 +1,6 @@
 """Softmax, and the losses that TensorFlow has an op for."""
 
-from batchhess.compat import LACKS_SPARSE_CROSS_ENTROPY, tf
+from batchhess.compat import LACKS_SPARSE_CROSS_ENTROPY, tf, where
 from batchhess.ops.inputs import FIRST_AXIS, NEVER, each
 from batchhess.ops.reductions import along_axis
 from batchhess.ops.sizes import shape_of
@@ -72,7 +72,9 @@ def _sparse_loss(op):
     classes = shape_of(logits)[-1] or tf.shape(logits)[-1]
     hot = tf.one_hot(op.inputs[1], classes, dtype=logits.dtype)
     found = tf.reduce_sum(hot, axis=-1)
-    loss = (log_sum - tf.reduce_sum(hot * logits, axis=-1)) * (found / found)
+    # A class that is ruled out by a logit of -inf is no number times zero.
+    own = where(hot > 0, logits, tf.zeros_like(logits))
+    loss = (log_sum - tf.reduce_sum(own, axis=-1)) * (found / found)
     return [loss, tf.exp(log_softmax) - hot]
 
 

@@ -82,7 +82,31 @@ def _bands(place):
     )
 
 
-op("Cholesky Qr", _matrices, NEVER, twice=SOUND, factorizes=True)
+def _is_symmetric(op):
+    """1 for each matrix that equals its adjoint to rounding, or 0."""
+    matrix = op.inputs[0]
+    apart = tf.reduce_max(tf.abs(matrix - tf.linalg.adjoint(matrix)), axis=[-2, -1])
+    blur = np.sqrt(np.finfo(matrix.dtype.real_dtype.as_numpy_dtype).eps)
+    largest = tf.reduce_max(tf.abs(matrix), axis=[-2, -1])
+    return where(apart > blur * largest, tf.zeros_like(apart), tf.ones_like(apart))
+
+
+op("Qr", _matrices, NEVER, twice=SOUND, factorizes=True)
+op(
+    "Cholesky",
+    _matrices,
+    NEVER,
+    twice=SOUND,
+    factorizes=True,
+    guard=Guard(
+        "Fill both of its triangles: its values are of the lower one alone, and its "
+        "gradient is shared between both.",
+        zeros=_is_symmetric,
+        why="a matrix that is not symmetric",
+        wrong_once=True,
+        convention=True,
+    ),
+)
 op(
     "MatrixSquareRoot",
     _matrices,
@@ -199,7 +223,7 @@ def _log_determinant(op):
 
 
 def _inverse(op):
-    return [tf.linalg.inv(tf.linalg.matrix_transpose(op.inputs[0]))]
+    return [tf.linalg.inv(tf.linalg.adjoint(op.inputs[0]))]
 
 
 def _as_of_symmetric(applies, cure):

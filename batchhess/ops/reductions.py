@@ -21,6 +21,7 @@ from batchhess.ops.table import (
     TOTALLED,
     UNKNOWN,
     YES,
+    Fault,
     Guard,
     Rewrite,
     op,
@@ -179,8 +180,54 @@ op(
     guard=Guard("Write the products of the factors one by one."),
 )
 op("TopKV2", _top_k, each(NEVER, PARAMETER), twice=SOUND)
+op("FFT FFT2D FFT3D IFFT IFFT2D IFFT3D", _fourier, twice=SOUND)
+
+
+def _lengths(op):
+    """What it takes of the last axes of its input, and their sizes: None if unknown."""
+    taken = ints_of(op.inputs[1]) or [None] * op.inputs[1].shape.as_list()[0]
+    if op.type.startswith("I") and taken[-1] is not None:
+        taken = taken[:-1] + [taken[-1] // 2 + 1]  # The other half is its conjugate.
+    return list(zip(taken, op.inputs[0].shape.as_list()[-len(taken) :]))
+
+
+def _is_cut(op, depends):
+    return any(t < size for t, size in _lengths(op) if None not in (t, size))
+
+
+def _may_be_cut(op):
+    return any(None in pair for pair in _lengths(op))
+
+
+def _is_whole(op):
+    """1 for each of the last axes that is taken whole, or 0."""
+    taken = op.inputs[1]
+    if op.type.startswith("I"):
+        taken = tf.concat([taken[:-1], taken[-1:] // 2 + 1], 0)
+    sizes = tf.shape(op.inputs[0])[-op.inputs[1].shape.as_list()[0] :]
+    return tf.cast(taken >= sizes, tf.int32)
+
+
+_CUT = "Cut the input to that length before, by tf.slice."
+
 op(
-    "FFT FFT2D FFT3D IFFT IFFT2D IFFT3D IRFFT IRFFT2D RFFT RFFT2D",
+    "IRFFT IRFFT2D RFFT RFFT2D",
     _fourier,
     twice=SOUND,
+    faults=[
+        Fault(
+            _is_cut,
+            "takes the gradient of the part that fft_length leaves for that of all",
+            _CUT,
+            spoils_values=True,
+            wrong_once=True,
+        )
+    ],
+    guard=Guard(
+        _CUT,
+        zeros=_is_whole,
+        why="an fft_length that leaves a part of its input out",
+        holds=_may_be_cut,
+        wrong_once=True,
+    ),
 )

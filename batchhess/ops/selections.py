@@ -1,8 +1,13 @@
 """Ops that pick elements by their index, or add elements up by it."""
 
-from batchhess.compat import IS_V1, outer_graphs, raw_ops, tf
-from batchhess.graph.tensors import has_own_gradient, own_gradient, tensor_key
-from batchhess.ops.inputs import KNOWN, NEVER, PARAMETER, each
+from batchhess.compat import IS_V1, outer_graphs, raw_ops, static_value, tf, where
+from batchhess.graph.tensors import (
+    has_own_gradient,
+    own_gradient,
+    product_of,
+    tensor_key,
+)
+from batchhess.ops.inputs import KNOWN, NEVER, OUTPUT_SHAPE, PARAMETER, each
 from batchhess.ops.shapes import axis_input, same_size
 from batchhess.ops.sizes import (
     dimensions_of,
@@ -251,11 +256,29 @@ def _overwritten(op, states, walk):
     return copied(states)
 
 
+def _may_meet_again(op):
+    """Whether the graph leaves open that two updates are of one place."""
+    indices = op.inputs[1]
+    known, shape = static_value(indices), indices.shape.as_list()
+    if known is None:
+        return product_of(shape[:-1]) != 1 if None not in shape[:-1] else True
+    rows = known.reshape(-1, shape[-1])
+    return len({tuple(row) for row in rows.tolist()}) < len(rows)
+
+
+def _once(op):
+    """1 for each place that no more than one update is of, or 0."""
+    indices, places = op.inputs[1], tf.shape(op.inputs[0], out_type=op.inputs[1].dtype)
+    ones = tf.ones(tf.shape(indices)[:-1], tf.int32)
+    counts = tf.scatter_nd(indices, ones, places[: tf.shape(indices)[-1]])
+    return where(counts > 1, tf.zeros_like(counts), tf.ones_like(counts))
+
+
 op("ReverseV2 Roll", _rearrange, each(NEVER, KNOWN), YES, twice=SOUND)
 op(
     "Slice",
     _slice,
-    each(NEVER, KNOWN),
+    each(NEVER, KNOWN, OUTPUT_SHAPE),
     YES,
     twice=SOUND,
     elements=of_slice,
@@ -301,4 +324,18 @@ op(
     twice=SOUND,
 )
 op("ScatterNd TensorScatterAdd TensorScatterSub", _scatter, NEVER, YES, twice=SOUND)
-op("TensorScatterUpdate", _overwritten, NEVER, YES, twice=SOUND)
+op(
+    "TensorScatterUpdate",
+    _overwritten,
+    NEVER,
+    YES,
+    twice=SOUND,
+    guard=Guard(
+        "Pass each index once, or add up by tf.tensor_scatter_nd_add.",
+        place=2,
+        zeros=_once,
+        why="an index twice, and its gradient is that of both updates",
+        holds=_may_meet_again,
+        wrong_once=True,
+    ),
+)

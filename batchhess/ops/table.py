@@ -43,11 +43,13 @@ Rewrite = collections.namedtuple("Rewrite", "applies build")
 
 # Right but where an element is zero. cure: what to write instead. place: of which
 # input. zeros(op): of which Tensor, if it is no input. why: what such an op has, for
-# messages. holds(op): whether it is needed.
+# messages. holds(op): whether it is needed. wrong_once: bool, whether the gradient
+# itself is wrong. convention: bool, whether that is a convention of TensorFlow's, which
+# stands where no run can see the zeros.
 Guard = collections.namedtuple(
     "Guard",
-    "cure place zeros why holds",
-    defaults=(0, None, "a zero among its inputs", lambda op: True),
+    "cure place zeros why holds wrong_once convention",
+    defaults=(0, None, "a zero among its inputs", lambda op: True, False, False),
 )
 
 Declared = collections.namedtuple(
