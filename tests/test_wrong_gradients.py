@@ -1,0 +1,258 @@
+"""Ops of which TensorFlow's gradient itself is wrong: refused, or the run fails.
+
+And their neighbours, of which it is right: those are answered as differences of f say.
+"""
+
+import numpy as np
+import pytest
+from oracles import run
+from value_differences import curvatures_of, value_curvatures
+
+import batchhess
+from batchhess.compat import IS_V1, tf
+
+ROWS = np.array([[0.3, -0.2, 0.4], [-0.5, 0.1, 0.2]])
+OPERATORS = ["hessians", "jacobians"]
+
+
+def answer(name, y, x):
+    """[N, ...] of y [N]: whole Hessians, or its slopes."""
+    if name == "jacobians":
+        return batchhess.jacobians(y[:, None], x)[0]
+    return batchhess.hessians(y, x)[0]
+
+
+def assert_right(y, x, rows=ROWS, limit=1e-5, **options):
+    (result,) = batchhess.hessians(y, x, **options)
+    with tf.Session() as session:
+        found = session.run(result, {x: rows})
+        truth = value_curvatures(lambda r: session.run(y, {x: r}).sum(), rows)
+    along = curvatures_of(found[None], truth.directions)
+    scale = np.abs(truth.along).max()
+    assert scale > 0.1
+    np.testing.assert_allclose(along, truth.along, atol=limit * scale)
+
+
+@pytest.fixture
+def x():
+    return tf.placeholder(tf.float64, [None, 3], name="x")
+
+
+def triangle(x):
+    """[N, 2, 2], the lower triangles of positive definite matrices."""
+    zero = tf.zeros_like(x[:, 0])
+    return tf.reshape(
+        tf.stack([x[:, 0] + 3, zero, x[:, 1], x[:, 2] + 3], 1), [-1, 2, 2]
+    )
+
+
+FACTORED = {
+    "cholesky": lambda a: tf.reduce_sum(tf.linalg.cholesky(a) ** 4, [1, 2]),
+    "logdet": tf.linalg.logdet,
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("name", sorted(FACTORED))
+def test_half_a_matrix_has_no_cholesky_gradient(name, operator, x):
+    result = answer(operator, FACTORED[name](triangle(x)), x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not symmetric"):
+        run(result, {x: ROWS})
+
+
+@pytest.mark.parametrize("name", sorted(FACTORED))
+def test_both_halves_have(name, x):
+    half = triangle(x)
+    whole = half + tf.linalg.set_diag(tf.transpose(half, [0, 2, 1]), 0 * x[:, :2])
+    assert_right(FACTORED[name](whole), x)
+
+
+def updated(x, indices, updates):
+    """[N, 4]: ones, in which `updates` stand at `indices`, the same for each."""
+    ones = tf.ones_like(tf.concat([x, x], 1)[:, :4])
+    return tf.transpose(
+        tf.tensor_scatter_update(tf.transpose(ones), indices, tf.transpose(updates))
+    )
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("known", [True, False])
+def test_an_index_that_is_updated_twice(known, operator, x):
+    indices = np.array([[1], [0], [1]], "int32")
+    index = tf.constant(indices) if known else tf.placeholder(tf.int32, [None, 1])
+    y = tf.reduce_sum(updated(x, index, x) ** 3, 1)
+    feed = {x: ROWS} if known else {x: ROWS, index: indices}
+    result = answer(operator, y, x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="has an index twice"):
+        run(result, feed)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_indices_that_are_updated_once(known, x):
+    indices = np.array([[1], [0], [3]], "int32")
+    index = tf.constant(indices) if known else tf.placeholder(tf.int32, [None, 1])
+    y = tf.reduce_sum(updated(x, index, tf.sin(x)) ** 3, 1)
+    feed = {x: ROWS} if known else {x: ROWS, index: indices}
+    sines, cosines = np.sin(ROWS), np.cos(ROWS)
+    expected = 6 * sines * cosines**2 - 3 * sines**3
+    result = run(answer("hessians", y, x), feed)
+    np.testing.assert_allclose(result, expected[:, None] * np.eye(3), atol=1e-12)
+
+
+def normalized(x):
+    """A layer norm: each observation is a channel of one image."""
+    image = tf.reshape(tf.transpose(tf.cast(x, tf.float32)), [1, 3, 1, 2])
+    values, mean, variance = tf.nn.fused_batch_norm(image, tf.ones([2]), tf.zeros([2]))
+    return tf.transpose(values[0, :, 0]), mean, variance
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_statistics_of_a_fused_batch_norm(operator):
+    x = tf.placeholder(tf.float64, [2, 3])
+    values, mean, variance = normalized(x)
+    for of in (mean, variance):
+        with pytest.raises(batchhess.SecondDerivativeError, match="mean and variance"):
+            answer(operator, tf.reduce_sum(values**2, 1) + of**2, x)
+
+
+def test_a_fused_batch_norm_without_its_statistics():
+    x = tf.placeholder(tf.float64, [2, 3])
+    weights = tf.constant([1.0, 2.0, -1.0])
+    y = tf.reduce_sum(tf.cast(normalized(x)[0] ** 3 * weights, tf.float64), 1)
+    plain = tf.placeholder(tf.float64, [2, 3])
+    moved = plain - tf.reduce_mean(plain, 1, keepdims=True)
+    scale = tf.sqrt(tf.reduce_mean(moved**2, 1, keepdims=True) + 1e-3)
+    again = tf.reduce_sum((moved / scale) ** 3 * tf.cast(weights, tf.float64), 1)
+    with tf.Session() as session:
+        expected = session.run(
+            batchhess.hessians(again, plain, method="columns")[0], {plain: ROWS}
+        )
+        for method in ("auto", "columns"):
+            (result,) = batchhess.hessians(y, x, method=method)
+            found = session.run(result, {x: ROWS})
+            limit = 1e-4 * np.abs(expected).max()
+            np.testing.assert_allclose(found, expected, atol=limit)
+
+
+SPECTRA = {
+    "rfft": lambda x, n: tf.signal.rfft(x, [n]),
+    "rfft2d": lambda x, n: tf.signal.rfft2d(tf.stack([x, x**2], 1), [2, n]),
+    "irfft": lambda x, n: tf.signal.irfft(tf.complex(x, x**2), [n]),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("name", sorted(SPECTRA))
+def test_a_spectrum_of_a_part(name, operator):
+    x = tf.placeholder(tf.float32, [None, 3])
+    spectrum = SPECTRA[name](x, 1)
+    y = tf.reduce_sum(tf.abs(spectrum) ** 2, list(range(1, spectrum.shape.ndims)))
+    with pytest.raises(batchhess.SecondDerivativeError, match="fft_length"):
+        answer(operator, y, x)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_spectrum_of_a_part_that_the_run_tells(operator):
+    x, length = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int32, [1])
+    spectrum = tf.raw_ops.RFFT(input=x, fft_length=length)
+    result = answer(operator, tf.reduce_sum(tf.math.real(spectrum) ** 2, 1), x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="leaves a part"):
+        run(result, {x: ROWS, length: [1]})
+
+
+def test_a_spectrum_of_all():
+    x = tf.placeholder(tf.float32, [None, 3])
+    basis = np.exp(-2j * np.pi * np.outer(np.arange(3), np.arange(2)) / 3)
+    expected = 2 * (basis @ basis.conj().T).real  # Of the sum of squares.
+    spectrum = tf.signal.rfft(x)
+    y = tf.reduce_sum(tf.real(spectrum) ** 2 + tf.imag(spectrum) ** 2, 1)
+    found = run(batchhess.hessians(y, x)[0], {x: ROWS})
+    np.testing.assert_allclose(found, [expected] * 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["auto", "differences"])
+def test_maxima_over_channels_are_refused(method):
+    x = tf.placeholder(tf.float64, [None, 8])
+    image = tf.reshape(x, [-1, 1, 2, 4])
+    y = tf.reduce_sum(tf.nn.max_pool(image, [1, 1, 1, 2], [1, 1, 1, 2], "VALID") ** 2)
+    with pytest.raises(batchhess.SecondDerivativeError, match="over channels"):
+        batchhess.hessians(y, x, method=method)
+
+
+@pytest.mark.skipif(IS_V1, reason="TensorFlow 1.15 takes no padding of one's own")
+def test_maxima_of_overlapping_windows_with_pads_of_their_own():
+    x = tf.placeholder(tf.float64, [None, 36])
+    pads = [[0, 0], [1, 0], [2, 1], [0, 0]]
+    pooled = tf.nn.max_pool2d(tf.reshape(x, [-1, 6, 6, 1]), 3, 2, pads)
+    y = tf.reduce_sum((pooled / 10) ** 3, [1, 2, 3])
+    assert_right(y, x, np.random.RandomState(0).permutation(72).reshape(2, 36) / 2.0)
+
+
+def test_masked_logits(x):
+    """A class that is ruled out has no probability, and no label."""
+    logits = x**2 + tf.constant([0.0, -np.inf, 0.0], tf.float64)
+    y = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0, 2], logits=logits)
+    for method in ("auto", "columns"):
+        assert_right(y, x, method=method)
+
+
+def test_a_slice_of_all_observations():
+    x = tf.placeholder(tf.float64, [2, 3])
+    y = tf.reduce_sum(tf.tanh(tf.slice(x, [0, 0], [2, 2])) ** 2, 1)
+    for options in ({}, {"method": "symmetric"}, {"method": "columns"}):
+        assert_right(y, x, **options)
+
+
+def test_complex_numbers_by_casts(x):
+    """In and out by tf.cast, which drops the imaginary part."""
+    z = tf.cast(x, tf.complex128) * (0.3 + 0.8j)
+    y = tf.reduce_sum(tf.cast(tf.exp(z), tf.float64), 1)
+    for options in ({}, {"method": "columns"}):
+        assert_right(y, x, **options)
+    with pytest.raises(ValueError, match="is complex"):
+        batchhess.hessians(y, x, method="symmetric")
+
+
+@pytest.mark.skipif(not IS_V1, reason="TensorFlow 2 does not lose them")
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_bfloat16_in_loops_and_branches_of_1_15(operator, control_flow):
+    x = tf.placeholder(tf.float32, [None, 3])
+    narrow = tf.cast(x, tf.bfloat16)
+    models = [
+        tf.map_fn(lambda row: tf.reduce_sum(row * row[0]), narrow),
+        tf.cond(
+            tf.placeholder_with_default(True, []),
+            lambda: tf.reduce_prod(narrow, 1),
+            lambda: tf.reduce_sum(narrow, 1),
+        ),
+    ]
+    for y in models:
+        with pytest.raises(batchhess.SecondDerivativeError, match="bfloat16"):
+            answer(operator, tf.cast(y, tf.float32), x)
+
+
+def test_what_a_custom_gradient_stands_for(x):
+    """Python that has no gradient, and needs none."""
+
+    @tf.custom_gradient
+    def sine(z):
+        value = tf.py_func(lambda rows: np.sin(rows), [z], tf.float64)
+        value.set_shape(z.shape)
+        return value, lambda dy: dy * tf.cos(z)
+
+    y = tf.reduce_sum(sine(x) ** 2 * x, 1)
+    expected = 4 * np.cos(ROWS) * np.sin(ROWS) + 2 * ROWS * np.cos(2 * ROWS)
+    found = run(batchhess.hessians(y, x)[0], {x: ROWS})
+    np.testing.assert_allclose(found, expected[:, None] * np.eye(3), atol=1e-12)
+
+
+def test_a_custom_gradient_that_returns_what_it_was_given(x):
+    """Behind it all is looked at as before."""
+
+    @tf.custom_gradient
+    def same(z):
+        return z, lambda dy: 2 * dy
+
+    (result,) = batchhess.hessians(same(tf.linalg.logdet(triangle(x))) ** 2, x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not symmetric"):
+        run(result, {x: ROWS})
