@@ -158,16 +158,26 @@ def is_made_by_custom_gradient(op):
     return op.node_def.attr["_gradient_op_type"].s.startswith(b"CustomGradient-")
 
 
-def has_gradient_of_another_process(op):
+def has_gradient_of_another_process(op, call):
     """Whether the gradient of `op` is found by a number that another process gave it.
 
     Private: tf.custom_gradient numbers gradients anew in each process, so that the
-    number of an op from a file is that of any other here. Only the traceback tells.
+    number of an op from a file is that of any other here. Only tracebacks tell; and
+    that of an op inside a function which TensorFlow has read anew does not.
+
+    Args:
+      op: an Operation.
+      call: the Operation that calls the function that it is in; or `op` itself.
     """
-    frames = [tuple(frame)[0] for frame in op.traceback or ()]
-    if not is_made_by_custom_gradient(op) or any(
-        "custom_gradient" in os.path.basename(filename) for filename in frames
-    ):
+
+    def is_through(op, module):
+        frames = [tuple(frame)[0] for frame in op.traceback or ()]
+        return any(module in os.path.basename(filename) for filename in frames)
+
+    if not is_made_by_custom_gradient(op) or is_through(op, "custom_gradient"):
+        return False
+    read_anew = is_through(op, "function_def_to_graph")
+    if read_anew and call is not op and not is_through(call, "importer"):
         return False
     try:
         found = gradient_function(op)

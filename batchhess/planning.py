@@ -118,7 +118,7 @@ def plan(request, directions=None):
 def _gradients(request, ys, xs):
     """The gradients of `ys` by each of `xs`, or None; not those of another process."""
     region = Region(ys, xs)
-    if request.check != "never" and foreign(with_authors_gradient(region)):
+    if request.check != "never" and foreign(region):
         return [None] * len(xs)
     with tf.control_dependencies(readers(region.ops)):
         return request.passes.gradients(ys, xs)
@@ -165,8 +165,9 @@ def _plan(request, given, direction, pattern):
         refusal=None,
     )
     own = with_authors_gradient(region) if request.check != "never" else []
-    if foreign(own):
-        return made._replace(refusal=refusal(foreign(own), x))
+    numbered = foreign(region) if own else []
+    if numbered:
+        return made._replace(refusal=refusal(numbered, x))
     if made.gradient is None:
         return made._replace(refusal=_unconnected(made, region))
     if own and compressed is not None:

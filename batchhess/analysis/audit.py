@@ -8,6 +8,7 @@ from batchhess.compat import (
     control_flow_context,
     gradient_is_none,
     has_gradient_of_another_process,
+    is_made_by_custom_gradient,
     ops_differentiated,
     tf,
 )
@@ -60,7 +61,7 @@ def audit_once(region):
       a list of (`Fault`, Operation), those that are wrong; and `Findings`.
     """
     pops = [(LOOP, op) for op in region.above if op.type in STACK_POP]
-    numbered = foreign(with_authors_gradient(region))
+    numbered = foreign(region)
     found = _by_the_table(region.as_differentiated())
     known = [(fault, op) for fault, op in found.faults if fault.wrong_once]
     return lost_in(region) + pops + numbered + known, found
@@ -69,7 +70,7 @@ def audit_once(region):
 def lost_in(region):
     """The ops of a `Region` whose gradient TensorFlow takes for None, as faults."""
     region = region.as_differentiated()
-    return [(LOST, op) for op, _ in _with_bodies(region) if _is_lost(op)]
+    return [(LOST, op) for op, _, _ in _with_bodies(region) if _is_lost(op)]
 
 
 def _is_lost(op):
@@ -80,17 +81,16 @@ def _is_lost(op):
 
 def with_authors_gradient(region):
     """The ops of a `Region`, those inside functions too, with an author's gradient."""
-    return [op for op, _ in _with_bodies(region) if _has_authors_gradient(op)]
+    return [op for op, _, _ in _with_bodies(region) if _has_authors_gradient(op)]
 
 
-def foreign(ops):
-    """Those of `ops` whose gradient has but the number of another process, as faults.
-
-    Args:
-      ops: list of Operations with gradients of their authors' own.
-    """
+def foreign(region):
+    """The ops of a `Region` whose gradient has but another process's number: faults."""
     return [
-        (_FOREIGN, op) for op in ops if has_gradient_of_another_process(original(op))
+        (_FOREIGN, op)
+        for op, _, call in _with_bodies(region)
+        if _has_authors_gradient(op)
+        and has_gradient_of_another_process(original(op), original(call))
     ]
 
 
@@ -102,7 +102,7 @@ def loops_in(region):
 def _by_the_table(region):
     """The `Findings` that the table of ops has for those of `region`."""
     faults, unknown, guarded, told = [], [], [], []
-    for op, depends in _with_bodies(region):
+    for op, depends, _ in _with_bodies(region):
         known = declared(op)
         faults += [(f, op) for f in known.faults if f.holds(op, depends)]
         if known.twice == UNKNOWN and not has_custom_gradient(op):
@@ -135,10 +135,15 @@ def _can_be_read(op):
     return op.graph is tf.get_default_graph() and control_flow_context(op) is None
 
 
-def _with_bodies(region):
-    """The ops of the region, those inside functions included, each with its depends."""
+def _with_bodies(region, call=None):
+    """The ops of the region, those inside functions included.
+
+    Yields:
+      an Operation; the `depends` of where it is; and the outermost op that calls it, or
+      itself.
+    """
     for op in region.ops:
-        yield op, region.depends
+        yield op, region.depends, call or op
         # What a loop carries may come to depend on x in its second step.
         is_loop = "body" in declared(op).calls
         for arguments, graph in _bodies(op):
@@ -150,9 +155,8 @@ def _with_bodies(region):
             if local_xs:
                 inner = Region(list(graph.outputs), local_xs)
                 is_plain = region.left_out is None
-                yield from _with_bodies(
-                    inner if is_plain else inner.as_differentiated()
-                )
+                inner = inner if is_plain else inner.as_differentiated()
+                yield from _with_bodies(inner, call or op)
 
 
 # From the least precise on. A complex number is as precise as its parts.
@@ -162,7 +166,7 @@ _PARTS = {tf.complex64: tf.float32, tf.complex128: tf.float64}
 
 def precision_in(tensors, *xs):
     """The dtype of the least precise that is between `xs` and a list of Tensors."""
-    ops = [op for op, _ in _with_bodies(Region(tensors, xs))]
+    ops = [op for op, _, _ in _with_bodies(Region(tensors, xs))]
     between = [*xs, *tensors] + [t for op in ops for t in op.outputs]
     dtypes = [t.dtype.base_dtype for t in between]
     places = [
@@ -323,6 +327,7 @@ def _has_authors_gradient(op):
 
 # How TensorFlow begins to say that there is no gradient.
 _NOT_THERE = ("No gradient defined", "gradient registry has no entry")
+_NOT_CAPTURED = "Attempting to capture tensor"
 
 
 def undefined(error):
@@ -350,9 +355,16 @@ def undefined(error):
             "in the file that the model is from. Define it again, before the model is "
             "loaded: @tf.RegisterGradient('{}').".format(placed(ops[-1]), lost, lost)
         )
+    inside = ["'{}' ({}) in ".format(op.name, op.type) for op in ops[:0:-1]]
+    if str(error).startswith(_NOT_CAPTURED) and is_made_by_custom_gradient(ops[-1]):
+        return UndefinedDerivativeError(
+            "this TensorFlow cannot differentiate {}: a tf.custom_gradient inside a "
+            "loop reads tensors of its first pass. Give that gradient a name, by "
+            "@tf.RegisterGradient and gradient_override_map, and let it read the inputs "
+            "and outputs of its op.".format("".join(inside) + placed(ops[0]))
+        )
     if not is_missing and any(map(_has_authors_gradient, ops)):
         return None
-    inside = ["'{}' ({}) in ".format(op.name, op.type) for op in ops[:0:-1]]
     why = str(error) or "its gradient fails"
     if why.startswith(_NOT_THERE):  # It goes on about registering one.
         why = "no gradient is defined for it"

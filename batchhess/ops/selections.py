@@ -38,6 +38,18 @@ def _rearrange(op, states, walk):
     return SCATTERED if states[0].axis in touched else states[0]
 
 
+def _reverse_sequence(op, states, walk):
+    """Each row back to front, as far as its length; rows are along `batch_dim`."""
+    if states[0].kind != BATCHED or states[1].kind != FREE:
+        return copied(states)
+    mixed = states[0].axis == op.get_attr("seq_dim")
+    return SCATTERED if mixed else states[0]
+
+
+def _lengths(op, place, states, walk):
+    return 0 if states[0].axis == op.get_attr("batch_dim") else None
+
+
 def _slice(op, states, walk):
     state = states[0]
     begin, size = elements_of(op.inputs[1]), elements_of(op.inputs[2])
@@ -275,6 +287,7 @@ def _once(op):
 
 
 op("ReverseV2 Roll", _rearrange, each(NEVER, KNOWN), YES, twice=SOUND)
+op("ReverseSequence", _reverse_sequence, each(NEVER, _lengths), YES, twice=SOUND)
 op(
     "Slice",
     _slice,
