@@ -82,6 +82,37 @@ def test_random_masks_are_those_of_the_value(small_blocks):
     np.testing.assert_allclose(result, 2 * drawn[:, :, None] * np.eye(3), rtol=1e-13)
 
 
+@pytest.mark.parametrize("size", [3, 6])
+def test_determinants(size, small_blocks, control_flow):
+    """Of few coordinates and of many; of one matrix for each observation, and two."""
+    x = tf.placeholder(tf.float64, [None, size * size])
+    matrix, shift = tf.reshape(x, [-1, size, size]), 3 * np.eye(size)
+    models = {
+        "logarithm": tf.linalg.slogdet(tf.tanh(matrix) + shift)[1] * tf.sin(x[:, 0]),
+        "whole": tf.linalg.det(tf.tanh(matrix) + shift),
+        "several": tf.reduce_logsumexp(
+            tf.linalg.slogdet(
+                tf.stack([tf.tanh(matrix) + shift, tf.sin(matrix) - shift], 1)
+            )[1],
+            1,
+        ),
+        "folded": tf.reduce_sum(
+            tf.linalg.slogdet(
+                tf.reshape(
+                    tf.stack([tf.tanh(matrix) + shift, tf.sin(matrix) - shift], 1),
+                    [-1, size, size],
+                )
+            )[1]
+        ),
+    }
+    value = random_array(4, size * size)
+    for name, y in models.items():
+        ours = run(batchhess.hessians(y, x, method="symmetric")[0], {x: value})
+        expected = difference_blocks(y, x, value)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(ours, expected, atol=1e-8 * scale, err_msg=name)
+
+
 def test_a_bias_along_the_observation_axis(small_blocks):
     """Observations on the last axis: BiasAdd's bias has one entry for each."""
     x = tf.placeholder(tf.float64, [2, None])

@@ -360,8 +360,8 @@ def undefined(error):
         return UndefinedDerivativeError(
             "this TensorFlow cannot differentiate {}: a tf.custom_gradient inside a "
             "loop reads tensors of its first pass. Give that gradient a name, by "
-            "@tf.RegisterGradient and gradient_override_map, and let it read the inputs "
-            "and outputs of its op.".format("".join(inside) + placed(ops[0]))
+            "@tf.RegisterGradient and gradient_override_map, and let it read the "
+            "inputs and outputs of its op.".format("".join(inside) + placed(ops[0]))
         )
     if not is_missing and any(map(_has_authors_gradient, ops)):
         return None

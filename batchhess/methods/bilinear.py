@@ -53,6 +53,15 @@ def bilinear(op, parts):
     return None
 
 
+def times(axis):
+    """Products of matrices, with the observations along `axis`: (left, right, flip)."""
+
+    def product(left, right, flip):
+        return _Matrices(False, flip, axis).output(left, right)
+
+    return product
+
+
 class _Matrices:
     """BatchMatMul, whose observations lie before the last two axes."""
 

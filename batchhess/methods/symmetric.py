@@ -14,10 +14,12 @@ from batchhess.analysis.folds import folds
 from batchhess.analysis.partition import IDENTITY, LINEAR
 from batchhess.compat import tf
 from batchhess.graph.tensors import tensor_key
+from batchhess.methods.bilinear import times
 from batchhess.methods.curvature import Curvature, Diagonal
 from batchhess.methods.sweep import SMALL, Sweep
 from batchhess.methods.tangents import Tangent
 from batchhess.ops.integers import is_zeros
+from batchhess.ops.table import declared
 
 
 def symmetric(problem, passes):
@@ -204,6 +206,10 @@ class _Sweep(Sweep):
         outputs = [t for t in op.outputs if tensor_key(t) in self._adjoints]
         if not outputs:
             return
+        if declared(op).bend is not None and self._frame.each(op.inputs[0]) == 1:
+            self._bend(op)
+            super().any(op)
+            return
         it = self.pull(op, outputs, self._half_adjoint)
         if not it.pulled:
             return
@@ -213,6 +219,20 @@ class _Sweep(Sweep):
                 self._curvature.add_weighted(base.of, value, base)
         if self._needs(op):
             self.push(it)
+
+    def _bend(self, op):
+        """The same where the table tells what the adjoint of the input does."""
+        (tensor,), frame = op.inputs, self._frame
+        base = self.base(tensor)
+        adjoints = [self._adjoints.get(tensor_key(t)) for t in op.outputs]
+        halves = [
+            a if a is None else frame.beside_k(0.5 * a, t)
+            for a, t in zip(adjoints, op.outputs)
+        ]
+        tangents = frame.split(base), base.shared
+        bent = declared(op).bend(op, halves, tangents, times(frame.axis(tensor)))
+        if bent is not None:
+            self._curvature.add_weighted(tensor, frame.merged(bent, tensor), base)
 
     def _half_adjoint(self, tensor, copied):
         adjoint = 0.5 * self._adjoints[tensor_key(tensor)]

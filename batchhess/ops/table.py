@@ -56,7 +56,7 @@ Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrites "
     "guard parts elements shape_input size_only step bits stops calls frame repeatable "
-    "reads factorizes written",
+    "reads factorizes bend written",
 )
 
 _TABLE = {}
@@ -85,6 +85,7 @@ _NOTHING = Declared(
     repeatable=False,
     reads=False,
     factorizes=False,
+    bend=None,
     written=lambda op: op.outputs,
 )
 
@@ -127,6 +128,11 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
       reads: bool, whether it answers the value of the variable that it is given.
       factorizes: bool, whether it costs more than its derivative along one direction,
         which uses again what it has found.
+      bend: (op, adjoints, tangents, times) -> how the adjoint of its one input varies
+        along tangents of that, with an axis of K after that of the observations; None
+        for zeros. adjoints: list of those of the outputs, or None, with an axis of 1
+        there. tangents, times(left, right, flip): as in methods/bilinear.py. None:
+        tf.gradients tells, K times.
       written: op -> those of its outputs that it writes; the others hold anything.
     """
     for name in types.split():
