@@ -60,6 +60,36 @@ def test_half_a_matrix_has_no_cholesky_gradient(name, operator, x):
         run(result, {x: ROWS})
 
 
+def test_half_a_matrix_beside_large_numbers():
+    """Each element is judged by its own row and column."""
+    x = tf.placeholder(tf.float32, [None, 3])
+    half, zeros = triangle(x), tf.zeros_like(triangle(x))
+    large = tf.concat([half, zeros], 2), tf.concat([zeros, 1e6 + half + zeros], 2)
+    large = tf.concat(large, 1) * tf.constant(
+        np.kron(np.eye(2), np.ones((2, 2))), x.dtype
+    )
+    y = tf.linalg.logdet(
+        tf.linalg.set_diag(large, tf.linalg.diag_part(large) * [1, 1, 1, 9])
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not symmetric"):
+        run(batchhess.hessians(y, x)[0], {x: ROWS})
+
+
+def test_what_an_author_computes_his_gradient_by(x):
+    """It is differentiated once, and looked at for what is wrong once."""
+
+    @tf.custom_gradient
+    def factored(z):
+        def gradient(dy):
+            return tf.gradients(tf.linalg.logdet(triangle(z)), z)[0] * dy[:, None]
+
+        return tf.reduce_sum(z, 1), gradient
+
+    (result,) = batchhess.hessians(factored(x), x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not symmetric"):
+        run(result, {x: ROWS})
+
+
 @pytest.mark.parametrize("name", sorted(FACTORED))
 def test_both_halves_have(name, x):
     half = triangle(x)
@@ -180,10 +210,11 @@ def test_maxima_over_channels_are_refused(method):
 
 
 @pytest.mark.skipif(IS_V1, reason="TensorFlow 1.15 takes no padding of one's own")
-def test_maxima_of_overlapping_windows_with_pads_of_their_own():
+@pytest.mark.parametrize("size", [2, 3])
+def test_maxima_of_windows_with_pads_of_their_own(size):
     x = tf.placeholder(tf.float64, [None, 36])
-    pads = [[0, 0], [1, 0], [2, 1], [0, 0]]
-    pooled = tf.nn.max_pool2d(tf.reshape(x, [-1, 6, 6, 1]), 3, 2, pads)
+    pads = [[0, 0], [1, 0], [1, 1], [0, 0]]
+    pooled = tf.nn.max_pool2d(tf.reshape(x, [-1, 6, 6, 1]), size, 2, pads)
     y = tf.reduce_sum((pooled / 10) ** 3, [1, 2, 3])
     assert_right(y, x, np.random.RandomState(0).permutation(72).reshape(2, 36) / 2.0)
 

@@ -46,6 +46,11 @@ def audit(ys, region, gradient, x):
     faults = _loops(region, behind, gradient, x)
     faults += lost_in(behind) + _kept_means(region)
     found = _by_the_table(region.as_differentiated())
+    if with_authors_gradient(region):
+        # What an author computes his gradient by is differentiated once.
+        once = _by_the_table(behind.as_differentiated())
+        faults += [(fault, op) for fault, op in once.faults if fault.wrong_once]
+        found = found._replace(told=list(dict.fromkeys(found.told + once.told)))
     return found._replace(faults=faults + found.faults)
 
 

@@ -133,7 +133,12 @@ def _overlaps(op, depends):
 def _can_be_written_out(op, depends):
     plain = op.type == "MaxPool" and op.get_attr("data_format") == b"NHWC"
     known = None not in op.inputs[0].shape.as_list()[1:3]
-    return plain and known and _overlaps(op, depends)
+    return plain and known and (_overlaps(op, depends) or _is_explicit(op))
+
+
+def _is_explicit(op):
+    """Whether it has pads of its own, with which there is no second derivative."""
+    return op.get_attr("padding") == b"EXPLICIT"
 
 
 def _maximum_of_slices(op):
@@ -142,12 +147,11 @@ def _maximum_of_slices(op):
     windows, steps = op.get_attr("ksize"), op.get_attr("strides")
     outcome = op.outputs[0].shape.as_list()
     lowest, pads = images.dtype.min, [[0, 0], [0, 0], [0, 0], [0, 0]]
-    is_explicit = op.get_attr("padding") == b"EXPLICIT"
     for axis in (1, 2):
         needed = (outcome[axis] - 1) * steps[axis] + windows[axis]
         missing = max(0, needed - sizes[axis])
         pads[axis] = [missing // 2, missing - missing // 2]
-        if is_explicit:
+        if _is_explicit(op):
             pads[axis] = op.get_attr("explicit_paddings")[2 * axis : 2 * axis + 2]
     if any(sum(pad) for pad in pads):
         images = tf.pad(images, pads, constant_values=lowest)

@@ -85,10 +85,12 @@ def _bands(place):
 def _is_symmetric(op):
     """1 for each matrix that equals its adjoint to rounding, or 0."""
     matrix = op.inputs[0]
-    apart = tf.reduce_max(tf.abs(matrix - tf.linalg.adjoint(matrix)), axis=[-2, -1])
+    apart = tf.abs(matrix - tf.linalg.adjoint(matrix))
     blur = np.sqrt(np.finfo(matrix.dtype.real_dtype.as_numpy_dtype).eps)
-    largest = tf.reduce_max(tf.abs(matrix), axis=[-2, -1])
-    return where(apart > blur * largest, tf.zeros_like(apart), tf.ones_like(apart))
+    scale = tf.sqrt(tf.abs(tf.linalg.diag_part(matrix)))  # No element is larger than
+    allowed = blur * scale[..., None] * scale[..., None, :]  # the product of two.
+    is_apart = tf.reduce_any(apart > allowed, axis=[-2, -1])
+    return tf.cast(tf.logical_not(is_apart), tf.int32)
 
 
 op("Qr", _matrices, NEVER, twice=SOUND, factorizes=True)

@@ -271,10 +271,11 @@ def _overwritten(op, states, walk):
 def _may_meet_again(op):
     """Whether the graph leaves open that two updates are of one place."""
     indices = op.inputs[1]
-    known, shape = static_value(indices), indices.shape.as_list()
+    known = static_value(indices)
     if known is None:
-        return product_of(shape[:-1]) != 1 if None not in shape[:-1] else True
-    rows = known.reshape(-1, shape[-1])
+        updates = indices.shape[:-1]
+        return not updates.is_fully_defined() or product_of(updates.as_list()) != 1
+    rows = known.reshape(-1, known.shape[-1])
     return len({tuple(row) for row in rows.tolist()}) < len(rows)
 
 
