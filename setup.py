@@ -68,7 +68,7 @@ if __name__ == "__main__":
         entry_points={"console_scripts": ["batchhess = batchhess.cli:main"]},
         extras_require={
             "beam": ["apache-beam", "pyarrow"],
-            "bench": ["jax", "torch", "matplotlib", "folx; python_version>='3.11'"],
+            "bench": ["jax", "torch", "matplotlib", "folx; python_version>='3.10'"],
             "docs": ["matplotlib", "mkdocs-material", "mkdocstrings[python]"],
             "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib"],
             "parquet": ["pyarrow"],
