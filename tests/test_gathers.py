@@ -1,6 +1,7 @@
 """Rows picked by index in loops and branches, as decoders look up their words."""
 
 import numpy as np
+import pytest
 from oracles import difference_blocks, initialize, run
 
 import batchhess
@@ -82,3 +83,39 @@ def test_derivatives_of_hessians_by_the_rows_that_a_loop_picks():
             session.run(moves, dict(zip(steps, step * along)))
             losses.append(session.run(loss, feed))
     np.testing.assert_allclose(change, (losses[0] - losses[1]) / 2e-5, rtol=1e-5)
+
+
+SEQUENCES = {
+    "rows": lambda x, lengths: tf.reverse_sequence(x, lengths, seq_axis=1),
+    "columns": lambda x, lengths: tf.transpose(
+        tf.reverse_sequence(tf.transpose(x), lengths, seq_axis=0, batch_axis=1)
+    ),
+    "another axis": lambda x, lengths: tf.reshape(
+        tf.reverse_sequence(
+            tf.reshape(x * [[1.0, 2.0, 3.0]], [-1, 1, 3]), lengths, seq_axis=2
+        ),
+        [-1, 3],
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ["auto", "symmetric", "columns"])
+@pytest.mark.parametrize("name", sorted(SEQUENCES))
+def test_sequences_back_to_front(name, method):
+    """Each as far as its own length."""
+    x = tf.placeholder(tf.float64, [None, 3])
+    lengths = tf.placeholder(tf.int32, [None])
+    turned = SEQUENCES[name](tf.tanh(x), lengths)
+    y = tf.reduce_sum(turned * x * tf.constant([1.0, -2.0, 3.0], tf.float64), 1)
+    feed = {x: ROWS, lengths: [2, 3]}
+    result = run(batchhess.hessians(y, x, method=method)[0], feed)
+    expected = difference_blocks(y, x, ROWS, {lengths: [2, 3]})
+    np.testing.assert_allclose(result, expected, atol=1e-8)
+
+
+def test_sequences_of_observations_are_coupled():
+    x = tf.placeholder(tf.float64, [None, 3])
+    turned = tf.reverse_sequence(tf.tanh(x), [2, 1, 2], seq_axis=0, batch_axis=1)
+    (result,) = batchhess.hessians(tf.reduce_sum(turned * x, 1), x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="coupled"):
+        run(result, {x: ROWS})

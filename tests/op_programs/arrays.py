@@ -125,7 +125,7 @@ program(
 program("reverse", lambda x: x * tf.reverse(x, [-1]))
 program(
     "reverse_sequence",
-    lambda x: x * tf.reverse_sequence(x, 1 + tf.range(tf.shape(x)[0]) % 3, seq_axis=1),
+    lambda x: x * tf.reverse_sequence(x, tf.fill([tf.shape(x)[0]], 7), seq_axis=1),
 )
 program("roll", lambda x: x**2 * tf.roll(x, 3, -1))
 program("slice", lambda x: tf.slice(matrix(x), [0, 1, 0], [-1, 2, -1]) ** 3)
