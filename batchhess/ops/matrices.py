@@ -242,18 +242,13 @@ def _as_of_symmetric(applies, cure):
 _REAL_PARTS = ("Real", "ComplexAbs")
 
 
-def _turned(op, tangents, times):
-    """(A^-1 T A^-1)', of the matrices A of `op` and their tangents T."""
-    inverse = tf.linalg.inv(op.inputs[0])
-    once = tf.linalg.matrix_transpose(times(tangents, inverse, False))
-    return times((once, False), inverse, True)
-
-
 def _bend_logarithm(op, adjoints, tangents, times):
     """d(A^-1)' = -(A^-1 T A^-1)'; of the sign nothing is known but that it stays."""
     if adjoints[1] is None:
         return None
-    return -adjoints[1][..., None, None] * _turned(op, tangents, times)
+    inverse = tf.linalg.inv(op.inputs[0])
+    turned = tf.linalg.matrix_transpose(times(tangents, inverse, False))
+    return -adjoints[1][..., None, None] * times((turned, False), inverse, True)
 
 
 def _is_more_than_its_logarithm(op, depends):

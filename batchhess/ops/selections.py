@@ -1,6 +1,6 @@
 """Ops that pick elements by their index, or add elements up by it."""
 
-from batchhess.compat import IS_V1, outer_graphs, raw_ops, static_value, tf, where
+from batchhess.compat import IS_V1, outer_graphs, raw_ops, static_value, tf
 from batchhess.graph.tensors import (
     has_own_gradient,
     own_gradient,
@@ -284,7 +284,7 @@ def _once(op):
     indices, places = op.inputs[1], tf.shape(op.inputs[0], out_type=op.inputs[1].dtype)
     ones = tf.ones(tf.shape(indices)[:-1], tf.int32)
     counts = tf.scatter_nd(indices, ones, places[: tf.shape(indices)[-1]])
-    return where(counts > 1, tf.zeros_like(counts), tf.ones_like(counts))
+    return tf.cast(counts <= 1, tf.int32)
 
 
 op("ReverseV2 Roll", _rearrange, each(NEVER, KNOWN), YES, twice=SOUND)
