@@ -32,9 +32,6 @@ message_errors = (DecodeError, RuntimeError)
 
 IS_V1 = VERSION.startswith("1.")
 
-# In 1.15 the second derivative of the sparse cross entropy is "explicitly disabled".
-LACKS_SPARSE_CROSS_ENTROPY = VERSION.startswith("1.")
-
 # In 2.x the variables of tf.function do not derive from compat.v1's Variable, but all
 # derive from this one; in 1.15 the two are the same class.
 Variable = _tensorflow.Variable
@@ -335,36 +332,32 @@ def _complete_gradient_of_pop():
     entry["type"] = gradient
 
 
+def _read_bodies_alone():
+    """Has 1.15 read the body of a loop anew without a copy of all that the graph knows.
+
+    Each time it differentiates a loop of control flow v2, it imports its functions
+    together with every function of the graph: twenty models in one graph, as a notebook
+    builds them, took 23 GB. A body finds them by their names as well.
+    Private, as the functions of a graph are: there is no public way to either.
+    """
+    from tensorflow.python.framework import function_def_to_graph as imported
+
+    read = imported.function_def_to_graph
+
+    def function_def_to_graph(fdef, input_shapes=None, copy_functions=None):
+        if copy_functions is not None:
+            return read(fdef, input_shapes, copy_functions)
+        body = read(fdef, input_shapes, copy_functions=False)
+        for name, function in tf.get_default_graph()._functions.items():
+            body._functions.setdefault(name, function)
+        return body
+
+    imported.function_def_to_graph = function_def_to_graph
+
+
 if IS_V1:
     _complete_gradient_of_pop()
-
-
-@tf.RegisterGradient("BatchhessWriteRow")
-def _write_row_gradient(op, grad):
-    """Of `write_row`, where each row is written once: what is overwritten is unread."""
-    return grad, None, tf.gather(grad, op.inputs[1])
-
-
-def empty_rows(count, size, dtype):
-    """A Tensor [count, size] of whatever the memory holds, to be filled by `write_row`.
-
-    `Empty` is never folded into a constant, which `write_row` would then change.
-    """
-    return raw_ops.Empty(shape=tf.stack([count, size]), dtype=dtype)
-
-
-def write_row(rows, index, row):
-    """`rows` with `row` at `index`, in the same memory; each index only once.
-
-    TensorArray.stack and tf.concat hold the result twice, and tensor_scatter_nd_update
-    copies all rows each time in 2.x. The gradient, which TensorFlow has not registered
-    for this op, goes under a name of our own, so that other graphs keep theirs.
-    """
-    override = {"InplaceUpdate": "BatchhessWriteRow"}
-    with tf.get_default_graph().gradient_override_map(override):
-        return raw_ops.InplaceUpdate(
-            x=rows, i=tf.reshape(index, [1]), v=tf.reshape(row, [1, -1])
-        )
+    _read_bodies_alone()
 
 
 def kernels_of_xla():

@@ -6,14 +6,13 @@ from batchhess.compat import (
     captured_from,
     control_flow_context,
     differentiable_control_flow,
-    empty_rows,
     tf,
     where,
-    write_row,
 )
 from batchhess.copies import all_same, assert_same, not_the_same
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, product_of, tensor_key
+from batchhess.ops.rows import empty_rows, write_row
 from batchhess.ops.states import BATCHED, State
 from batchhess.rebuild import (
     copies_of,

@@ -1,6 +1,6 @@
 """Softmax, and the losses that TensorFlow has an op for."""
 
-from batchhess.compat import LACKS_SPARSE_CROSS_ENTROPY, tf, where
+from batchhess.compat import IS_V1, tf, where
 from batchhess.ops.inputs import FIRST_AXIS, NEVER, each
 from batchhess.ops.reductions import along_axis
 from batchhess.ops.sizes import shape_of
@@ -41,7 +41,8 @@ def _labels_depend(op, depends):
 
 
 def _is_lacking(op, depends):
-    return LACKS_SPARSE_CROSS_ENTROPY
+    """In 1.15 its second derivative is "explicitly disabled"."""
+    return IS_V1
 
 
 def _from_log_softmax(op):
