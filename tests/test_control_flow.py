@@ -523,7 +523,7 @@ def test_outputs_of_a_loop_are_differentiated_apart():
 
 
 def bodies_in_memory():
-    """How many bodies of functions there are, and functions that they have copies of."""
+    """How many bodies of functions there are, and copies of functions in them."""
     gc.collect()
     bodies = [o for o in gc.get_objects() if type(o).__name__ == "FuncGraph"]
     copies = sum(len(body.as_graph_def().library.function) for body in bodies)
