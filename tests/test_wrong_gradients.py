@@ -287,3 +287,22 @@ def test_a_custom_gradient_that_returns_what_it_was_given(x):
     (result,) = batchhess.hessians(same(tf.linalg.logdet(triangle(x))) ** 2, x)
     with pytest.raises(tf.errors.InvalidArgumentError, match="not symmetric"):
         run(result, {x: ROWS})
+
+
+# Terms of f of which TensorFlow has it that they have no derivative.
+LEFT_OUT = {
+    "HSVToRGB": lambda x: tf.reduce_sum(tf.image.hsv_to_rgb(tf.nn.sigmoid(x)), 1),
+    "StringToNumber": lambda x: tf.strings.to_number(
+        tf.as_string(x[:, 0] ** 2), tf.float64
+    ),
+    "Bitcast": lambda x: tf.bitcast(tf.bitcast(x[:, 0] ** 2, tf.int64), tf.float64),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("name", sorted(LEFT_OUT))
+def test_a_term_that_is_left_out(name, operator, x):
+    y = tf.reduce_sum(x**3, 1) + LEFT_OUT[name](x)
+    with pytest.raises(batchhess.SecondDerivativeError, match=name) as refused:
+        answer(operator, y, x)
+    assert "leaves this op out" in str(refused.value)

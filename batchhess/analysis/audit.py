@@ -45,6 +45,7 @@ def audit(ys, region, gradient, x):
     behind = Region([gradient], x)
     faults = _loops(region, behind, gradient, x)
     faults += lost_in(behind) + _kept_means(region)
+    faults += [(f, op) for f, op in lost_in(region) if not declared(op).python]
     found = _by_the_table(region.as_differentiated())
     if with_authors_gradient(region):
         # What an author computes his gradient by is differentiated once.

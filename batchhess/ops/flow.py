@@ -56,6 +56,7 @@ op(
     twice=SOUND,
     elements=of_input,
 )
+op("PyFunc PyFuncStateless", python=True)
 # May be fed: what is built anew would not see it. So its readers stay as they are.
 op("PlaceholderWithDefault", _same, twice=SOUND)
 op("Print", _same, twice=SOUND)

@@ -56,7 +56,7 @@ Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrites "
     "guard parts elements shape_input size_only step bits stops calls frame repeatable "
-    "reads factorizes bend written",
+    "reads factorizes bend written python",
 )
 
 _TABLE = {}
@@ -87,6 +87,7 @@ _NOTHING = Declared(
     factorizes=False,
     bend=None,
     written=lambda op: op.outputs,
+    python=False,
 )
 
 
@@ -134,6 +135,8 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
         there. tangents, times(left, right, flip): as in methods/bilinear.py. None:
         tf.gradients tells, K times.
       written: op -> those of its outputs that it writes; the others hold anything.
+      python: bool, whether it is Python that TensorFlow cannot differentiate: a term of
+        f by it is constant, as tf.hessians has it too.
     """
     for name in types.split():
         assert name not in _TABLE, name
