@@ -19,6 +19,8 @@ TERMS = {
     "a size of one": (lambda x, a: tf.sin(x) * a, [None, 1], [3]),
     "ones alike": (lambda x, a: tf.sin(x) * a, [1, 3], [1, 1]),
     "a longer one": (lambda x, a: tf.cos(x) + a * x, [None, 3], [2, 1, 3]),
+    "matrices": (lambda x, a: tf.matmul(tf.sin(x), a), [None, 2, 3], [None, 3, 2]),
+    "one matrix": (lambda x, a: tf.matmul(tf.sin(x), a), [None, 2, 3], [1, 3, 2]),
     "itself": (lambda x, a: x * tf.tanh(x) + x[:, :1] * x, [None, 3], [3]),
 }
 
@@ -68,9 +70,17 @@ def test_derivatives_of_derivatives_are_proven_too(random):
     np.testing.assert_allclose(run(fourth, {x: value}), expected, atol=1e-6)
 
 
-def test_a_gradient_written_by_hand_is_proven(random):
+def attention(x):
+    """Of two tokens of one number each, to each other."""
+    tokens = x[:, :, None] * tf.constant([[[0.7, -0.4]]], tf.float64)
+    scores = tf.matmul(tokens, tf.sin(tokens), transpose_b=True)
+    return tf.matmul(tf.nn.softmax(scores), tokens)
+
+
+@pytest.mark.parametrize("model", [network, attention])
+def test_a_gradient_written_by_hand_is_proven(model, random):
     x, value = tf.placeholder(tf.float64, [None, 2]), random.randn(4, 2)
-    slopes = tf.reduce_sum(tf.gradients(network(x), x)[0] ** 2, 1)
+    slopes = tf.reduce_sum(tf.gradients(model(x), x)[0] ** 2, 1)
     assert batchhess.explain(slopes, x)[0].separable
     (found,) = batchhess.hessians(slopes, x)
     expected = difference_blocks(slopes, x, value)

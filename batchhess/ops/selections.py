@@ -70,36 +70,64 @@ def _strided_slice(op, states, walk):
     parts = [elements_of(t) for t in op.inputs[1:4]]
     if state.kind != BATCHED or None in parts:
         return copied(states)
+    place, i = _places(op, rank_of(op.inputs[0]), len(parts[0]))[state.axis]
+    if i is None:
+        return batched(place, state.origin)
+    return _cut(op, state, place, _bounds(op, parts, i), parts[2][i])
+
+
+def _strided_slice_gradient(op, states, walk):
+    """Zeros, but for what was cut out."""
+    state = states[-1]
+    whole, *parts = (elements_of(t) for t in op.inputs[:4])
+    if state.kind != BATCHED or whole is None or None in parts:
+        return copied([state])
+    places = _places(op, len(whole), len(parts[0]))
+    axis = [place for place, _ in places].index(state.axis)
+    i = places[axis][1]
+    is_whole = i is None or _bounds(op, parts, i) + [parts[2][i]] == [None, None, 1]
+    return batched(axis, state.origin) if is_whole else SCATTERED
+
+
+def _places(op, rank, count):
+    """Where the axes of a tensor are when it is sliced.
+
+    Args:
+      rank: int, of that tensor.
+      count: int, how many places the slice tells of.
+
+    Returns:
+      list of pairs for each axis: which one it becomes, None if it goes; and the place
+      that cuts it, None if none does.
+    """
     masks = {m: op.get_attr(m + "_mask") for m in _MASKS}
-    begin, end, strides = parts
-    rank, axis, place = rank_of(op.inputs[0]), 0, 0  # Of the input, and of the output.
-    for i in range(len(begin)):
+    found, after = [], 0
+    for i in range(count):
         bit = 1 << i
         if masks["ellipsis"] & bit:
-            later = sum(
-                not masks["new_axis"] >> j & 1 for j in range(i + 1, len(begin))
-            )
-            hidden = rank - axis - later
-            if axis <= state.axis < axis + hidden:
-                return batched(place + state.axis - axis, state.origin)
-            axis, place = axis + hidden, place + hidden
+            later = sum(not masks["new_axis"] >> j & 1 for j in range(i + 1, count))
+            hidden = rank - len(found) - later
+            found += [(after + j, None) for j in range(hidden)]
+            after += hidden
         elif masks["new_axis"] & bit:
-            place += 1
+            after += 1
         else:
             shrinks = bool(masks["shrink_axis"] & bit)
-            if axis == state.axis:
-                bounds = [
-                    None if masks[m] & bit else p[i]
-                    for m, p in zip(("begin", "end"), parts)
-                ]
-                return _cut(op, state, place, bounds, strides[i], shrinks)
-            axis, place = axis + 1, place + (not shrinks)
-    return batched(place + state.axis - axis, state.origin)
+            found.append((None if shrinks else after, i))
+            after += not shrinks
+    rest = range(rank - len(found))
+    return found + [(after + j, None) for j in rest]
 
 
-def _cut(op, state, place, bounds, stride, shrinks):
+def _bounds(op, parts, i):
+    """Where place `i` of a slice begins and ends; None for an end of the axis."""
+    sides = zip(("begin", "end"), parts)
+    return [None if op.get_attr(m + "_mask") >> i & 1 else p[i] for m, p in sides]
+
+
+def _cut(op, state, place, bounds, stride):
     """The state where the observation axis itself is cut; None bounds are its ends."""
-    if shrinks:
+    if place is None:
         return SCATTERED
     if bounds == [None, None] and stride == 1:
         return batched(place, state.origin)
@@ -304,6 +332,14 @@ op(
     YES,
     twice=SOUND,
     elements=of_strided_slice,
+)
+op(
+    "StridedSliceGrad",
+    _strided_slice_gradient,
+    each(OUTPUT_SHAPE, KNOWN, KNOWN, KNOWN, NEVER),
+    YES,
+    twice=SOUND,
+    shape_input=0,
 )
 op(
     "GatherV2",

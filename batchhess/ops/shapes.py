@@ -110,7 +110,18 @@ def _summed_to_shape(op):
     if axes is None or axes.op.type != "BroadcastGradientArgs":
         return None
     shape = axes.op.inputs[axes.value_index]
-    return inputs[0] if tensor_key(shape) == tensor_key(op.inputs[1]) else None
+    return inputs[0] if _begins(shape, op.inputs[1]) else None
+
+
+def _begins(first, shape):
+    """Whether `first` is `shape`, or its first sizes, as a product of matrices asks."""
+    if tensor_key(first) == tensor_key(shape):
+        return True
+    if first.op.type != "StridedSlice":
+        return False
+    some, whole = elements_of(first), elements_of(shape)
+    is_slice = tensor_key(first.op.inputs[0]) == tensor_key(shape)
+    return bool(is_slice and some and whole) and some == whole[: len(some)]
 
 
 def summed_over_none(tensor):
@@ -129,7 +140,9 @@ def summed_over_none(tensor):
         elements_of(axes.op.inputs[place])
         for place in (axes.value_index, 1 - axes.value_index)
     )
-    if own is None or other is None or not before.shape.ndims == len(own) >= len(other):
+    if own is None or other is None or len(other) > len(own):
+        return None
+    if before.shape.ndims is None or before.shape.ndims != op.outputs[0].shape.ndims:
         return None
     other = [1] * (len(own) - len(other)) + other
     alike = all(

@@ -12,6 +12,7 @@ from op_programs.base import (
     matrix,
     pair,
     program,
+    slope,
 )
 
 # Reductions.
@@ -130,6 +131,12 @@ program(
 program("roll", lambda x: x**2 * tf.roll(x, 3, -1))
 program("slice", lambda x: tf.slice(matrix(x), [0, 1, 0], [-1, 2, -1]) ** 3)
 program("strided_slice", lambda x: matrix(x)[..., tf.newaxis, ::-2, 1] ** 3)
+program(
+    "slope_of_strided_slice",
+    slope(lambda x: matrix(x)[..., tf.newaxis, ::-2, 1] ** 3 * matrix(x)[:, :2, :1]),
+)
+program("slope_of_shrunk_slice", slope(lambda x: tf.sin(x)[tf.newaxis, :, 3] ** 3))
+program("slope_of_slice_of_rows", slope(lambda x: x[:, 3:12:4] ** 3))
 program("strided_slice_of_rows", lambda x: x[:, 3:12:4] ** 3)
 
 

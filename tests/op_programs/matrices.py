@@ -10,6 +10,7 @@ from op_programs.base import (
     matrix,
     positive_definite,
     program,
+    slope,
     symmetric_matrix,
 )
 
@@ -170,6 +171,7 @@ for version, options, last in (("V2", {}, 0), ("V3", {"align": "LEFT_RIGHT"}, 1)
 
 # Products and systems.
 program("matmul", lambda x: tf.tanh(tf.matmul(x, constant(16, 3))))
+program("slope_of_matmul", slope(lambda x: tf.matmul(tf.sin(matrix(x)), matrix(x))))
 program(
     "matmul_of_constants",
     lambda x: tf.transpose(tf.matmul(constant(3, 16), x, transpose_b=True)) ** 3,
