@@ -7,6 +7,7 @@ from random_draws import DRAWS
 from random_feeds import COUPLING_FEEDS, FEEDS
 from random_functions import COUPLING_FUNCTIONS, FUNCTIONS
 from random_library import FLOW, LOOPS, STEPS
+from random_once import ONCE
 from random_products import draw_products
 from random_steps import COUPLING, ENDS, SEPARABLE
 
@@ -42,6 +43,7 @@ KINDS = {
     "functions": sorted(FUNCTIONS),
     "file": sorted(FUNCTIONS) + sorted(LOOPS) + sorted(FLOW) + _GRADIENTS,
     "draws": sorted(DRAWS),
+    "once": sorted(ONCE),
     "narrow": sorted(COUPLING) + sorted(LOOPS) + sorted(FLOW) + ["row_norm", "softmax"],
 }
 
@@ -206,7 +208,7 @@ def _draw_steps(random, coupling):
 
 
 def _apply(step, t, x):
-    families = (STEPS, SEPARABLE, FUNCTIONS, COUPLING)
+    families = (STEPS, SEPARABLE, FUNCTIONS, COUPLING, ONCE)
     f = next(family[step] for family in families if step in family)
     t = f(t, x)
     return t[:, :6] if t.shape.as_list()[-1] > 6 else t

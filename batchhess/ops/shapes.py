@@ -60,10 +60,11 @@ def _reshape(op, states, walk):
         return _as_before_broadcast(op, walk) or copied(states)
     if state.kind != BATCHED or before is None:
         return copied(states)
-    after = dimensions_of(op.outputs[0]) or elements_of(op.inputs[1]) or []
     asked = elements_of(op.inputs[1]) or []
+    known = op.outputs[0].shape.ndims is not None
+    after = op.outputs[0].shape.as_list() if known else asked
     if len(asked) == len(after):
-        after = [a if isinstance(a, int) else b for a, b in zip(after, asked)]
+        after = [b if a is None else a for a, b in zip(after, asked)]
     places = [
         place
         for place in range(len(after))
