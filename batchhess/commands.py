@@ -9,6 +9,7 @@ from batchhess.compat import tf
 from batchhess.explanation import explain as explain_hessians
 from batchhess.exporting import write as write_model
 from batchhess.models import load, protos
+from batchhess.models.outline import above
 from batchhess.streaming import evaluate, is_close
 from batchhess.streaming.progress import Progress
 from batchhess.verification import compute_hessian_error
@@ -253,16 +254,12 @@ def _fed(model, options):
 
 
 def _missing(ys, xs, feed):
-    """The placeholders that must be fed and are not, the xs first."""
+    """The Tensors that must be fed and are not, the xs first."""
     yield from (x for x in xs if x not in feed)
-    seen, stack = {tensor.op for tensor in feed}, [y.op for y in ys]
-    while stack:
-        op = stack.pop()
-        if op not in seen:
-            seen.add(op)
-            stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
-            if op.type == "Placeholder":
-                yield op.outputs[0]
+    for item in above(ys, list(feed)):
+        op = item.op if isinstance(item, tf.Tensor) else item
+        if op.type == "Placeholder" or "Dequeue" in op.type:  # It would wait for ever.
+            yield item if isinstance(item, tf.Tensor) else op.outputs[0]
 
 
 def _check_shape(tensor, shape, axis):

@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from batchhess.calling import public
 from batchhess.compat import raw_ops, tf
+from batchhess.models.outline import mutable_tables, ops_above, unfilled_tables
 from batchhess.operators import derivatives
 from batchhess.streaming.naming import as_key, numbered
 
@@ -104,27 +105,16 @@ def _is_fed_at_start(graph):
     """Whether what starts the model is fed names of files, as that of TensorFlow 2."""
     keys = (tf.GraphKeys.TABLE_INITIALIZERS,) + _MAIN_OPS
     starts = [one for key in keys for one in graph.get_collection(key)]
-    return any(op.type == "Placeholder" for op in _above(starts))
+    return any(op.type == "Placeholder" for op in ops_above(starts))
 
 
 def _placeholders(ys, xs):
     """The placeholders that `ys` need, the xs first."""
     found = list(xs)
-    for op in _above(ys):
+    for op in ops_above(ys):
         if op.type == "Placeholder" and all(op.outputs[0] is not x for x in found):
             found.append(op.outputs[0])
     return found
-
-
-def _above(tensors):
-    """The ops that tensors or ops need: a dict, whose keys are as they are met."""
-    seen, stack = {}, [t.op if isinstance(t, tf.Tensor) else t for t in tensors]
-    while stack:
-        op = stack.pop()
-        if op not in seen:
-            seen[op] = None
-            stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
-    return seen
 
 
 def _keys(tensors, signatures):
@@ -152,9 +142,11 @@ def _save(session, directory, signatures):
     tables = tf.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
     try:
         builder = tf.saved_model.Builder(directory)
-        outputs = [t for _, side in signatures.values() for t in side.values()]
-        variables = _variables(session, outputs)
+        needed = ops_above(t for _, side in signatures.values() for t in side.values())
+        variables = _variables(session, needed)
         with _without_main_ops(session.graph) as main_ops:
+            starts = main_ops + tables
+            starts += _fill_tables(session, needed, starts)
             builder.add_meta_graph_and_variables(
                 session,
                 [tf.saved_model.tag_constants.SERVING],
@@ -162,7 +154,7 @@ def _save(session, directory, signatures):
                     name: tf.saved_model.predict_signature_def(inputs, outputs)
                     for name, (inputs, outputs) in signatures.items()
                 },
-                main_op=tf.group(*main_ops, *tables) if main_ops or tables else None,
+                main_op=tf.group(*starts) if starts else None,
                 strip_default_attrs=True,
                 saver=tf.train.Saver(variables, sharded=True) if variables else None,
             )
@@ -194,31 +186,75 @@ def _without_main_ops(graph):
             graph.get_collection_ref(key)[:] = ops
 
 
-def _variables(session, outputs):
-    """What to save, by name: variables, and handles that are in no collection.
+def _fill_tables(session, needed, starts):
+    """Ops that fill tables of which only this run knows the values.
+
+    Args:
+      session: tf.Session.
+      needed: Operations.
+      starts: list of Operations, before which they must not run.
 
     Raises:
-      ValueError: one of `outputs` reads a variable that has no value.
+      ValueError: a table is filled by nothing that is saved.
+      NotImplementedError: a table is of a kind that cannot be read.
+    """
+    for table in unfilled_tables(needed):
+        raise ValueError("nothing fills table '{}'.".format(table.name))
+    found = []
+    for table in mutable_tables(needed):
+        handle = table.outputs[0]
+        if handle.dtype.base_dtype != tf.resource:
+            raise NotImplementedError("table '{}' cannot be read.".format(table.name))
+        kinds = {"Tkeys": table.get_attr("key_dtype")}
+        kinds["Tvalues"] = table.get_attr("value_dtype")
+        keys, values = session.run(
+            raw_ops.LookupTableExportV2(table_handle=handle, **kinds)
+        )
+        # Of a dense table they have one axis more than the shape function allows.
+        keys, values = (
+            tf.placeholder_with_default(tf.constant(value, dtype), None)
+            for value, dtype in ((keys, kinds["Tkeys"]), (values, kinds["Tvalues"]))
+        )
+        with tf.control_dependencies(starts):
+            found.append(
+                raw_ops.LookupTableImportV2(
+                    table_handle=handle, keys=keys, values=values
+                )
+            )
+    return found
+
+
+def _variables(session, needed):
+    """What to save, by name: variables, and those that are in no collection.
+
+    Raises:
+      ValueError: one of the ops `needed` is a variable that has no value.
     """
     found = {_name(variable): variable for variable in tf.global_variables()}
-    handles = [
-        op
-        for op in session.graph.get_operations()
-        if op.type == "VarHandleOp" and op.name not in found
-    ]
-    has_value = session.run(
-        [raw_ops.VarIsInitializedOp(resource=op.outputs[0]) for op in handles]
-    )
-    needed = _above(outputs)
-    for op, known in zip(handles, has_value):
-        if not known and op in needed:
+    ops = session.graph.get_operations()
+    others = [op for op in ops if op.type in _READS and op.name not in found]
+    asked = [_HAS_VALUE[op.type](op.outputs[0]) for op in others]
+    for op, has_value in zip(others, session.run(asked)):
+        if has_value:  # A SavedModel of version 2 has them.
+            found[op.name] = _READS[op.type](op)
+        elif op in needed:
             raise ValueError("variable '{}' has no value.".format(op.name))
-    for op in (op for op, known in zip(handles, has_value) if known):
-        # A SavedModel of version 2 has them. A Saver takes what reads them, too.
-        found[op.name] = raw_ops.ReadVariableOp(
-            resource=op.outputs[0], dtype=op.get_attr("dtype")
-        )
     return found
+
+
+# By the type of a variable: whether it has a value, and what a Saver takes for it.
+_HAS_VALUE = {
+    "VarHandleOp": lambda handle: raw_ops.VarIsInitializedOp(resource=handle),
+    "VariableV2": lambda ref: raw_ops.IsVariableInitialized(ref=ref),
+    "Variable": lambda ref: raw_ops.IsVariableInitialized(ref=ref),
+}
+_READS = {
+    "VarHandleOp": lambda op: raw_ops.ReadVariableOp(
+        resource=op.outputs[0], dtype=op.get_attr("dtype")
+    ),
+    "VariableV2": lambda op: op.outputs[0],
+    "Variable": lambda op: op.outputs[0],
+}
 
 
 def _name(variable):

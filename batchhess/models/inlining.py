@@ -5,9 +5,40 @@ function has lost its Python half. What it does can be differentiated without en
 """
 
 from batchhess.compat import function_body, tf
-from batchhess.models.effects import has_effects
+from batchhess.models.effects import called_by, has_effects
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+# As many ops as a graph may have, once calls are replaced: TensorFlow itself hangs, or
+# crashes, on functions that call each other without end.
+_MOST = 100000
+
+
+def _refuse_endless(graph_def, functions):
+    """Raises ValueError if calls of functions become too many ops."""
+    known = {}
+
+    def size(name):
+        if name not in known:
+            known[name] = float("inf")  # Until all that it calls is known.
+            known[name] = total(functions[name].node_def)
+        return known[name]
+
+    def total(nodes):
+        called = [one for node in nodes for one in called_by(node)]
+        return len(nodes) + sum(size(one) for one in called if one in functions)
+
+    found = total(graph_def.node)
+    if found > _MOST:
+        raise ValueError(
+            "its functions call each other {}, and at most {:,} are read".format(
+                "without end"
+                if found == float("inf")
+                else "until there are {:,} ops".format(found),
+                _MOST,
+            )
+        )
 
 
 def inline(graph_def):
@@ -19,24 +50,25 @@ def inline(graph_def):
     Returns:
       a tf.GraphDef, and a dict from the name of each output of a call that is gone to
       the name of the tensor that it was.
+
+    Raises:
+      ValueError: functions call each other without end, or too often.
     """
     functions = {f.signature.name: f for f in graph_def.library.function}
     names = {node.name for node in graph_def.node}
     aliases, controls, kept = {}, {}, []
     left = list(graph_def.node)
-    budget = 1000000  # A function that calls itself has no end.
+    _refuse_endless(graph_def, functions)
     library = tf.GraphDef(library=graph_def.library, versions=graph_def.versions)
     with tf.Graph().as_default():
         tf.import_graph_def(library, name="")  # Functions call each other by name.
         while left:
             node = left.pop()
             function = functions.get(_called(node, functions))
-            if function is None or budget < 0 or has_effects(function, functions):
+            if function is None or has_effects(function, functions):
                 kept.append(node)
                 continue
-            body = _body(node, function, names, aliases, controls)
-            budget -= 1 + len(body)
-            left.extend(body)
+            left.extend(_body(node, function, names, aliases, controls))
     result = tf.GraphDef()
     result.CopyFrom(graph_def)
     del result.node[:]

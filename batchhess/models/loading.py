@@ -11,7 +11,13 @@ from batchhess.errors import cause
 from batchhess.models import protos
 from batchhess.models.effects import find_effects
 from batchhess.models.inlining import inline
-from batchhess.models.outline import outputs_of, placeholders_of
+from batchhess.models.outline import (
+    mutable_tables,
+    ops_above,
+    outputs_of,
+    placeholders_of,
+    unfilled_tables,
+)
 
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
 
@@ -52,7 +58,12 @@ def load(
         stored = protos.read(os.fspath(path), tags)
         if checkpoint is not None:
             stored = stored._replace(checkpoint=_checkpoint(os.fspath(checkpoint)))
-        return Model(stored, initialize, allow_effects)
+        model = Model(stored, initialize, allow_effects)
+        if checkpoint is not None and not model.variables:
+            raise ValueError(
+                "'{}' has no variables, so no checkpoint can be restored.".format(path)
+            )
+        return model
 
 
 class Model:
@@ -68,7 +79,8 @@ class Model:
       outputs: list of Tensors of floating dtype, which nothing is made from but
         gradients and summaries.
       inner: list of those that it has on the way, with names without a "/".
-      variables: list of the Operations that hold variables.
+      variables: list of the Operations that hold variables, or tables of which a
+        checkpoint has the values.
       stored: the file, as a `Stored`.
     """
 
@@ -104,6 +116,7 @@ class Model:
             ) from error
         operations = self.graph.get_operations()
         self.variables = [op for op in operations if op.type in _VARIABLES]
+        self.variables += mutable_tables(operations)
         self.placeholders = placeholders_of(self.graph)
         self.outputs, self.inner = outputs_of(self.graph)
 
@@ -146,11 +159,18 @@ class Model:
           a Tensor of `graph`.
 
         Raises:
-          ValueError: there is none, or two; or it needs ops with effects, and
-            `allow_effects` is False.
+          ValueError: there is none, or two; it needs ops with effects, and
+            `allow_effects` is False; or a table that nothing fills.
         """
         found = self.find(name)
         self._refuse_effects([found.op], "'{}'".format(name), {t.op for t in fed})
+        for table in unfilled_tables(ops_above([found], fed)):
+            raise ValueError(
+                "'{}': '{}' needs table '{}', and nothing in the file fills it. A "
+                "frozen graph leaves that out: save a SavedModel.".format(
+                    self.path, name, table.name
+                )
+            )
         return found
 
     def _read_signatures(self, meta):
@@ -249,25 +269,35 @@ class Model:
 
     def _restore(self, session):
         prefix = self.stored.checkpoint
+        starts, feed = self._starts()
         local = {v.op.name for v in tf.local_variables()}  # The main op sets them.
+        filled = {t.op.name for op in ops_above(starts) for t in op.inputs}
         variables = [op for op in self.variables if op.name not in local]
+        tables = {op.name for op in mutable_tables(variables)}
+        missing = [op for op in variables if op.name not in tables & filled]
         if variables and prefix is not None:
             self._restore_variables(session, prefix)
-        elif variables and self._initialize:
+        elif missing and self._initialize:
             self._run(session, [tf.global_variables_initializer()], "its initializers")
-        elif variables:
+        elif missing:
             raise ValueError(
                 "'{}' has {} variables, and no checkpoint is beside it. Pass "
                 "checkpoint=PREFIX (--checkpoint), or initialize=True (--initialize) "
-                "for fresh values.".format(self.path, len(variables))
+                "for fresh values.".format(self.path, len(missing))
             )
-        self._run_initializers(session)
+        try:
+            if starts:
+                self._run(session, starts, "its initializers", feed)
+        except tf.errors.OpError as error:
+            raise ValueError(
+                "'{}' cannot be started: {}.".format(self.path, _first_line(error))
+            ) from error
 
     def _restore_variables(self, session, prefix):
         saver_def = self.stored.meta_graph.saver_def
         try:
             if not saver_def.restore_op_name:
-                saver_def = tf.train.Saver().saver_def
+                saver_def = self._new_saver().saver_def
             restore = self.graph.get_operation_by_name(saver_def.restore_op_name)
             filename = self.graph.get_tensor_by_name(saver_def.filename_tensor_name)
             self._run(session, [restore], "its saver", {filename: prefix})
@@ -277,8 +307,21 @@ class Model:
                 "damaged.".format(prefix, self.path, _first_line(error))
             ) from error
 
-    def _run_initializers(self, session):
-        """Runs what fills tables, and what else a SavedModel runs at its start."""
+    def _new_saver(self):
+        """A Saver, where the file has none."""
+        for table in mutable_tables(self.variables):
+            raise ValueError(
+                "'{}' does not tell how table '{}' is restored: it has no "
+                "Saver.".format(self.path, table.name)
+            )
+        return tf.train.Saver()
+
+    def _starts(self):
+        """What fills tables, and what else a SavedModel runs at its start.
+
+        Returns:
+          list of Operations, and a dict of the names of files that they are fed.
+        """
         meta = self.stored.meta_graph
         names = [
             name
@@ -294,19 +337,12 @@ class Model:
             file = os.path.basename(asset.filename)
             tensor = self.graph.get_tensor_by_name(asset.tensor_info.name)
             feed[tensor] = os.path.join(self.stored.assets or "", file)
-        ops = []
-        for name in names:
-            found = self.graph.as_graph_element(self._aliases.get(name, name))
-            ops.append(found if isinstance(found, tf.Operation) else found.op)
         if not names:
-            ops = self.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
-        try:
-            if ops:
-                self._run(session, ops, "its initializers", feed)
-        except tf.errors.OpError as error:
-            raise ValueError(
-                "'{}' cannot be started: {}.".format(self.path, _first_line(error))
-            ) from error
+            return self.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS), feed
+        found = [
+            self.graph.as_graph_element(self._aliases.get(name, name)) for name in names
+        ]
+        return [f.op if isinstance(f, tf.Tensor) else f for f in found], feed
 
     def _run(self, session, ops, what, feed=None):
         """Runs ops that may read the files that are fed to them, and no others."""

@@ -14,6 +14,58 @@ _CHANGES = re.compile(
 _GRADIENT = re.compile(r"(.*/)?gradients(_\d+)?/")
 
 
+# What has a value for each key, given while the model runs, and what is filled once.
+_MUTABLE = re.compile(r"Mutable(Dense)?HashTable(OfTensors)?(V2)?")
+_FILLED = re.compile(r"HashTable(V2)?")
+_FILLS = re.compile(r"InitializeTable\w*|LookupTableImport(V2)?|\w*Call")
+
+
+def above(ends, stops=()):
+    """What is needed for Tensors or Operations.
+
+    Args:
+      ends: list of Tensors and Operations.
+      stops: list of Tensors, of which nothing is needed: they are fed.
+
+    Yields:
+      Tensors; and Operations where one needs another to have run, and each of `ends`.
+    """
+    seen, stack = {_key(t) for t in stops}, list(ends)
+    while stack:
+        item = stack.pop()
+        if _key(item) in seen:
+            continue
+        seen.add(_key(item))
+        yield item
+        op = item.op if isinstance(item, tf.Tensor) else item
+        stack.extend([*op.inputs, *op.control_inputs])
+
+
+def ops_above(ends, stops=()):
+    """The Operations that are needed: see `above`."""
+    found = above(ends, stops)
+    return dict.fromkeys(t.op if isinstance(t, tf.Tensor) else t for t in found)
+
+
+def _key(item):
+    return (item.op, item.value_index) if isinstance(item, tf.Tensor) else item
+
+
+def mutable_tables(ops):
+    """Those of `ops` that are tables of which a checkpoint holds the values."""
+    return [op for op in ops if _MUTABLE.fullmatch(op.type)]
+
+
+def unfilled_tables(ops):
+    """Those of `ops` that are tables which nothing in the graph fills."""
+    return [
+        op
+        for op in ops
+        if _FILLED.fullmatch(op.type)
+        and not any(_FILLS.fullmatch(c.type) for c in op.outputs[0].consumers())
+    ]
+
+
 def placeholders_of(graph):
     """The Tensors that can be fed."""
     return [
