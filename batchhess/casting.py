@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def cast(part, tensor, start=None):
+def cast(part, tensor, rows=None, axis=0):
     """`part` in the dtype of `tensor`, if that can hold it.
 
     Floats are rounded to narrower floats. All else that would be another number there
@@ -13,8 +13,9 @@ def cast(part, tensor, start=None):
     Args:
       part: array.
       tensor: Tensor that it is fed to.
-      start: int, the observation of its first row, for the message; None where it does
-        not hold observations.
+      rows: for the message, the observations that it holds along `axis`: the number of
+        the first, or an array of all; None where it does not hold observations.
+      axis: int.
 
     Raises:
       TypeError: it cannot hold numbers of this kind.
@@ -45,18 +46,20 @@ def cast(part, tensor, start=None):
         where = tuple(int(i) for i in np.argwhere(lost)[0])
         raise ValueError(
             "'{}' is {}, and cannot hold {!r}, which is fed for it{}.".format(
-                tensor.name, base.name, part[where].item(), _told(where, start)
+                tensor.name, base.name, part[where].item(), _told(where, rows, axis)
             )
         )
     return found
 
 
-def _told(where, start):
+def _told(where, rows, axis):
     """An index in words."""
-    if start is None:
+    if rows is None:
         return " at {}".format(list(where)) if where else ""
-    columns = ", column {}".format(", ".join(map(str, where[1:]))) if where[1:] else ""
-    return " at observation {}{}".format(where[0] + start, columns)
+    rest = where[:axis] + where[axis + 1 :]
+    columns = ", column {}".format(", ".join(map(str, rest))) if rest else ""
+    row = rows + where[axis] if isinstance(rows, int) else rows[where[axis]]
+    return " at observation {}{}".format(row, columns)
 
 
 def changed(found, part):

@@ -11,6 +11,7 @@ from batchhess.exporting import write as write_model
 from batchhess.models import load, protos
 from batchhess.models.outline import above
 from batchhess.streaming import evaluate, is_close
+from batchhess.streaming.feeding import listed, nonfinite_rows
 from batchhess.streaming.progress import Progress
 from batchhess.verification import compute_hessian_error
 
@@ -65,25 +66,25 @@ def _verify(model, options, ys, xs, rows, sample):
         batch_axis=options.batch_axis,
         method=options.method,
     )
-    if error.undecided:
-        print(
-            "no differences could tell of {} of {} observations".format(
-                error.undecided, len(rows) * len(xs)
-            )
-        )
-        if error.undecided == len(rows) * len(xs):
-            print("nothing was checked")
-            return 1
+    for words, number in (
+        ("no differences could tell of {} of {} observations", error.undecided),
+        ("the gradient is not finite in {} of {} observations", error.undefined),
+    ):
+        if number:
+            print(words.format(number, len(rows) * len(xs)))
+    if error.undecided + error.undefined == len(rows) * len(xs):
+        print("nothing was checked")
+        return 1
     limit = max(_RIGHT.get(x.dtype.base_dtype.name, 0.2) for x in xs)
     if error == 0:
         print("no error beyond rounding")
-    else:
+    elif error == error:  # It is NaN where only gradients are not finite.
         print(
             "largest relative error: {:.2g}, of '{}' at observation {}".format(
                 float(error), error.x, rows[error.observation]
             )
         )
-    right = error <= limit
+    right = not error > limit
     print("right" if right else "wrong: above {:.0e}".format(limit))
     return 0 if right else 3
 
@@ -105,12 +106,43 @@ def _sampled(options, xs, feed, batched):
     rows = np.linspace(0, max(count - 1, 0), size).astype(np.int64)
     if size < count:
         print("a sample of {:,} of {:,} observations".format(size, count))
-    sample = {}
+    sample = _picked(feed, batched, rows if size != count else slice(None), rows, axis)
+    bad = _nonfinite(options, sample, batched, rows, axis)
+    if not bad:
+        return rows, sample
+    print("not verified, since NaN or Inf is fed: {:,} observations".format(len(bad)))
+    rows = np.setdiff1d(rows, bad)
+    rows = np.resize(rows, size) if fixed else rows
+    return rows, _picked(feed, batched, rows, rows, axis)
+
+
+def _picked(feed, batched, places, rows, axis):
+    """What to feed for the observations `rows`, at `places` of what is batched."""
+    found = {}
     for tensor, value in feed.items():
-        if tensor in batched and size != count:
-            value = value[(slice(None),) * axis + (rows,)]  # No more of it is read.
-        sample[tensor] = casting.cast(np.asarray(value), tensor)
-    return rows, sample
+        if tensor in batched:  # No more of it is read.
+            part = np.asarray(value[(slice(None),) * axis + (places,)])
+            found[tensor] = casting.cast(part, tensor, rows, axis)
+        else:
+            found[tensor] = casting.cast(np.asarray(value), tensor)
+    return found
+
+
+def _nonfinite(options, sample, batched, rows, axis):
+    """The set of the observations for which NaN or Inf is fed, if that is allowed."""
+    found, keep = set(), getattr(options, "on_nonfinite", None) == "keep"
+    for tensor, value in sample.items():
+        is_batched = tensor in batched and len(rows) > 0
+        by_row = np.moveaxis(value, axis, 0) if is_batched else np.ravel(value)
+        bad = nonfinite_rows(by_row)
+        if len(bad) and not keep:
+            where = " at observations " + listed(rows[bad]) if is_batched else ""
+            may = hasattr(options, "on_nonfinite")
+            cure = " Pass on_nonfinite='keep' to run with it." if may else ""
+            words = "what is fed for '{}' is NaN or Inf{}.{}"
+            raise ValueError(words.format(tensor.name, where, cure))
+        found.update(rows[bad] if is_batched else ())
+    return found
 
 
 def export(options):

@@ -136,6 +136,56 @@ def test_nan_in_data_is_told_or_kept(saved, tmp_path, capsys):
     assert np.isnan(found[7]).any() and np.isfinite(np.delete(found, 7, 0)).all()
 
 
+def test_nan_in_data_is_no_wrong_hessian(saved, tmp_path, capsys):
+    prefix, path, value = saved
+    value[7, 1] = np.nan
+    np.save(path, value)
+    given = [prefix + ".meta", "--ys", "f", "--xs", "x", "--feed", "x=" + path]
+    out = str(tmp_path / "out")
+    assert main(["verify"] + given) == 1
+    told = capsys.readouterr()
+    assert "'x:0' is NaN or Inf at observations 7." in told.err + told.out
+    assert main(["run"] + given + ["--out", out, "--verify"]) == 1
+    told = capsys.readouterr()
+    assert "Pass --on-nonfinite keep" in told.err + told.out
+    keep = ["--out", out, "--verify", "--on-nonfinite", "keep"]
+    assert main(["run"] + given + keep) == 0
+    told = capsys.readouterr().out
+    assert "NaN or Inf is fed: 1 observations" in told and "right" in told
+
+
+def test_what_cannot_be_held_is_told_by_its_observation(tmp_path, capsys, monkeypatch):
+    """Not by its place in the sample, on any axis."""
+    monkeypatch.setattr(commands, "_SAMPLE", 5)
+    x = tf.placeholder(tf.float32, [2, None], name="x")
+    tf.reduce_sum(x**3, name="f")
+    graph = tf.get_default_graph().as_graph_def()
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    value = np.ones((2, 41))
+    value[1, 40] = 1e300
+    np.save(str(tmp_path / "x.npy"), value)
+    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x", "--batch-axis", "1"]
+    given += ["--feed", "x=" + str(tmp_path / "x.npy")]
+    for command in (["verify"], ["run", "--out", str(tmp_path / "out")]):
+        assert main(command[:1] + given + command[1:]) == 1
+        told = capsys.readouterr()
+        assert "for it at observation 40, column 1." in told.err + told.out
+
+
+def test_a_queue_that_nobody_fills_is_told(tmp_path, capsys):
+    x = tf.placeholder(tf.float32, [None, 2], name="x")
+    queue = tf.FIFOQueue(3, [tf.float32], shapes=[[]], name="labels")
+    tf.reduce_sum(x**2 * queue.dequeue(), name="f")
+    graph = tf.get_default_graph().as_graph_def()
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    np.save(str(tmp_path / "x.npy"), np.ones((3, 2)))
+    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x"]
+    given += ["--feed", "x=" + str(tmp_path / "x.npy")]
+    assert main(["verify"] + given) == 1
+    assert "nothing is fed for 'labels_Dequeue:0'" in capsys.readouterr().err
+    assert main(["verify"] + given + ["labels_Dequeue=2.0"]) == 0
+
+
 def test_verify_tells_right_from_wrong(saved, capsys):
     prefix, path, _ = saved
     common = ["verify", prefix + ".meta", "--xs", "x:0", "--feed", "x:0=" + path]

@@ -8,7 +8,7 @@ import pytest
 import tensorflow
 
 import batchhess
-from batchhess.compat import VERSION, tf
+from batchhess.compat import VERSION, raw_ops, tf
 from batchhess.models import load
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "models")
@@ -292,3 +292,110 @@ def test_what_takes_nothing_has_outputs_too(tmp_path):
         tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
     with load(tmp_path / "m.meta") as model:
         assert [t.name for t in model.outputs] == ["drawn:0"]
+
+
+def with_table(more=0.0):
+    """x [N, 2], and sum(x**2) times the numbers of a table for keys k: 10, 20, else 1.
+
+    The table is filled in the Session, and `more` is added to f.
+    """
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    k = tf.placeholder(tf.int64, [None], name="k")
+    table = tf.lookup.experimental.DenseHashTable(
+        tf.int64, tf.float64, np.float64(1), empty_key=-1, deleted_key=-2
+    )
+    fill = table.insert(
+        tf.constant([1, 2], tf.int64), tf.constant([10, 20.0], tf.float64)
+    )
+    f = tf.add(tf.reduce_sum(x**2, 1) * table.lookup(k), more, name="f")
+    return x, k, f, fill
+
+
+def factors(model):
+    x, k, f = (model.find(name) for name in "xkf")
+    with model.graph.as_default():
+        (hessian,) = batchhess.hessians(f, x)
+    feed = {x: np.ones((3, 2)), k: [2, 1, 7]}
+    return model.session.run(hessian, feed)[:, 0, 0] / 2
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_tables_that_change_are_restored_and_exported(tmp_path, more):
+    with tf.Session() as session:
+        v = tf.Variable(np.float64(3)) if more else 0.0
+        x, k, f, fill = with_table(v)
+        session.run([tf.global_variables_initializer(), fill])
+        tf.train.Saver().save(session, str(tmp_path / "m"))
+        batchhess.export(session, tmp_path / "out", f, x)
+    with load(tmp_path / "m.meta") as model:
+        np.testing.assert_allclose(factors(model), [20, 10, 1])
+    (tmp_path / "m.index").rename(tmp_path / "n.index")
+    with load(tmp_path / "m.meta") as model:
+        with pytest.raises(ValueError, match="no checkpoint is beside it"):
+            assert model.session
+    with load(tmp_path / "out") as model:
+        signature = model.signatures["hessians"]
+        feed = {signature[0]["x"]: np.ones((3, 2)), signature[0]["k"]: [2, 1, 7]}
+        found = model.session.run(signature[1]["hessians"], feed)
+        np.testing.assert_allclose(found[:, 0, 0] / 2, [20, 10, 1])
+
+
+def test_a_table_that_nothing_fills_is_told(tmp_path):
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    table = raw_ops.HashTableV2(key_dtype=tf.int64, value_dtype=tf.float64)
+    found = raw_ops.LookupTableFindV2(
+        table_handle=table, keys=[1], default_value=np.float64(1)
+    )
+    f = tf.multiply(tf.reduce_sum(x**2, 1), found, name="f")
+    frozen = tf.get_default_graph().as_graph_def()
+    (tmp_path / "frozen.pb").write_bytes(frozen.SerializeToString())
+    with load(tmp_path / "frozen.pb") as model:
+        with pytest.raises(ValueError, match="table 'HashTableV2', and nothing in the"):
+            model.tensor("f")
+        assert model.tensor("f", fed=[model.find(found.name)]).name == "f:0"
+    with pytest.raises(ValueError, match="has no variables, so no checkpoint"):
+        load(tmp_path / "frozen.pb", checkpoint=os.path.join(DATA, "tf1", "model"))
+    with tf.Session() as session:
+        with pytest.raises(ValueError, match="nothing fills table 'HashTableV2'"):
+            batchhess.export(session, tmp_path / "out", f, x)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_functions_without_end_are_refused(tmp_path, calls):
+    """One that calls itself; and forty, each of which calls the next one twice."""
+    x = tf.placeholder(tf.float32, [None], name="x")
+    graph = x.graph.as_graph_def()
+    for level in range(1 if calls == 1 else 40):
+        function = graph.library.function.add()
+        function.signature.name = "f{}".format(level)
+        for side in (function.signature.input_arg, function.signature.output_arg):
+            argument = side.add()
+            argument.name, argument.type = "z", x.dtype.as_datatype_enum
+        source = "z"
+        for number in range(calls):
+            last = calls == 2 and level == 39
+            node = function.node_def.add()
+            node.name, node.op = "call{}".format(number), "PartitionedCall"
+            if last:
+                node.op = "Identity"
+                node.attr["T"].type = x.dtype.as_datatype_enum
+            else:
+                following = 0 if calls == 1 else level + 1
+                node.attr["f"].func.name = "f{}".format(following)
+                for key in ("Tin", "Tout"):
+                    node.attr[key].list.type.append(x.dtype.as_datatype_enum)
+            node.input.append(source)
+            source = node.name + ":output:0"
+        function.ret["z"] = source
+    node = graph.node.add()
+    node.name, node.op = "y", "PartitionedCall"
+    node.input.append("x")
+    node.attr["f"].func.name = "f0"
+    for key in ("Tin", "Tout"):
+        node.attr[key].list.type.append(x.dtype.as_datatype_enum)
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    words = "without end" if calls == 1 else "until there are [0-9,]{10,} ops"
+    with pytest.raises(
+        ValueError, match="m.pb' cannot be read: its functions.*" + words
+    ):
+        load(tmp_path / "m.pb")

@@ -55,6 +55,9 @@ def test_csv_with_and_without_a_header(tmp_path, x):
         ("NA,\n4,5\n", "'NA' in its first row, column 0"),
         ('1,2,"3\n4,5,6\n', "cannot be read: unexpected end of data"),
         ("1,2\n\n3,4\n", "has 0 columns for 2 in row 1"),
+        ("a,b\n1,2\n3,1e400\n", "'1e400' in row 1, column 'b', which is no float64"),
+        ("1\n9007199254740993\n", "'9007199254740993' in row 1, column '0'"),
+        ("1,2\n3,6.7\0\0\n", "(has a|NUL)"),
     ],
 )
 def test_csv_that_is_wrong_is_told_by_row_and_column(tmp_path, text, words):
@@ -110,6 +113,30 @@ def test_csv_for_integers_holds_no_fractions(tmp_path):
         read(path, "x:0", np.dtype("int32"))
 
 
+def test_csv_for_narrow_floats_holds_their_integers_alone(tmp_path):
+    path, narrow = str(tmp_path / "d.csv"), np.dtype("float32")
+    (tmp_path / "d.csv").write_text("16777216\n33554432\n16777217.5\n1e30\ninf\n")
+    assert read(path, "x:0", narrow)[1] == 2**25
+    (tmp_path / "d.csv").write_text("1\n-16777217\n")
+    assert read(path, "x:0", np.dtype("float64")).tolist() == [1, -16777217]
+    with pytest.raises(ValueError, match="row 1, column '0', which is no float32"):
+        read(path, "x:0", narrow)
+    with pytest.raises(ValueError, match="'x:0' is float32, and cannot hold 16777217"):
+        read("16777217", "x:0", narrow)
+
+
+def test_csv_for_large_integers_and_truths(tmp_path):
+    path = str(tmp_path / "d.csv")
+    (tmp_path / "d.csv").write_text("18446744073709551615\n1\n")
+    found = read(path, "x:0", np.dtype("uint64"))
+    assert found.tolist() == [2**64 - 1, 1]
+    (tmp_path / "d.csv").write_text("-1\n")
+    with pytest.raises(ValueError, match="'-1' in row 0, column '0', .* no uint64"):
+        read(path, "x:0", np.dtype("uint64"))
+    (tmp_path / "d.csv").write_text("a\nTrue\nfalse\n")
+    assert read(path, "x:0", np.dtype("bool")).ravel().tolist() == [1, 0]
+
+
 def write_examples(path, x, name="x"):
     with tf.python_io.TFRecordWriter(str(path)) as writer:
         for row in x:
@@ -143,7 +170,7 @@ def test_parquet(tmp_path, x):
     np.testing.assert_array_equal(read(path + ":b,a", "y:0"), x[:, [1, 0]])
     np.testing.assert_array_equal(read(path, "x:0"), x)
     parquet.write_table(pyarrow.table({"a": [1.0, None]}), path)
-    with pytest.raises(ValueError, match="no value in column 'a', in rows 0 to 2"):
+    with pytest.raises(ValueError, match="no value in column 'a' of row 1"):
         read(path, "y:0")
 
 
@@ -167,6 +194,29 @@ def test_parquet_that_would_be_other_numbers_is_refused(
     parquet.write_table(pyarrow.Table.from_arrays(arrays, names=list(names)), path)
     with pytest.raises(ValueError, match=words):
         read(path, "x:0")
+
+
+def test_parquet_in_the_dtypes_that_it_has(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = str(tmp_path / "d.parquet")
+
+    def written(**columns):
+        parquet.write_table(pyarrow.table(columns), path)
+        return path
+
+    large = pyarrow.array([2**63 + 5, 1], pyarrow.uint64())
+    assert read(written(a=large) + ":a", "x:0")[:, 0].tolist() == [2**63 + 5, 1]
+    lists = pyarrow.array([[2**63 + 5, 1], [2, 3]], pyarrow.list_(pyarrow.uint64()))
+    assert read(written(a=lists), "x:0").tolist() == [[2**63 + 5, 1], [2, 3]]
+    mixed = written(a=[2**24 + 1], b=pyarrow.array([1.0], pyarrow.float32()))
+    with pytest.raises(ValueError, match="row 0, column 'a', an integer that float32"):
+        read(mixed, "x:0", np.dtype("float32"))
+    with pytest.raises(ValueError, match="has 1 numbers in column 'a' of row 1, and 2"):
+        read(written(a=[[1.0, 2.0], [3.0]]), "x:0")
+    with pytest.raises(ValueError, match="no value in column 'a' of row 1"):
+        read(written(a=[[1.0, 2.0], [None, 4.0]]), "x:0")
 
 
 def test_a_list_of_parquet_and_a_damaged_file(tmp_path):

@@ -120,7 +120,7 @@ class Feed:
     def _part(self, key, axis, start, stop):
         before = (slice(None),) * axis
         part = np.asarray(self._values[key][before + (slice(start, stop),)])
-        return cast(part, self._tensors[key], start)
+        return cast(part, self._tensors[key], start, axis)
 
     def kinds(self):
         """What is batched: for each, its name, dtype, axis and shape of the rest."""

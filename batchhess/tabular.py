@@ -1,0 +1,313 @@
+"""Tables, of text or of Parquet, as arrays in a temporary file."""
+
+import csv
+import itertools
+import tempfile
+
+import numpy as np
+
+from batchhess.casting import changed
+
+# The rows that are read at a time.
+CHUNK = 4096
+
+
+def is_number(text):
+    try:
+        float(text)
+        return True
+    except ValueError:
+        return False
+
+
+# The integers up to which each float dtype holds all.
+_EXACT = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24, "float64": 2**53}
+
+
+def refuse_rounded(text, dtype, where):
+    """Raises if `text` is an integer that the float `dtype` cannot hold, or too large.
+
+    As where integers are read from a file that tells them from others. Fractions are
+    rounded.
+    """
+    number, name = float(text), "float64" if dtype is None else dtype.name
+    limit = _EXACT.get(name, 2**53)
+    try:
+        digits = int(text)
+    except ValueError:
+        lost = np.isinf(number) and "inf" not in text.lower()
+    else:  # It may have trailing zeros in base 2.
+        lost = abs(digits) > limit and (digits == 0 or _odd(digits) > limit)
+    if lost:
+        raise ValueError("{} cannot hold {}.".format(where.format(name), text.strip()))
+
+
+def _odd(number):
+    """The odd factor of an int that is not 0."""
+    return abs(number) // (number & -number)
+
+
+def read_csv(path, columns, name, dtype):
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = _but_blank_ends(csv.reader(_whole_lines(file, path), strict=True))
+        first = next(rows, None)
+        if first is None:
+            raise ValueError("'{}' is empty.".format(path))
+        header = _header(first, path)
+        lines = rows if header else itertools.chain([first], rows)
+        wanted = _columns(path, columns, name, header, len(first))
+        titles = [header[i] if header else str(i) for i in wanted]
+        kind = _read_as(dtype)
+        store = Store((len(wanted),) if columns or len(wanted) > 1 else (), kind)
+        number = 0
+        while True:
+            chunk = list(itertools.islice(lines, CHUNK))
+            if not chunk:
+                return store.array()
+            for at, row in enumerate(chunk):
+                if len(row) != len(first):
+                    raise ValueError(
+                        "'{}' has {} columns for {} in row {}.".format(
+                            path, len(row), len(first), number + at
+                        )
+                    )
+            cells = [[row[i] for i in wanted] for row in chunk]
+            place = path, titles, number
+            store.append(_parsed_cells(cells, kind, place, dtype))
+            number += len(chunk)
+
+
+def _read_as(dtype):
+    """The dtype in which text is read for a placeholder of `dtype`."""
+    if dtype is None or dtype.kind not in "biu":
+        return np.float64
+    return np.uint64 if dtype == np.uint64 else np.int64
+
+
+def _whole_lines(file, path):
+    """The lines of a file, none with zero bytes, as one that was cut off has them."""
+    for number, line in enumerate(file):
+        if "\0" in line:
+            raise ValueError("'{}' has a zero byte in line {}.".format(path, number))
+        yield line
+
+
+def _but_blank_ends(rows):
+    """`rows`, but for blank lines at the end of the file."""
+    blank = 0
+    for row in rows:
+        if not row:
+            blank += 1
+            continue
+        yield from ([] for _ in range(blank))
+        blank = 0
+        yield row
+
+
+def _header(first, path):
+    """The names in the first row, or None if it holds numbers."""
+    cells = [cell.strip() for cell in first]
+    numbers = [is_number(cell) for cell in cells]
+    if all(numbers):
+        return None
+    missing = [cell in ("", "NA", "N/A", "NULL", "?", "-") for cell in cells]
+    for at, cell in enumerate(cells):
+        if any(numbers) and not numbers[at] or all(missing):
+            raise ValueError(
+                "'{}' has {!r} in its first row, column {}, which is no number, and "
+                "not all of that row are names.".format(path, cell, at)
+            )
+    return cells
+
+
+_TRUTHS = {"true": "1", "false": "0"}
+
+
+def _parsed_cells(cells, kind, place, dtype):
+    """The numbers in the text `cells`, as `kind`; `place`: path, titles, first row."""
+    if dtype is not None and dtype.kind == "b":
+        cells = [[_TRUTHS.get(c.strip().lower(), c) for c in row] for row in cells]
+    try:
+        found = _parsed(cells, kind)
+    except (ValueError, OverflowError):
+        _refuse_cell(cells, place, lambda cell: _parsed([[cell]], kind), kind)
+        raise
+    exact = _EXACT.get("float64" if dtype is None else dtype.name, 2**53)
+    if kind == np.float64 and np.any(~(np.abs(found) < exact)):
+        _refuse_cell(cells, place, lambda cell: refuse_rounded(cell, dtype, ""), dtype)
+    return found
+
+
+def _parsed(cells, kind):
+    if kind == np.uint64:  # Of text numpy takes -1 for a large one.
+        return np.array([[_unsigned(cell) for cell in row] for row in cells], kind)
+    return np.array(cells, dtype=str).astype(kind)
+
+
+def _unsigned(text):
+    number = int(text)
+    if not 0 <= number < 2**64:
+        raise OverflowError(text)
+    return number
+
+
+def _refuse_cell(cells, place, read, kind):
+    """Raises with the place of the first of `cells` that `read` fails on."""
+    path, titles, number = place
+    for at, row in enumerate(cells):
+        for title, cell in zip(titles, row):
+            try:
+                read(cell)
+            except (ValueError, OverflowError):
+                raise ValueError(
+                    "'{}' has {!r} in row {}, column '{}', which is no {}.".format(
+                        path, cell, number + at, title, np.dtype(kind).name
+                    )
+                ) from None
+
+
+def _columns(path, columns, name, header, width):
+    """The indices of the columns that are asked for."""
+    if columns is None:
+        if not header or name not in header:
+            return list(range(width))
+        columns = name
+    known = header or [str(i) for i in range(width)]
+    for column in columns.split(","):
+        if known.count(column) != 1:
+            raise ValueError(
+                "'{}' has {} column '{}'; it has {}.".format(
+                    path,
+                    "more than one" if column in known else "no",
+                    column,
+                    ", ".join(known[:20]),
+                )
+            )
+    return [known.index(column) for column in columns.split(",")]
+
+
+def read_parquet(path, columns, name, dtype):
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise ImportError(
+            "'{}' needs pyarrow: pip install 'batchhess[parquet]'.".format(path)
+        ) from None
+    file = parquet.ParquetFile(path)
+    header = file.schema_arrow.names
+    wanted = _columns(path, columns, name, header, len(header))
+    titles = [header[i] for i in wanted]
+    _columns(path, ",".join(titles), name, header, len(header))  # Each is there once.
+    store, number = None, 0
+    for batch in file.iter_batches(batch_size=CHUNK, columns=titles):
+        parts = [
+            _arrow_numbers(batch.column(title), path, title, number) for title in titles
+        ]
+        is_list = parts[0].ndim > 1
+        if len(parts) == 1 and (columns is None or is_list):
+            rows = parts[0]
+        else:
+            rows = _beside(parts, path, titles, number, dtype)
+        store = store or Store(rows.shape[1:], rows.dtype)
+        store.append(rows)
+        number += len(rows)
+    if store is None:
+        store = Store((len(wanted),), np.float64)
+    return store.array()
+
+
+def _arrow_numbers(values, path, column, number):
+    """A column of a table from row `number` on, as an array."""
+    shape = [len(values)]
+    while str(values.type).split("<")[0] in _LISTS:
+        each = int(np.prod(shape[1:]))
+        _refuse_nulls(values, path, column, number, each)
+        sizes = np.diff([0, *np.cumsum([len(item) for item in values])])
+        if len(set(sizes)) > 1:
+            other = int(np.flatnonzero(sizes != sizes[0])[0])
+            raise ValueError(
+                "'{}' has {} numbers in column '{}' of row {}, and {} before.".format(
+                    path, sizes[other], column, number + other // each, sizes[0]
+                )
+            )
+        shape.append(int(sizes[0]) if len(sizes) else 0)
+        values = values.flatten()
+    _refuse_nulls(values, path, column, number, int(np.prod(shape[1:])))
+    found = values.to_numpy(zero_copy_only=False)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(
+            "'{}' holds {} in column '{}', and not numbers.".format(
+                path, values.type, column
+            )
+        )
+    return found.reshape(shape)
+
+
+# What Arrow calls lists, each of another kind.
+_LISTS = "list", "large_list", "fixed_size_list"
+
+
+def _refuse_nulls(values, path, column, number, each):
+    """Raises with the row of the first value that is missing; `each` are of one row."""
+    if values.null_count:
+        missing = int(np.argmax(np.asarray(values.is_null()))) // each
+        raise ValueError(
+            "'{}' has no value in column '{}' of row {}.".format(
+                path, column, number + missing
+            )
+        )
+
+
+def _beside(parts, path, titles, number, dtype):
+    """Columns beside each other, in a dtype that holds all of them."""
+    kinds = [np.result_type(*parts)]
+    if dtype is not None and dtype.kind == "f" == kinds[0].kind:
+        kinds.append(dtype)  # In which they are fed: that of integers would be lost.
+    for part, title in zip(parts, titles):
+        for kind in kinds if part.dtype.kind in "iu" else ():
+            lost = changed(part.astype(kind), part)
+            if np.any(lost):
+                raise ValueError(
+                    "'{}' has in row {}, column '{}', an integer that {} cannot hold, "
+                    "which it is fed as, or its other columns are.".format(
+                        path, number + int(np.argmax(lost)), title, kind.name
+                    )
+                )
+    return np.stack(parts, 1).astype(kinds[0], copy=False)
+
+
+class Store:
+    """Rows in a temporary file, which has no name where the system can do without.
+
+    Args:
+      shape: of a row.
+      dtype: of its numbers.
+    """
+
+    def __init__(self, shape, dtype):
+        self._shape, self._dtype, self._count = tuple(shape), np.dtype(dtype), 0
+        self._file = tempfile.TemporaryFile(prefix="batchhess")
+
+    def append(self, rows):
+        if rows.dtype != self._dtype:
+            if not np.can_cast(rows.dtype, self._dtype, "safe"):
+                raise ValueError(
+                    "the rows from {} on are {}, and those before {}.".format(
+                        self._count, rows.dtype, self._dtype
+                    )
+                )
+            rows = rows.astype(self._dtype)
+        rows = rows.reshape((len(rows),) + self._shape)
+        try:
+            self._file.write(np.ascontiguousarray(rows).tobytes())
+            self._file.flush()
+        except OSError as error:
+            words = error.strerror + " for a temporary copy of the data"
+            raise OSError(error.errno, words, tempfile.gettempdir()) from None
+        self._count += len(rows)
+
+    def array(self):
+        shape = (self._count,) + self._shape
+        if not np.prod(shape):
+            return np.zeros(shape, self._dtype)
+        return np.memmap(self._file, self._dtype, "r", shape=shape)
