@@ -4,7 +4,7 @@ from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.region import Region, depends
 from batchhess.building import after, build, building_in, named, same_values, unchanged
-from batchhess.compat import tf
+from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import dimensions
 from batchhess.graph.tensors import name_of, tensor_key
 from batchhess.jacobian import same_count, verified
@@ -43,7 +43,8 @@ def build_gauss_newton(request, loss):
 def _check_reads(losses, outputs, xs):
     """Raises ValueError where the loss reads an x beside the outputs."""
     for x in xs:
-        if tensor_key(outputs) != tensor_key(x) and depends(losses, x, [outputs]):
+        is_x = tensor_key(outputs) == tensor_key(source_tensor(x))
+        if not is_x and depends(losses, x, [outputs]):
             raise ValueError(
                 "'{}' depends on '{}' beside '{}' too, which the product of Gauss and "
                 "Newton leaves out. Pass the part of it that is a function of '{}', or "
@@ -76,7 +77,8 @@ class _Model:
         if made.is_zero:
             return
         self._rows = made.outputs.flatten(made.ys[0])  # [N, M]
-        self._seed = tf.zeros_like(self._rows)
+        # Any would do, but where TensorFlow divides by it (reduce_euclidean_norm).
+        self._seed = tf.ones_like(self._rows)
         with tf.control_dependencies(made.checks.readers):
             self._pulled = self._passes.gradient([self._rows], self._x, [self._seed])
         refused = _lost(made, self._pulled, self._seed)

@@ -6,7 +6,7 @@ from cases import CASES
 from oracles import difference_blocks, difference_jacobians, run
 
 import batchhess
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, tf
 
 COUPLED = tf.errors.InvalidArgumentError
 
@@ -161,6 +161,31 @@ def test_gauss_newton_along_another_axis_and_of_events(random):
 
     expected = gauss_newton(outputs, x, value, hessian, v.T.copy(), axis=1)
     np.testing.assert_allclose(run(result, {x: value}), expected[:, 0].T, atol=1e-8)
+
+
+@pytest.mark.parametrize("use_resource", [False, True])
+def test_gauss_newton_of_a_variable(use_resource, random):
+    value, v = random.randn(2, 5, 3)
+    x = tf.get_variable("x", initializer=value, use_resource=use_resource)
+    outputs = network(x, 4)
+    (result,) = batchhess.gauss_newton_products(
+        outputs, tf.reduce_sum(outputs**2, 1), x, v
+    )
+    twin = tf.placeholder(tf.float64, [None, 3])
+    jacobian = difference_jacobians(network(twin, 4), twin, value)
+    expected = 2 * np.einsum("nmi,nmj,nj->ni", jacobian, jacobian, v)
+    np.testing.assert_allclose(run(result), expected, atol=1e-8)
+
+
+@pytest.mark.skipif(IS_V1, reason="TensorFlow 1 cannot differentiate that norm")
+def test_gauss_newton_through_a_gradient_that_divides_by_its_seed(random):
+    value, v = random.randn(2, 5, 3)
+    x = tf.placeholder(tf.float64, [None, 3])
+    norm = tf.math.reduce_euclidean_norm(x, 1, keepdims=True)
+    (result,) = batchhess.gauss_newton_products(norm, norm[:, 0] ** 2, x, v)
+    unit = value / np.linalg.norm(value, axis=1, keepdims=True)
+    expected = 2 * unit * (unit * v).sum(1, keepdims=True)
+    np.testing.assert_allclose(run(result, {x: value}), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("count", [None, 5])

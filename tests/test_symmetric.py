@@ -5,7 +5,13 @@ import importlib
 import numpy as np
 import pytest
 import random_programs
-from oracles import count_ops, difference_blocks, run, sliced_hessians
+from oracles import (
+    count_ops,
+    difference_blocks,
+    difference_jacobians,
+    run,
+    sliced_hessians,
+)
 
 import batchhess
 from batchhess.analysis.dominators import narrows
@@ -459,3 +465,23 @@ def test_einsum_of_a_diagonal_of_x(equation):
     )
     np.testing.assert_allclose(found[0], truth, atol=1e-6)
     np.testing.assert_allclose(found[1], np.einsum("nijij->n", truth), atol=1e-6)
+
+
+@pytest.mark.parametrize("operator", ["hessians", "laplacians", "jacobians"])
+@pytest.mark.parametrize("by", ["product", "matrices"])
+def test_one_observation_broadcast_to_several_goes_by_columns(by, operator, random):
+    """Where the graph tells that there is one; else the run fails, as above."""
+    x = tf.placeholder(tf.float64, [1, 3])
+    w = tf.constant(random.randn(5, 3))
+    many = x * w if by == "product" else tf.matmul(x[:, None, :], w[:, :, None])
+    y = tf.reduce_sum(tf.tanh(many))
+    value = random.randn(1, 3)
+    if operator == "jacobians":
+        found = run(batchhess.jacobians(tf.reshape(y, [1, 1]), x)[0], {x: value})[:, 0]
+        expected = difference_jacobians(tf.reshape(y, [1]), x, value)
+    else:
+        found = run(getattr(batchhess, operator)(y, x)[0], {x: value})
+        expected = difference_blocks(y, x, value)
+        if operator == "laplacians":
+            expected = np.trace(expected, axis1=1, axis2=2)
+    np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -9,7 +9,8 @@ from oracles import run
 from value_differences import curvatures_of, value_curvatures
 
 import batchhess
-from batchhess.compat import IS_V1, tf
+from batchhess.compat import IS_V1, raw_ops, tf
+from batchhess.ops import table
 
 ROWS = np.array([[0.3, -0.2, 0.4], [-0.5, 0.1, 0.2]])
 OPERATORS = ["hessians", "jacobians"]
@@ -306,3 +307,68 @@ def test_a_term_that_is_left_out(name, operator, x):
     with pytest.raises(batchhess.SecondDerivativeError, match=name) as refused:
         answer(operator, y, x)
     assert "leaves this op out" in str(refused.value)
+
+
+def conditioned(x):
+    """A batch norm whose mean and variance are given, and functions of x."""
+    images = tf.transpose(
+        tf.reshape(tf.cast(x, tf.float32), [-1, 1, 3, 1]), [3, 1, 2, 0]
+    )
+    ones = tf.ones_like(images[0, 0, 0])
+    mean, square = (tf.reduce_mean(images**k, [0, 1, 2]) for k in (1, 2))
+    values = tf.nn.fused_batch_norm(
+        images, ones, 0 * ones, mean=mean, variance=square + 1, is_training=False
+    )[0]
+    return tf.cast(tf.reduce_sum(values**2, [0, 1, 2]), x.dtype)
+
+
+def assigned(use_resource):
+    def read(x):
+        w = tf.get_variable(
+            "w", initializer=np.zeros((2, 3)), use_resource=use_resource
+        )
+        return tf.reduce_sum(tf.convert_to_tensor(tf.assign(w, tf.sin(x))) ** 2, 1)
+
+    return read
+
+
+# Inputs by which TensorFlow takes the gradient for None, though not of the op.
+LEFT_OUT_BY = {
+    "PadV2": lambda x: tf.map_fn(
+        lambda r: tf.reduce_sum(tf.pad(r, [[1, 1]], constant_values=tf.sin(r[0])) ** 2),
+        x,
+    ),
+    "Betainc": lambda x: tf.betainc(
+        x[:, 0] ** 2 + 1, x[:, 1] ** 2 + 1, tf.sigmoid(x[:, 2])
+    ),
+    "Polygamma": lambda x: tf.math.polygamma(x[:, 0] + 3, x[:, 1] ** 2 + 1),
+    "FusedBatchNorm": conditioned,
+    "ScaleAndTranslate": lambda x: tf.reduce_sum(
+        raw_ops.ScaleAndTranslate(
+            images=tf.reshape(tf.cast(x, tf.float32), [1, -1, 3, 1]),
+            size=[2, 3],
+            scale=tf.cast(x[0, :2], tf.float32) + 2,
+            translation=[0.0, 0.0],
+        ),
+        [0, 2, 3],
+    ),
+    "Assign": assigned(False),
+    "ReadVariableOp": assigned(True),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("name", sorted(LEFT_OUT_BY))
+def test_an_input_that_is_left_out(name, operator):
+    x = tf.placeholder(tf.float64, [2, 3], name="x")
+    term = tf.cast(LEFT_OUT_BY[name](x), tf.float64)
+    y = tf.reduce_sum(x**3, 1) + term
+    with pytest.raises(batchhess.SecondDerivativeError, match=name) as refused:
+        answer(operator, y, x)
+    assert "built at" in str(refused.value)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_input_of_an_undeclared_op_that_is_left_out(operator, monkeypatch):
+    monkeypatch.delitem(table._TABLE, "Betainc")
+    test_an_input_that_is_left_out("Betainc", operator)

@@ -19,10 +19,19 @@ from batchhess.graph.tensors import (
     name_of,
     original,
     placed,
+    tensor_key,
 )
 from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
 from batchhess.ops.flow import STACK_POP, bodies
-from batchhess.ops.table import EXIT, NEXT, UNKNOWN, Fault, declared, zeros_of
+from batchhess.ops.table import (
+    EXIT,
+    NEXT,
+    UNKNOWN,
+    Fault,
+    declared,
+    no_gradient_by,
+    zeros_of,
+)
 
 # faults: list of (`Fault`, Operation). unknown: list of the Operations whose second
 # derivative no test has seen. guarded: list of those that are right but at zeros, and
@@ -47,6 +56,7 @@ def audit(ys, region, gradient, x):
     faults += lost_in(behind) + _kept_means(region)
     faults += [(f, op) for f, op in lost_in(region) if not declared(op).python]
     found = _by_the_table(region.as_differentiated())
+    faults += _not_by_some(found.unknown, region.depends) + _read_back(region)
     if with_authors_gradient(region):
         # What an author computes his gradient by is differentiated once.
         once = _by_the_table(behind.as_differentiated())
@@ -70,6 +80,7 @@ def audit_once(region):
     numbered = foreign(region)
     found = _by_the_table(region.as_differentiated())
     known = [(fault, op) for fault, op in found.faults if fault.wrong_once]
+    known += _not_by_some(found.unknown, region.depends) + _read_back(region)
     return lost_in(region) + pops + numbered + known, found
 
 
@@ -83,6 +94,51 @@ def _is_lost(op):
     """Whether TensorFlow takes the gradient of `op` for None, as that of integers."""
     is_integer = op.inputs and op.inputs[0].dtype.base_dtype.is_integer
     return gradient_is_none(op) or bool(declared(op).bits and is_integer)
+
+
+def _not_by_some(ops, depends):
+    """Faults of those of `ops` of which an input that depends on x has no gradient.
+
+    Of ops that are not declared: what TensorFlow answers None for tells it. Differences
+    of the gradient cannot.
+    """
+    found = []
+    for op in ops:
+        if declared(op).type is None and _can_be_read(op):
+            alive = [
+                t for t in op.inputs if t.dtype.base_dtype.is_floating and depends([t])
+            ]
+            ys = [t for t in op.outputs if t.dtype.base_dtype.is_floating]
+            try:
+                slopes = tf.gradients(ys, alive, stop_gradients=alive)
+            except Exception:  # It is told where f is differentiated.
+                continue
+            for given, slope in zip(alive, slopes):
+                if slope is None:
+                    place = [tensor_key(t) for t in op.inputs].index(tensor_key(given))
+                    found.append((no_gradient_by(place), op))
+    return found
+
+
+def _read_back(region):
+    """The ops that read a variable after it was assigned what depends on x: faults."""
+    found = []
+    for op in region.above:
+        for change in op.control_inputs if declared(op).reads else ():
+            given = list(change.inputs)
+            if not given or tensor_key(given[0]) != tensor_key(op.inputs[0]):
+                continue
+            if Region(given[1:], region.x).depends(given[1:]):
+                found.append((_THROUGH_VARIABLE, op))
+    return found
+
+
+_THROUGH_VARIABLE = Fault(
+    None,
+    "reads a variable that this run has given a value that depends on it",
+    "Use that value itself instead of the variable.",
+    spoils_values=True,
+)
 
 
 def with_authors_gradient(region):

@@ -147,7 +147,7 @@ def partition(region, ys, x, walk, axis):
     inside = set()
     for op in region.ops:
         try:
-            if _is_followed(op, whole, ends, walk):
+            if _is_followed(op, whole, ends, walk, x.shape.as_list()[axis]):
                 inside.add(op)
         except NotProvenError as why:
             raise NoPartitionError(op, str(why)) from None
@@ -238,8 +238,8 @@ def kind_of(op, walk):
     return BILINEAR if linear == IN_EACH and len(alive) == 2 else GENERAL
 
 
-def _is_followed(op, whole, ends, walk):
-    """Whether `op` is before the frontier."""
+def _is_followed(op, whole, ends, walk, count):
+    """Whether `op` is before the frontier; `count` is N, if the graph tells."""
     outputs = [
         tensor
         for tensor in op.outputs
@@ -258,8 +258,13 @@ def _is_followed(op, whole, ends, walk):
         raise NotProvenError("has observations that are not followed")
     for tensor in list(op.inputs) + outputs:
         state = walk.state(tensor)
-        if state.kind == BATCHED and not _is_static(tensor, state.axis):
+        if state.kind != BATCHED:
+            continue
+        if not _is_static(tensor, state.axis):
             raise NotProvenError("has a shape that the graph does not tell")
+        rows = tensor.shape.as_list()[state.axis]
+        if count == 1 and rows is not None and rows != state.each:
+            raise NotProvenError("broadcasts one observation to several places")
     return True
 
 

@@ -26,12 +26,13 @@ class Region:
     Attributes:
       ops: list of Operations, from `ys` back towards `x`; empty if a small change of
         `x` leaves `ys` as they are, or if they are `x` itself.
+      x: as given.
       above: list of the Operations from which a small change can reach `ys`, those
         behind `x` left out.
     """
 
     def __init__(self, ys, x, stop=(), left_out=None):
-        self._given, self.left_out = (ys, x, stop), left_out
+        self._given, self.left_out, self.x = (ys, x, stop), left_out, x
         xs = x if isinstance(x, (list, tuple)) else [x]
         sources = {tensor_key(source_tensor(x)) for x in xs}
         edges, reached = _walk_back(ys, sources, stop, left_out or {})

@@ -33,6 +33,7 @@ from batchhess.ops.table import (
     Guard,
     Rewrite,
     declared,
+    no_gradient_by,
     op,
 )
 
@@ -350,33 +351,17 @@ op(
 )
 
 
-def _shape_parameters_depend(op, depends):
-    return depends(list(op.inputs[:2]))
-
-
 op(
     "Betainc",
     elementwise,
     BROADCAST,
     **_EACH,
-    faults=[
-        Fault(
-            _shape_parameters_depend,
-            "takes the gradient by a and b for None",
-            "Pass a and b through tf.stop_gradient, to declare them constant.",
-        )
-    ],
+    faults=[no_gradient_by(0, 1, of="a and b")],
 )
 op(
     "Polygamma Zeta",
     elementwise,
     BROADCAST,
     **_EACH,
-    faults=[
-        Fault(
-            _first_depends,
-            "takes the gradient by the first argument for None",
-            "Declare the first argument constant with tf.stop_gradient.",
-        )
-    ],
+    faults=[no_gradient_by(0, of="its first argument")],
 )

@@ -11,7 +11,15 @@ from batchhess.ops.states import (
     need_each,
     rank_of,
 )
-from batchhess.ops.table import IN_EACH, SOUND, YES, Fault, Rewrite, op
+from batchhess.ops.table import (
+    IN_EACH,
+    SOUND,
+    YES,
+    Fault,
+    Rewrite,
+    no_gradient_by,
+    op,
+)
 
 
 def _image(op, states, walk):
@@ -85,6 +93,13 @@ _LOSES_STATISTICS = Fault(
     wrong_once=True,
 )
 
+_NOT_BY_GIVEN = no_gradient_by(
+    3,
+    4,
+    of="the mean and variance that it is given",
+    when=lambda op: not op.get_attr("is_training"),
+)
+
 _FILTERED = each(NEVER, PARAMETER)
 
 op(
@@ -116,7 +131,7 @@ op(
     _batch_norm,
     each(NEVER, _channel_parameters),
     twice=SOUND,
-    faults=[_LOST_IN_LOOPS, _LOSES_STATISTICS],
+    faults=[_LOST_IN_LOOPS, _LOSES_STATISTICS, _NOT_BY_GIVEN],
     written=_normalized,
 )
 
@@ -191,15 +206,21 @@ op(
 )
 op("MaxPool3D", _image, NEVER, twice=SOUND, faults=[_OVERLAPPING])
 op(
-    "ImageProjectiveTransformV2 ImageProjectiveTransformV3",
+    "ImageProjectiveTransform ImageProjectiveTransformV2 ImageProjectiveTransformV3",
     twice=SOUND,
     faults=[
+        no_gradient_by(1, 3, of="its transforms and what it fills with"),
         Fault(
             lambda op, depends: depends([op.inputs[0]]),
             "takes the image of the inverse map for its gradient, which is another",
             "Write the map as a product with a matrix, or with tf.gather_nd.",
             spoils_values=True,
             wrong_once=True,
-        )
+        ),
     ],
+)
+op("ScaleAndTranslate", faults=[no_gradient_by(2, 3, of="its scale and translation")])
+op(
+    "QuantizeAndDequantizeV2 QuantizeAndDequantizeV3",
+    faults=[no_gradient_by(1, 2, of="the bounds of its range")],
 )

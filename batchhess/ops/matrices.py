@@ -25,6 +25,7 @@ from batchhess.ops.table import (
     Guard,
     Rewrite,
     declared,
+    no_gradient_by,
     op,
 )
 
@@ -80,6 +81,10 @@ def _bands(place):
         "Use tf.linalg.diag, diag_part and set_diag of this TensorFlow.",
         spoils_values=True,
     )
+
+
+def _not_by_padding(place):
+    return no_gradient_by(place, of="what it pads with")
 
 
 def _is_symmetric(op):
@@ -148,14 +153,21 @@ op(
 )
 op("MatrixBandPart", _matrices, _PARAMETERS, YES, twice=SOUND)
 op("MatrixDiagPart", _matrices, NEVER, YES, twice=SOUND)
-op("MatrixDiagPartV3", _matrices, _PARAMETERS, padded, twice=SOUND)
+op(
+    "MatrixDiagPartV3",
+    _matrices,
+    _PARAMETERS,
+    padded,
+    twice=SOUND,
+    faults=[_not_by_padding(2)],
+)
 op(
     "MatrixDiagPartV2",
     _matrices,
     _PARAMETERS,
     padded,
     twice=SOUND,
-    faults=[_bands(1)],
+    faults=[_bands(1), _not_by_padding(2)],
 )
 op(
     "MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3",
@@ -165,14 +177,21 @@ op(
     twice=SOUND,
 )
 op("MatrixDiag", _to_diagonal, NEVER, YES, twice=SOUND)
-op("MatrixDiagV3", _to_diagonal, _PARAMETERS, padded, twice=SOUND)
+op(
+    "MatrixDiagV3",
+    _to_diagonal,
+    _PARAMETERS,
+    padded,
+    twice=SOUND,
+    faults=[_not_by_padding(4)],
+)
 op(
     "MatrixDiagV2",
     _to_diagonal,
     _PARAMETERS,
     padded,
     twice=SOUND,
-    faults=[_bands(1)],
+    faults=[_bands(1), _not_by_padding(4)],
 )
 
 
@@ -298,3 +317,4 @@ op(
     ],
     rewrites=[Rewrite(_is_old_adjoint, _inverse)],
 )
+op("MatrixSolveLs", faults=[no_gradient_by(2, of="its regularizer")])

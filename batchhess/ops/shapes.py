@@ -31,7 +31,16 @@ from batchhess.ops.states import (
     copied,
     rank_of,
 )
-from batchhess.ops.table import AFFINE, JOINED, RESHAPED, SOUND, TRANSPOSED, YES, op
+from batchhess.ops.table import (
+    AFFINE,
+    JOINED,
+    RESHAPED,
+    SOUND,
+    TRANSPOSED,
+    YES,
+    no_gradient_by,
+    op,
+)
 
 
 def axis_input(op, place, tensor):
@@ -322,6 +331,13 @@ op("Unpack", _unpack, NEVER, YES, twice=SOUND)
 op("Split", _split, each(KNOWN, NEVER), YES, twice=SOUND)
 op("SplitV", _split_v, _KNOWN_AFTER, YES, twice=SOUND)
 op("Pad MirrorPad", _pad, _KNOWN_AFTER, YES, twice=SOUND)
-op("PadV2", _pad, each(NEVER, KNOWN, PARAMETER), padded, twice=SOUND)
+op(
+    "PadV2",
+    _pad,
+    each(NEVER, KNOWN, PARAMETER),
+    padded,
+    twice=SOUND,
+    faults=[no_gradient_by(2, of="what it pads with")],
+)
 op("Tile", _tile, _KNOWN_AFTER, YES, twice=SOUND)
 op("BroadcastTo", _broadcast_to, each(NEVER, OUTPUT_SHAPE), YES, twice=SOUND)

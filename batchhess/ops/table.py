@@ -184,6 +184,28 @@ OF_COMPLEX = Fault(
 )
 
 
+def no_gradient_by(*places, of="its input {}", when=lambda op: True):
+    """The fault of an op of which TensorFlow has no gradient by the inputs at `places`.
+
+    Args:
+      of: str, what these inputs are.
+      when: op -> whether it is so.
+    """
+
+    def holds(op, depends):
+        given = [op.inputs[place] for place in places if place < len(op.inputs)]
+        return depends(given) and when(op)
+
+    return Fault(
+        holds,
+        "takes the gradient by {} for None".format(of.format(places[0])),
+        "Pass that through tf.stop_gradient, to declare it constant, or write this "
+        "part of the model with other ops.",
+        spoils_values=True,
+        wrong_once=True,
+    )
+
+
 def linearity(op):
     """How the outputs of `op` vary with its inputs: see `linear` above."""
     linear = declared(op).linear
