@@ -5,15 +5,21 @@ Exit codes: 0, all is well; 1, it could not be done; 2, the command is not under
 """
 
 import os
+import re
 import sys
 
 _ERROR_LINES, _LINE = 5, 400
 
 # What errors of the library say, and how it is said here.
 _OPTIONS = {
-    "resume=True": "--resume",
-    "on_nonfinite='keep'": "--on-nonfinite keep",
-    "evaluate: ": "",
+    r"resume=True": r"--resume",
+    r"on_nonfinite='keep'": r"--on-nonfinite keep",
+    r"method='(\w+)'": r"--method \1",
+    r"method=(\w+)": r"--method \1",
+    r",? or pass check='never'[^.]*": r"",
+    r"and batch_size is (\d+): they must be equal": r"and \1 are run at a time: pass "
+    r"--batch-size with their number",
+    r"evaluate: ": r"",
 }
 
 
@@ -78,6 +84,6 @@ def _told(error):
         file = ": '{}'".format(error.filename) if error.filename else ""
         lines = [error.strerror + file]
     for word, option in _OPTIONS.items():
-        lines = [line.replace(word, option) for line in lines]
+        lines = [re.sub(word, option, line) for line in lines]
     lines = [line[:_LINE] for line in lines[:_ERROR_LINES]]
     return "\n".join(["error: " + lines[0]] + ["  " + line for line in lines[1:]])

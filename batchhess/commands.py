@@ -111,8 +111,8 @@ def _sampled(options, xs, feed, batched):
     if not bad:
         return rows, sample
     print("not verified, since NaN or Inf is fed: {:,} observations".format(len(bad)))
-    rows = np.setdiff1d(rows, bad)
-    rows = np.resize(rows, size) if fixed else rows
+    rows = np.setdiff1d(rows, sorted(bad))
+    rows = np.resize(rows, size) if fixed and len(rows) else rows
     return rows, _picked(feed, batched, rows, rows, axis)
 
 

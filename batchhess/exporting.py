@@ -85,7 +85,11 @@ def write(session_of, directory, ys, xs, *, signatures=None, **options):
         raise ValueError("{} is an empty list.".format("xs" if flat_ys else "ys"))
     graph = flat_xs[0].graph
     if graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS) or _is_fed_at_start(graph):
-        raise NotImplementedError("the graph reads assets, which would not be copied.")
+        raise NotImplementedError(
+            "the graph reads assets, which would not be copied: files that its tables "
+            "are filled from. Export it from where it is built, with tables filled "
+            "from constants."
+        )
     needed = _placeholders(flat_ys, flat_xs)
     signatures = dict(signatures or {})
     inputs = dict(zip(_keys(needed, signatures), needed))
@@ -128,8 +132,10 @@ def _keys(tensors, signatures):
 
 
 def _answers(built, xs):
-    found = {"values": tf.add_n(built.values) if len(built.values) > 1 else None}
-    found["values"] = built.values[0] if found["values"] is None else found["values"]
+    ranks = {value.shape.ndims for value in built.values}
+    # What is of each observation is added up where another y is not.
+    values = [tf.reduce_sum(v) if len(ranks) > 1 else v for v in built.values]
+    found = {"values": tf.add_n(values) if len(values) > 1 else values[0]}
     for key, gradient, hessian in zip(_keys(xs, {}), built.gradients, built.hessians):
         end = "_" + key if len(xs) > 1 else ""
         found["gradients" + end], found["hessians" + end] = gradient, hessian

@@ -152,6 +152,7 @@ def test_nan_in_data_is_no_wrong_hessian(saved, tmp_path, capsys):
     assert main(["run"] + given + keep) == 0
     told = capsys.readouterr().out
     assert "NaN or Inf is fed: 1 observations" in told and "right" in told
+    assert "not finite" not in told
 
 
 def test_what_cannot_be_held_is_told_by_its_observation(tmp_path, capsys, monkeypatch):

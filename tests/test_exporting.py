@@ -273,3 +273,16 @@ def test_names_that_make_one_key_are_numbered(tmp_path):
     with load(tmp_path / "m") as model:
         inputs, outputs = model.signatures["hessians"]
         assert len(inputs) == 3 and len(outputs) == 7
+
+
+def test_ys_of_observations_and_of_all_are_added_up(tmp_path):
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    ys = [tf.reduce_sum(x**3, 1), tf.reduce_sum(x**2)]
+    with tf.Session() as session:
+        export(session, tmp_path / "m", ys, x)
+    with load(tmp_path / "m") as model:
+        inputs, outputs = model.signatures["hessians"]
+        found = model.session.run(outputs, {inputs["x"]: [[1.0, 2.0], [3.0, 0.0]]})
+    np.testing.assert_allclose(found["values"], 9 + 27 + 14)
+    expected = 6 * np.array([[1.0, 2.0], [3.0, 0.0]])[:, :, None] * np.eye(2)
+    np.testing.assert_allclose(found["hessians"], expected + 2 * np.eye(2))

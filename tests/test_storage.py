@@ -368,3 +368,12 @@ def test_a_link_that_leads_nowhere_is_in_the_way(model, tmp_path):
     os.symlink(str(tmp_path / "nowhere"), str(tmp_path / "H.npy"))
     with pytest.raises(FileExistsError, match="no journal says"):
         model.evaluate(tmp_path)
+
+
+def test_a_lock_that_is_the_users_file_is_kept(tmp_path):
+    x = tf.placeholder(tf.float64, [None, 2])
+    (tmp_path / ".lock").write_text("mine")
+    with tf.Session() as session:
+        with pytest.raises(ValueError, match="'.*.lock' is not of batchhess"):
+            batchhess.evaluate(session, x**2, {x: np.ones((3, 2))}, [x], out=tmp_path)
+    assert (tmp_path / ".lock").read_text() == "mine"

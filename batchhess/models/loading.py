@@ -218,8 +218,11 @@ class Model:
             )
         if not candidates:
             raise ValueError(
-                "'{}' has no tensor '{}'. The nearest names are: {}.".format(
-                    self.path, name, ", ".join(self._nearest(name)) or "none"
+                "'{}' has no tensor '{}'. The nearest names are: {}.{}".format(
+                    self.path,
+                    name,
+                    ", ".join(self._nearest(name)) or "none",
+                    "" if self.outputs or self.signatures else _NO_SIGNATURES,
                 )
             )
         return candidates[0]
@@ -361,6 +364,12 @@ class Model:
                 "Pass allow_effects=True (--allow-effects) if you trust its "
                 "author.".format(self.path, what, ", ".join(sorted(set(found))[:5]))
             )
+
+
+_NO_SIGNATURES = (
+    " It answers nothing, as a SavedModel without signatures: pass signatures= to "
+    "tf.saved_model.save."
+)
 
 
 @contextlib.contextmanager

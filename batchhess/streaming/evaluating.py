@@ -88,6 +88,8 @@ def evaluate(
     for fetch in flat:
         if not isinstance(fetch, tf.Tensor):
             raise TypeError("fetches hold {!r}, no tf.Tensor.".format(fetch))
+    if isinstance(batch_size, np.integer):
+        batch_size = int(batch_size)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int):
         raise TypeError("batch_size is {!r}, no int.".format(batch_size))
     if batch_size < 1:

@@ -19,12 +19,23 @@ def held(directory):
                     directory, " (process {})".format(holder) if holder else ""
                 )
             )
+        file.seek(0)
+        if not _is_ours(file.read()):
+            raise ValueError(
+                "'{}' is not of batchhess, and would be overwritten. Pass another "
+                "directory.".format(path)
+            )
         file.truncate(0)
         file.write(str(os.getpid()).encode("ascii"))
         file.flush()
         yield
     finally:
         file.close()
+
+
+def _is_ours(content):
+    """Whether a file holds nothing, or the number of a process."""
+    return not content or content.isdigit()
 
 
 def _try_lock(file):
