@@ -53,7 +53,8 @@ def export(
       TypeError: an x is no placeholder, or as `derivatives`.
       ValueError: the directory is not empty, a signature is called "hessians", or as
         `derivatives`.
-      NotImplementedError: the graph reads assets of a SavedModel.
+      NotImplementedError: the graph is of a SavedModel, whose tables are filled from
+        files.
     """
     return write(
         lambda: session,
@@ -84,12 +85,7 @@ def write(session_of, directory, ys, xs, *, signatures=None, **options):
     if not (flat_ys and flat_xs):
         raise ValueError("{} is an empty list.".format("xs" if flat_ys else "ys"))
     graph = flat_xs[0].graph
-    if graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS) or _is_fed_at_start(graph):
-        raise NotImplementedError(
-            "the graph reads assets, which would not be copied: files that its tables "
-            "are filled from. Export it from where it is built, with tables filled "
-            "from constants."
-        )
+    assets = _assets(graph)
     needed = _placeholders(flat_ys, flat_xs)
     signatures = dict(signatures or {})
     inputs = dict(zip(_keys(needed, signatures), needed))
@@ -101,8 +97,25 @@ def write(session_of, directory, ys, xs, *, signatures=None, **options):
     with graph.as_default():
         built = derivatives(flat_ys, flat_xs, **options)
         signatures["hessians"] = (inputs, _answers(built, flat_xs))
-        _save(session_of(), directory, signatures)
+        _save(session_of(), directory, signatures, assets)
     return directory
+
+
+def _assets(graph):
+    """The Tensors that name files which tables are filled from; they are copied.
+
+    Raises:
+      NotImplementedError: the model was loaded, and names files of where it was saved.
+    """
+    assets = graph.get_collection(tf.GraphKeys.ASSET_FILEPATHS)
+    was_loaded = any(graph.get_collection(key) for key in _MAIN_OPS)
+    if assets and was_loaded or _is_fed_at_start(graph):
+        raise NotImplementedError(
+            "the graph reads assets, which would not be copied: files that its tables "
+            "are filled from, named where it was saved. Export it by batchhess.export "
+            "where it is built."
+        )
+    return assets
 
 
 def _is_fed_at_start(graph):
@@ -142,7 +155,7 @@ def _answers(built, xs):
     return found
 
 
-def _save(session, directory, signatures):
+def _save(session, directory, signatures, assets):
     """Writes a SavedModel, or nothing."""
     was_there = os.path.isdir(directory)
     tables = tf.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
@@ -160,6 +173,7 @@ def _save(session, directory, signatures):
                     name: tf.saved_model.predict_signature_def(inputs, outputs)
                     for name, (inputs, outputs) in signatures.items()
                 },
+                assets_collection=assets or None,
                 main_op=tf.group(*starts) if starts else None,
                 strip_default_attrs=True,
                 saver=tf.train.Saver(variables, sharded=True) if variables else None,

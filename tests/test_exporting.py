@@ -286,3 +286,31 @@ def test_ys_of_observations_and_of_all_are_added_up(tmp_path):
     np.testing.assert_allclose(found["values"], 9 + 27 + 14)
     expected = 6 * np.array([[1.0, 2.0], [3.0, 0.0]])[:, :, None] * np.eye(2)
     np.testing.assert_allclose(found["hessians"], expected + 2 * np.eye(2))
+
+
+@pytest.mark.parametrize("how", ["v1", "v2"])
+def test_files_that_tables_are_filled_from_go_with_it(tmp_path, how):
+    words = tmp_path / "words.txt"
+    words.write_text("a\nb\n")
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    initializer = tf.lookup.TextFileInitializer(
+        str(words),
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    table = tf.lookup.StaticHashTable(initializer, -1)
+    f = tf.reduce_sum(x**3, 1) * tf.cast(table.lookup(tf.constant("b")), x.dtype)
+    with tf.Session() as session:
+        session.run(tf.tables_initializer())
+        export(session, tmp_path / "out", f, x)
+    words.write_text("other\n")
+    _, found = served(tmp_path / "out", how)
+    x = np.array([[1.0, -2.0, 0.5], [0.3, 2.0, -1.0]])
+    expected = 6 * x[:, :, None] * np.eye(3)
+    np.testing.assert_allclose(found["hessians"], expected, rtol=1e-5)
+    with load(tmp_path / "out") as model:
+        with pytest.raises(NotImplementedError, match="Export it by batchhess.export"):
+            inputs, outputs = model.signatures["serving_default"]
+            export(model.session, tmp_path / "m", list(outputs.values()), inputs["x"])
