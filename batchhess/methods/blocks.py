@@ -11,7 +11,7 @@ from batchhess.compat import (
 )
 from batchhess.copies import all_same, assert_same, not_the_same
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import name_of, product_of, tensor_key
+from batchhess.graph.tensors import name_of, placed, product_of, tensor_key
 from batchhess.ops.rows import empty_rows, write_row
 from batchhess.ops.states import BATCHED, State
 from batchhess.rebuild import (
@@ -348,8 +348,9 @@ def _compiled(build):
     answer, lacking = compile_with_xla(build)
     if lacking:
         raise ValueError(
-            "jit_compile=True, and XLA cannot compile {}.".format(
-                ", ".join("'{}' ({})".format(op.name, op.type) for op in lacking),
+            "jit_compile=True, and XLA cannot compile {}. Leave it out, or write that "
+            "part of the model with other ops.".format(
+                ", ".join(dict.fromkeys(placed(op) for op in lacking)),
             )
         )
     return answer
