@@ -67,6 +67,16 @@ class Explanation:
         return "<table>{}</table>".format(rows)
 
 
+class Explanations(list):
+    """A list of `Explanation`; printed, the reports, and tables in a notebook."""
+
+    def __repr__(self):
+        return "\n\n".join(map(str, self))
+
+    def _repr_html_(self):
+        return "".join(one._repr_html_() for one in self)
+
+
 @public()
 def explain(
     ys: Any,
@@ -88,7 +98,7 @@ def explain(
       operator: "hessians" or "jacobians", of which to tell.
 
     Returns:
-      A list of `Explanation`, one for each x.
+      A list of `Explanation`, one for each x, which reads as the reports.
 
     Raises:
       RuntimeError: as `hessians`.
@@ -103,7 +113,7 @@ def explain(
     asked = Request(ys, xs, "explain", WHOLE, Passes(), batch_axis=batch_axis)
     request, graph = arguments.checked(asked, methods)
     with building_in(graph), tf.name_scope("explain"):
-        return explained(request, num_observations)
+        return Explanations(explained(request, num_observations))
 
 
 def _of_hessians(request, num_observations):

@@ -25,6 +25,21 @@ class Derivatives(NamedTuple):
     gradients: List[tf.Tensor]
     hessians: List[tf.Tensor]
 
+    def __repr__(self):
+        lines = [
+            "{}: {}".format(field, ", ".join(map(_described, tf.nest.flatten(tensors))))
+            for field, tensors in zip(self._fields, self)
+        ]
+        return "\n".join(lines)
+
+
+def _described(value):
+    """A Tensor, or what a run has answered for it, in words."""
+    if not hasattr(value, "dtype"):
+        return repr(value)
+    name = getattr(value, "name", type(value).__name__)
+    return "{} {} {}".format(name, value.dtype.name, value.shape)
+
 
 @public()
 def hessians(

@@ -81,6 +81,14 @@ ONCE = {
     "complex by a cast": lambda t, x: _through_complex(t),
     "size of a complex": lambda t, x: _spoken(t, True),
     "complex product": lambda t, x: _spoken(t, False),
+    "padded by itself": lambda t, x: tf.ensure_shape(
+        tf.map_fn(lambda r: tf.pad(r, [[0, 1]], constant_values=tf.sin(r[0])), t),
+        [None, _width(t) + 1],
+    ),
+    "betainc": lambda t, x: tf.betainc(t * t + 1, tf.ones_like(t), tf.sigmoid(t)),
+    "betainc of constants": lambda t, x: tf.betainc(
+        tf.ones_like(t) + 1, tf.ones_like(t), tf.sigmoid(t)
+    ),
     "bits": lambda t, x: _bits(t),
     "as text": lambda t, x: _as_text(t),
     "colours": lambda t, x: (

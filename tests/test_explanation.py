@@ -115,3 +115,11 @@ def test_explain_jacobians_that_are_coupled_refused_or_zero():
     assert "does not depend" in str(explained(lambda x: tf.ones([4, 1])))
     with pytest.raises(ValueError, match="operator is 'laplacians', not of"):
         explanation(tf.sin, operator="laplacians")
+
+
+def test_explanations_read_as_reports_and_show_as_tables():
+    x, z = (tf.placeholder(tf.float64, [None, 3], name=name) for name in "xz")
+    told = batchhess.explain(tf.reduce_sum(x * z**2), [x, z])
+    assert isinstance(told, list) and len(told) == 2
+    assert repr(told) == "\n\n".join([told[0].text, told[1].text])
+    assert told._repr_html_().count("<table>") == 2

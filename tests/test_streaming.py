@@ -1,5 +1,8 @@
 """evaluate: the answers of one run, batch by batch, and what is left of a stop."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -305,3 +308,37 @@ def test_random_answers_may_pass(model):
     with pytest.raises(ValueError, match="check='never' if it is random"):
         model.evaluate(fetches=noise)
     assert model.evaluate(fetches=noise, check="never").shape == (23,)
+
+
+def test_progress_may_be_left_to_the_library(model, capsys, monkeypatch):
+    model.evaluate(progress=True)
+    assert "23 of 23 (100%)" in capsys.readouterr().err
+    bars = []
+
+    class Bar:
+        def __init__(self, total, initial, **options):
+            self.total, self.n, self.closed = total, initial, False
+            bars.append(self)
+
+        def update(self, more):
+            self.n += more
+
+        def close(self):
+            self.closed = True
+
+    fake = types.ModuleType("tqdm.auto")
+    fake.tqdm = Bar
+    monkeypatch.setitem(sys.modules, "tqdm", fake)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", fake)
+    monkeypatch.setitem(sys.modules, "ipykernel", fake)  # As in a notebook.
+    model.evaluate(progress=True)
+    (bar,) = bars
+    assert bar.n == bar.total == 23 and bar.closed
+
+
+def test_derivatives_read_as_lines(model):
+    lines = repr(model.fetches).splitlines()
+    assert model.fetches.gradients[0].name in lines[1] and "float64" in lines[1]
+    found = repr(model.evaluate()).splitlines()
+    assert found[1] == "gradients: ndarray float64 (23, 3)"
+    assert [line.partition(":")[0] for line in lines] == list(model.fetches._fields)

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Union
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from batchhess.calling import public, told
 from batchhess.compat import tf
 from batchhess.errors import cause
 from batchhess.streaming import feeding, fingerprint, naming, storage
+from batchhess.streaming.progress import telling
 
 # Each batch is held against the one before by one observation that both have; where
 # that would be a large part of the work, each of so many batches against another run.
@@ -26,7 +27,7 @@ def evaluate(
     batch_size: int = 1024,
     out: Any = None,
     resume: bool = False,
-    progress: Optional[Callable[[int, int], None]] = None,
+    progress: Union[bool, Callable[[int, int], None], None] = None,
     check: str = "auto",
     on_nonfinite: str = "keep",
 ) -> Any:
@@ -61,8 +62,9 @@ def evaluate(
       resume: bool, whether to go on where an evaluation into the same directory
         stopped. What is there is held against its checksums, and what is damaged is
         computed again, with a warning.
-      progress: function that is called with the numbers of observations done, and of
-        all, after each batch.
+      progress: True for a bar on a terminal and in a notebook, if tqdm is installed
+        (the extra `progress`), and else a line now and then; or a function that is
+        called with the numbers of observations done, and of all, after each batch.
       check: "auto" fails where the answers for an observation are not the same in other
         company, by more than rounding; "never" does not ask, for random answers.
       on_nonfinite: "keep" writes NaN and Inf as they are; "error" raises, and names the
@@ -176,20 +178,20 @@ def _compute(sink, todo, feed, run, batch_size, progress):
     done = todo.pop()[0] if todo else None
     spans = list(todo)
     begin = 0 if done is None else done
-    while spans or begin < feed.count or done is None:
-        if spans:
-            start, stop = spans.pop(0)
-        else:
-            start, stop = begin, min(begin + batch_size, feed.count)
-        before = sink.row(start - 1) if start and run.carries else None
-        found = run.answers(start, stop, before)
-        if done is None:
-            sink.begin(found)
-            done = 0
-        sink.write(found, start, stop, run.sums)
-        begin = max(begin, stop)
-        if progress is not None:
-            progress(begin, feed.count)
+    with telling(progress) as tell:
+        while spans or begin < feed.count or done is None:
+            if spans:
+                start, stop = spans.pop(0)
+            else:
+                start, stop = begin, min(begin + batch_size, feed.count)
+            before = sink.row(start - 1) if start and run.carries else None
+            found = run.answers(start, stop, before)
+            if done is None:
+                sink.begin(found)
+                done = 0
+            sink.write(found, start, stop, run.sums)
+            begin = max(begin, stop)
+            tell(begin, feed.count)
     return sink.finish()
 
 

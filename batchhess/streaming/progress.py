@@ -1,9 +1,24 @@
-"""How far a long run is: a bar on a terminal, a line now and then in a log."""
+"""How far a long run is: a bar for a person, a line now and then in a log."""
 
+import contextlib
 import sys
 import time
+import warnings
 
 _SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def telling(progress):
+    """What is told of a run: `progress`, a `Progress` for True, or nothing for None."""
+    if progress is not True:
+        yield progress or (lambda done, count: None)
+        return
+    shown = Progress()
+    try:
+        yield shown
+    finally:
+        shown.close()
 
 
 class Progress:
@@ -19,7 +34,7 @@ class Progress:
         self._begin, self._told, self._first, self._bar = clock(), None, 0, None
 
     def __call__(self, done, count):
-        if self._out.isatty():
+        if self._out.isatty() or _in_notebook():
             bar = self._bar_of(done, count)
             if bar is not None:
                 bar.update(done - bar.n)
@@ -47,11 +62,14 @@ class Progress:
     def _bar_of(self, done, count):
         if self._bar is None:
             try:
-                import tqdm
+                with warnings.catch_warnings():  # Of a notebook without ipywidgets.
+                    warnings.simplefilter("ignore")
+                    from tqdm.auto import tqdm
             except ImportError:
                 return None
-            self._bar = tqdm.tqdm(
-                total=count, initial=done, unit="obs", unit_scale=True, file=self._out
+            file = None if _in_notebook() else self._out
+            self._bar = tqdm(
+                total=count, initial=done, unit="obs", unit_scale=True, file=file
             )
         return self._bar
 
@@ -59,6 +77,10 @@ class Progress:
         """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _in_notebook():
+    return "ipykernel" in sys.modules
 
 
 def _duration(seconds):
