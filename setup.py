@@ -53,8 +53,7 @@ if __name__ == "__main__":
             "Intended Audience :: Science/Research",
             "Operating System :: POSIX :: Linux",
             "Programming Language :: Python :: 3",
-            "Programming Language :: Python :: 3.7",
-            "Programming Language :: Python :: 3.13",
+            *map("Programming Language :: Python :: 3.{}".format, range(7, 14)),
             "Topic :: Scientific/Engineering :: Artificial Intelligence",
             "Topic :: Scientific/Engineering :: Mathematics",
             "Typing :: Typed",
@@ -69,7 +68,7 @@ if __name__ == "__main__":
         extras_require={
             "beam": ["apache-beam", "pyarrow"],
             "bench": ["jax", "torch", "matplotlib", "folx; python_version>='3.10'"],
-            "docs": ["matplotlib", "mkdocs-material", "mkdocstrings[python]"],
+            "docs": ["matplotlib", "mkdocs-material", "mkdocstrings[python]", "ruff"],
             "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib"],
             "parquet": ["pyarrow"],
             "progress": ["tqdm"],

@@ -183,7 +183,8 @@ def write_tables(out):
         "Errors are the\nlargest in absolute value. The truth is of differences of "
         "f's own values, in float64; where an\nauthor has overridden a gradient, it "
         'is his wish, as `tf.hessians` has it. "Not asked": what\n`tf.hessians` has no '
-        "word for, as one output of several.",
+        'word for, as one output of several. "Not known" before the run is what\nthat '
+        "draws at random or is fed: there the truth is of the numbers of the same run.",
         file=out,
     )
     head = ["row", "f contains", "largest true entry", "`tf.hessians`, sliced"]

@@ -337,7 +337,7 @@ x = tf.placeholder(tf.float64, [None, 4], name="x")
 ```
 
 A `Setup` tells more than ys: the x that is meant, what is fed in the middle, options,
-and what else is run.
+and what else is run. It is in `tests/programs`, as are names that stand nowhere above.
 """
 
 

@@ -117,7 +117,10 @@ class Model:
         operations = self.graph.get_operations()
         self.variables = [op for op in operations if op.type in _VARIABLES]
         self.variables += mutable_tables(operations)
-        self.placeholders = placeholders_of(self.graph)
+        of_saver = self._read_by_saver()
+        self.placeholders = [
+            t for t in placeholders_of(self.graph) if t.op not in of_saver
+        ]
         self.outputs, self.inner = outputs_of(self.graph)
 
     def __enter__(self):
@@ -309,6 +312,14 @@ class Model:
                 "'{}' does not restore '{}': {}. It is of another model, or "
                 "damaged.".format(prefix, self.path, _first_line(error))
             ) from error
+
+    def _read_by_saver(self):
+        """The ops that tell a Saver the name of its file."""
+        name = self.stored.meta_graph.saver_def.filename_tensor_name
+        try:
+            return ops_above([self.graph.get_tensor_by_name(name)])
+        except (KeyError, ValueError):  # There is none.
+            return {}
 
     def _new_saver(self):
         """A Saver, where the file has none."""
