@@ -95,7 +95,7 @@ class Model:
         self._functions = {f.signature.name: f for f in functions}
         # What only messages raise is the file's fault, whatever TensorFlow calls it.
         try:
-            _drop_notes(meta.graph_def)
+            protos.drop_notes(meta.graph_def)
             inlined, self._aliases = inline(meta.graph_def)
             meta.graph_def.CopyFrom(inlined)
             with self.graph.as_default():
@@ -396,44 +396,6 @@ def _named(path):
             raise
         words = "'{}' is damaged: {}.".format(path, _first_line(error))
         raise ValueError(words) from error
-
-
-# Attributes that change no number; and newer ones, which are False where they are not
-# used.
-_NOTES = ("debug_name",)
-_NEWER = ("grad_a", "grad_b", "grad_x", "grad_y")
-
-
-def _drop_notes(graph_def):
-    """Takes away what newer TensorFlow only notes or hints, and older does not know."""
-    _drop_notes_of(graph_def.node)
-    for function in graph_def.library.function:
-        hints = _drop_notes_of(function.node_def)
-        ends = function.control_ret
-        for key in [key for key in ends if "^" + ends[key] in hints]:
-            del ends[key]
-            function.signature.control_output.remove(key)
-
-
-def _drop_notes_of(nodes):
-    """The same of these nodes; answers the names of those that are gone, after "^"."""
-    hints = {"^" + n.name for n in nodes if n.op == "DisableCopyOnRead"}
-    kept = [node for node in nodes if "^" + node.name not in hints]
-    for node in kept:
-        for name in _NOTES:
-            node.attr.pop(name, None)
-        for name in _NEWER:
-            if name in node.attr and not node.attr[name].b:
-                del node.attr[name]
-        inputs = [text for text in node.input if text not in hints]
-        if len(inputs) < len(node.input):
-            del node.input[:]
-            node.input.extend(inputs)
-    if hints:
-        copies = [type(node).FromString(node.SerializeToString()) for node in kept]
-        del nodes[:]
-        nodes.extend(copies)
-    return hints
 
 
 def _checkpoint(path):
