@@ -7,7 +7,7 @@ __version__ = "0.2.0"
 # Where each public name is. They come in when they are first asked for, and TensorFlow
 # with them: `batchhess -h` need not wait for it.
 _HOMES = {
-    "Derivatives": "operators",
+    "Derivatives": "results",
     "Explanation": "explanation",
     "HessianError": "verification",
     "Model": "models",

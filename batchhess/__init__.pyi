@@ -8,7 +8,6 @@ from batchhess.explanation import explain as explain
 from batchhess.exporting import export as export
 from batchhess.models import Model as Model
 from batchhess.models import load as load
-from batchhess.operators import Derivatives as Derivatives
 from batchhess.operators import derivatives as derivatives
 from batchhess.operators import gauss_newton_products as gauss_newton_products
 from batchhess.operators import hessian_blocks as hessian_blocks
@@ -17,6 +16,7 @@ from batchhess.operators import hessian_vector_products as hessian_vector_produc
 from batchhess.operators import hessians as hessians
 from batchhess.operators import jacobians as jacobians
 from batchhess.operators import laplacians as laplacians
+from batchhess.results import Derivatives as Derivatives
 from batchhess.sparsity import SparseMatrices as SparseMatrices
 from batchhess.streaming import evaluate as evaluate
 from batchhess.verification import HessianError as HessianError
