@@ -8,7 +8,7 @@ import tensorflow
 from oracles import initialize, run, unoptimized
 
 import batchhess
-from batchhess.compat import raw_ops, tf
+from batchhess.compat import outer_graphs, raw_ops, tf
 from batchhess.control_flow import rebuild_control_flow
 
 ROWS = np.array([[0.5, -1.2, 0.8], [1.5, 0.3, -0.4]])
@@ -523,9 +523,10 @@ def test_outputs_of_a_loop_are_differentiated_apart():
 
 
 def bodies_in_memory():
-    """How many bodies of functions there are, and copies of functions in them."""
+    """How many bodies of functions of the graph there are, and copies in them."""
     gc.collect()
     bodies = [o for o in gc.get_objects() if type(o).__name__ == "FuncGraph"]
+    bodies = [b for b in bodies if tf.get_default_graph() in outer_graphs(b)]
     copies = sum(len(body.as_graph_def().library.function) for body in bodies)
     return len(bodies), copies
 
