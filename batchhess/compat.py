@@ -207,9 +207,14 @@ def read_instead(op, place, tensor):
 
 
 def where_built(op):
-    """Where in the user's program `op` was built: ", built at file:line", or ""."""
-    for frame in reversed(op.traceback or ()):
-        filename, line = tuple(frame)[:2]
+    """Where in the user's program `op` was built: ", built at file:line", or "".
+
+    Of the body of a function that 1.15 reads anew nothing tells.
+    """
+    frames = [tuple(frame)[:2] for frame in op.traceback or ()]
+    if any("function_def_to_graph" in filename for filename, _ in frames):
+        return ""
+    for filename, line in reversed(frames):
         if not any(part in filename for part in _LIBRARIES):
             return ", built at {}:{}".format(filename, line)
     return ""

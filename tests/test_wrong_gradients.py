@@ -372,3 +372,110 @@ def test_an_input_that_is_left_out(name, operator):
 def test_an_input_of_an_undeclared_op_that_is_left_out(operator, monkeypatch):
     monkeypatch.delitem(table._TABLE, "Betainc")
     test_an_input_that_is_left_out("Betainc", operator)
+
+
+READ_BACK = {
+    "itself": lambda w: tf.identity(w),
+    "anew": lambda w: w.read_value(),
+    "gathered": lambda w: tf.gather(w, [0, 2]),
+}
+
+
+def after_an_assignment(x, value, use_resource, way, chain, update=tf.assign):
+    """A function of x and of a variable read after `update(w, value)` has run."""
+    w = tf.get_variable("w", initializer=np.ones(3), use_resource=use_resource)
+    change = tf.group(update(w, value))
+    for _ in range(chain):
+        with tf.control_dependencies([change]):
+            change = tf.no_op()
+    with tf.control_dependencies([change]):
+        read = READ_BACK[way](w)
+    return tf.reduce_sum(x**3, 1) + tf.reduce_sum(read**2)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("use_resource", [False, True])
+@pytest.mark.parametrize("way", sorted(READ_BACK))
+@pytest.mark.parametrize("chain", [0, 2])
+def test_a_variable_that_is_read_back(operator, use_resource, way, chain, x):
+    y = after_an_assignment(x, tf.sin(x[0]), use_resource, way, chain)
+    with pytest.raises(batchhess.SecondDerivativeError, match="reads a variable that"):
+        answer(operator, y, x)
+
+
+@pytest.mark.parametrize("use_resource", [False, True])
+@pytest.mark.parametrize("way", sorted(READ_BACK))
+def test_a_variable_that_is_trained_or_assigned_a_constant(use_resource, way, x):
+    for update, value in (
+        (tf.assign_sub, tf.sin(x[0])),
+        (tf.assign, tf.ones(3, x.dtype)),
+    ):
+        with tf.variable_scope(update.__name__):
+            y = after_an_assignment(x, value, use_resource, way, 1, update)
+        found = run(answer("hessians", y, x), {x: ROWS})
+        np.testing.assert_allclose(found, 6 * ROWS[:, :, None] * np.eye(3))
+
+
+def carried(x, step):
+    """x after three steps of a loop, whose time and p do not depend on x."""
+    p = tf.get_variable("p", initializer=np.float64(0.3), use_resource=True)
+    return tf.while_loop(
+        lambda i, *_: i < 3,
+        lambda i, t, h: (i + 1, t + 0.1, tf.ensure_shape(step(h, t, p), [None, 3])),
+        (0, tf.constant(0.2, x.dtype), x),
+    )[2]
+
+
+# Inputs without a gradient that a loop carries, and that do not depend on x there.
+CARRIED = {
+    "padded": lambda h, t, p: (
+        tf.reduce_sum(tf.pad(h, [[0, 0], [0, 1]], constant_values=t), 1, keepdims=True)
+        * tf.sin(h)
+        * tf.reduce_sum(
+            tf.pad(h, [[0, 0], [1, 0]], constant_values=p), 1, keepdims=True
+        )
+    ),
+    "betainc": lambda h, t, p: tf.betainc(
+        t + 1 + 0 * tf.stop_gradient(h), p + tf.ones_like(h), tf.sigmoid(h)
+    ),
+    "python": lambda h, t, p: (
+        h
+        * tf.sin(h)
+        * tf.reshape(
+            tf.py_func(lambda value: np.cos(value), [t], tf.float64, stateful=False), []
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CARRIED))
+def test_what_a_loop_carries_that_does_not_depend_on_x(name, control_flow, x):
+    y = tf.reduce_sum(carried(x, CARRIED[name]), 1)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        truth = value_curvatures(lambda r: session.run(y, {x: r}).sum(), ROWS)
+    found = run(answer("hessians", y, x), {x: ROWS})
+    along = curvatures_of(found[None], truth.directions)
+    scale = np.abs(truth.along).max()
+    assert scale > 1e-3
+    np.testing.assert_allclose(along, truth.along, atol=1e-5 * scale)
+
+
+def test_what_a_loop_carries_that_comes_to_depend_on_x(control_flow, x):
+    """In its second step alone."""
+    _, _, h = tf.while_loop(
+        lambda i, *_: i < 3,
+        lambda i, t, h: (
+            i + 1,
+            tf.reduce_sum(tf.sin(h)),
+            tf.pad(h, [[0, 0], [0, 1]], constant_values=t)[:, 1:],
+        ),
+        (0, tf.constant(0.2, x.dtype), x),
+        shape_invariants=(
+            tf.TensorShape([]),
+            tf.TensorShape([]),
+            tf.TensorShape([None, None]),
+        ),
+    )
+    with pytest.raises(batchhess.SecondDerivativeError, match="PadV2"):
+        answer("hessians", tf.reduce_sum(h**2, 1) + tf.reduce_sum(x**3, 1), x)

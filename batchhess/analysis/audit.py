@@ -2,7 +2,12 @@
 
 import collections
 
-from batchhess.analysis.region import Region
+from batchhess.analysis.region import (
+    Region,
+    comes_before,
+    moving_in_loop,
+    variables_read_by,
+)
 from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import (
     control_flow_context,
@@ -121,16 +126,19 @@ def _not_by_some(ops, depends):
 
 
 def _read_back(region):
-    """The ops that read a variable after it was assigned what depends on x: faults."""
-    found = []
-    for op in region.above:
-        for change in op.control_inputs if declared(op).reads else ():
-            given = list(change.inputs)
-            if not given or tensor_key(given[0]) != tensor_key(op.inputs[0]):
-                continue
-            if Region(given[1:], region.x).depends(given[1:]):
-                found.append((_THROUGH_VARIABLE, op))
-    return found
+    """The ops that read a variable after it was assigned what depends on x: faults.
+
+    A step of training is left to its author: what he trains are constants.
+    """
+    return [
+        (_THROUGH_VARIABLE, op)
+        for op in dict.fromkeys(region.above)
+        for variable in variables_read_by(op)
+        for change in variable.consumers()
+        if change is not op and declared(change).overwrites
+        if Region(list(change.inputs[1:]), region.x).depends(change.inputs[1:])
+        if comes_before(change, op)
+    ]
 
 
 _THROUGH_VARIABLE = Fault(
@@ -206,14 +214,11 @@ def _with_bodies(region, call=None):
     """
     for op in region.ops:
         yield op, region.depends, call or op
-        # What a loop carries may come to depend on x in its second step.
-        is_loop = "body" in declared(op).calls
         for arguments, graph in _bodies(op):
-            local_xs = [
-                inside
-                for argument, inside in zip(arguments, graph.inputs)
-                if is_loop or region.depends([argument])
-            ]
+            moving = [region.depends([argument]) for argument in arguments]
+            if "body" in declared(op).calls:
+                moving = moving_in_loop(moving, graph)
+            local_xs = [t for t, moves in zip(graph.inputs, moving) if moves]
             if local_xs:
                 inner = Region(list(graph.outputs), local_xs)
                 is_plain = region.left_out is None

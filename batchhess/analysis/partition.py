@@ -270,6 +270,8 @@ def _is_followed(op, whole, ends, walk, count):
 
 def _is_static(tensor, axis):
     """Whether all sizes but that of `axis` are known."""
+    if tensor.shape.ndims is None:
+        return False
     shape = shape_of(tensor)
     return None not in shape[:axis] + shape[axis + 1 :]
 

@@ -7,10 +7,11 @@ from batchhess.compat import (
     control_flow_context,
     is_made_by_custom_gradient,
     source_tensor,
+    tf,
 )
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies
-from batchhess.ops.table import declared
+from batchhess.ops.table import PASSED, declared
 
 
 class Region:
@@ -152,6 +153,23 @@ def carries_derivative(tensor):
     return not (is_step or known.stops) or has_custom_gradient(tensor.op)
 
 
+def moving_in_loop(moving, body):
+    """What a loop carries that comes to depend on x in one of its steps.
+
+    Args:
+      moving: list of bool, for each argument whether it depends on x before the loop.
+      body: the graph of its body.
+    """
+    moving, before = list(moving), None
+    while moving != before:
+        before = list(moving)
+        xs = [t for t, moves in zip(body.inputs, moving) if moves]
+        step = Region(list(body.outputs), xs)
+        for i, output in enumerate(body.outputs):
+            moving[i] = moving[i] or bool(xs) and step.depends([output])
+    return moving
+
+
 def can_be_copied(op, graph, for_values=False):
     """Whether a copy of `op`, of `graph` itself, is as good as `op`.
 
@@ -178,6 +196,29 @@ def has_effect(op):
     if not graphs or None in graphs:
         return True
     return any(has_effect(o) for graph in graphs for o in ops_of(graph))
+
+
+def variables_read_by(op):
+    """The references and handles of variables among the inputs of `op`.
+
+    What a reference is read by, when it is made, answers its own memory.
+    """
+    given = list(op.inputs)
+    given += [t.op.inputs[0] for t in given if declared(t.op).tangents == PASSED]
+    return [t for t in given if t.dtype == tf.resource or t.dtype != t.dtype.base_dtype]
+
+
+def comes_before(change, op):
+    """Whether `change` has run whenever `op` runs."""
+    seen, pending = set(), list(op.control_inputs) + [t.op for t in op.inputs]
+    while pending:
+        before = pending.pop()
+        if before is change:
+            return True
+        if before not in seen:
+            seen.add(before)
+            pending += [t.op for t in before.inputs] + list(before.control_inputs)
+    return False
 
 
 def ops_of(graph):

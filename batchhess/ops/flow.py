@@ -57,6 +57,11 @@ op(
     elements=of_input,
 )
 op("PyFunc PyFuncStateless", python=True)
+op(
+    "Assign AssignVariableOp ScatterUpdate ResourceScatterUpdate ScatterNdUpdate "
+    "ResourceScatterNdUpdate",
+    overwrites=True,
+)
 # May be fed: what is built anew would not see it. So its readers stay as they are.
 op("PlaceholderWithDefault", _same, twice=SOUND)
 op("Print", _same, twice=SOUND)

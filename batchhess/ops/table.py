@@ -56,7 +56,7 @@ Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrites "
     "guard parts elements shape_input size_only step bits stops calls frame repeatable "
-    "reads factorizes bend written python",
+    "reads factorizes bend written python overwrites",
 )
 
 _TABLE = {}
@@ -88,6 +88,7 @@ _NOTHING = Declared(
     bend=None,
     written=lambda op: op.outputs,
     python=False,
+    overwrites=False,
 )
 
 
@@ -137,6 +138,8 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
       written: op -> those of its outputs that it writes; the others hold anything.
       python: bool, whether it is Python that TensorFlow cannot differentiate: a term of
         f by it is constant, as tf.hessians has it too.
+      overwrites: bool, whether it gives the variable that is its first input values
+        that do not depend on those before.
     """
     for name in types.split():
         assert name not in _TABLE, name
