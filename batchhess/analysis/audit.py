@@ -109,11 +109,12 @@ def _not_by_some(ops, depends):
     """
     found = []
     for op in ops:
-        if declared(op).type is None and _can_be_read(op):
-            alive = [
-                t for t in op.inputs if t.dtype.base_dtype.is_floating and depends([t])
-            ]
-            ys = [t for t in op.outputs if t.dtype.base_dtype.is_floating]
+        holds_lists = any(t.dtype == tf.variant for t in op.outputs)
+        if declared(op).type is None and _can_be_read(op) and not holds_lists:
+            ys, alive = (
+                [t for t in tensors if t.dtype.base_dtype.is_floating]
+                for tensors in (op.outputs, filter(lambda t: depends([t]), op.inputs))
+            )
             try:
                 slopes = tf.gradients(ys, alive, stop_gradients=alive)
             except Exception:  # It is told where f is differentiated.
