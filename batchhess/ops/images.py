@@ -206,7 +206,7 @@ op(
 )
 op("MaxPool3D", _image, NEVER, twice=SOUND, faults=[_OVERLAPPING])
 op(
-    "ImageProjectiveTransform ImageProjectiveTransformV2 ImageProjectiveTransformV3",
+    "ImageProjectiveTransformV2 ImageProjectiveTransformV3",
     twice=SOUND,
     faults=[
         no_gradient_by(1, 3, of="its transforms and what it fills with"),
