@@ -12,7 +12,6 @@ from batchhess.models import load, protos
 from batchhess.models.outline import above
 from batchhess.streaming import evaluate, is_close
 from batchhess.streaming.feeding import listed, nonfinite_rows
-from batchhess.streaming.progress import Progress
 from batchhess.verification import compute_hessian_error
 
 # The relative error that right Hessians stay below.
@@ -106,22 +105,22 @@ def _sampled(options, xs, feed, batched):
     rows = np.linspace(0, max(count - 1, 0), size).astype(np.int64)
     if size < count:
         print("a sample of {:,} of {:,} observations".format(size, count))
-    sample = _picked(feed, batched, rows if size != count else slice(None), rows, axis)
+    sample = _picked(feed, batched, rows, axis)
     bad = _nonfinite(options, sample, batched, rows, axis)
     if not bad:
         return rows, sample
     print("not verified, since NaN or Inf is fed: {:,} observations".format(len(bad)))
     rows = np.setdiff1d(rows, sorted(bad))
     rows = np.resize(rows, size) if fixed and len(rows) else rows
-    return rows, _picked(feed, batched, rows, rows, axis)
+    return rows, _picked(feed, batched, rows, axis)
 
 
-def _picked(feed, batched, places, rows, axis):
-    """What to feed for the observations `rows`, at `places` of what is batched."""
+def _picked(feed, batched, rows, axis):
+    """What to feed for the observations `rows`."""
     found = {}
     for tensor, value in feed.items():
         if tensor in batched:  # No more of it is read.
-            part = np.asarray(value[(slice(None),) * axis + (places,)])
+            part = np.asarray(value[(slice(None),) * axis + (rows,)])
             found[tensor] = casting.cast(part, tensor, rows, axis)
         else:
             found[tensor] = casting.cast(np.asarray(value), tensor)
@@ -197,22 +196,18 @@ def run(options):
 
 def _run_here(model, options, feed, batched, answers):
     """Writes the answers, and tells how to read them: by name, and rows."""
-    progress = Progress()
     options.ctrl_c.raises = True
-    try:
-        written = evaluate(
-            model.session,
-            answers,
-            feed,
-            dict.fromkeys(batched, options.batch_axis),
-            batch_size=options.batch_size,
-            out=options.out,
-            resume=options.resume,
-            progress=progress,
-            on_nonfinite=options.on_nonfinite,
-        )
-    finally:
-        progress.close()
+    written = evaluate(
+        model.session,
+        answers,
+        feed,
+        dict.fromkeys(batched, options.batch_axis),
+        batch_size=options.batch_size,
+        out=options.out,
+        resume=options.resume,
+        progress=True,
+        on_nonfinite=options.on_nonfinite,
+    )
     print("written to", options.out)
     return lambda name, rows: written[name][rows]
 

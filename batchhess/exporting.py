@@ -9,6 +9,7 @@ from batchhess.calling import public
 from batchhess.compat import raw_ops, tf
 from batchhess.models.outline import mutable_tables, ops_above, unfilled_tables
 from batchhess.operators import derivatives
+from batchhess.streaming.fingerprint import table_contents
 from batchhess.streaming.naming import as_key, numbered
 
 # The collections of what a SavedModel runs at its start.
@@ -225,15 +226,11 @@ def _fill_tables(session, needed, starts):
         handle = table.outputs[0]
         if handle.dtype.base_dtype != tf.resource:
             raise NotImplementedError("table '{}' cannot be read.".format(table.name))
-        kinds = {"Tkeys": table.get_attr("key_dtype")}
-        kinds["Tvalues"] = table.get_attr("value_dtype")
-        keys, values = session.run(
-            raw_ops.LookupTableExportV2(table_handle=handle, **kinds)
-        )
+        kinds = [table.get_attr(name) for name in ("key_dtype", "value_dtype")]
         # Of a dense table they have one axis more than the shape function allows.
         keys, values = (
-            tf.placeholder_with_default(tf.constant(value, dtype), None)
-            for value, dtype in ((keys, kinds["Tkeys"]), (values, kinds["Tvalues"]))
+            tf.placeholder_with_default(tf.constant(held, kind), None)
+            for held, kind in zip(table_contents(session, table), kinds)
         )
         with tf.control_dependencies(starts):
             found.append(

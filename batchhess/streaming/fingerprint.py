@@ -139,13 +139,18 @@ def _values(session, ops):
     return sorted(values.items())
 
 
-def _contents(session, op):
-    """The keys and values of a table, in lines: in one order, whatever the table's."""
+def table_contents(session, op):
+    """The keys and the values of a table, two arrays."""
     kinds = {"Tkeys": op.get_attr("key_dtype"), "Tvalues": op.get_attr("value_dtype")}
     with op.graph.as_default(), tf.control_dependencies(None):
         exported = raw_ops.LookupTableExportV2(table_handle=op.outputs[0], **kinds)
+    return session.run(list(exported))
+
+
+def _contents(session, op):
+    """The same in lines: in one order, whatever the table's."""
     try:
-        keys, values = session.run(list(exported))
+        keys, values = table_contents(session, op)
     except tf.errors.FailedPreconditionError:
         return []
     pairs = zip(keys.tolist(), values.tolist())
