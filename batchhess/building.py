@@ -76,12 +76,14 @@ def execute(made):
 
 
 def same_values(made):
-    """The check that the model as rebuilt has the values of the original."""
-    used = made.ys if made.parts is None else made.parts[0]
+    """The check that the model as corrected has the values of the original.
+
+    What was taken apart is held against it where the method reads it.
+    """
     if made.request.check == "never" or made.is_linear:
         return []
     in_parts = made.parts is not None
-    same = assert_same(made.request.ys, used, made.x, in_parts=in_parts)
+    same = assert_same(made.request.ys, made.ys, made.x, in_parts=in_parts)
     return [] if same is None else [same]
 
 

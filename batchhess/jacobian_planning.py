@@ -191,12 +191,12 @@ def _parts(made, region, walk):
     """The list with y in elementary ops, and the `Partition` from x to it."""
     if made.state.kind == UNPROVEN:
         raise NoPartitionError(made.state.op, made.state.reason)
-    apart, is_forward = made.ys, made.method == "forward"
+    apart, stands_for, is_forward = made.ys, {}, made.method == "forward"
     if is_forward:
-        apart = take_apart(made.ys, made.x)
-    if apart is not made.ys:
+        apart, stands_for = take_apart(made.ys, made.x)
+    if stands_for:
         region = Region(apart, made.x)
-    found = partition(region, apart, made.x, walk, made.layout.axis)
+    found = partition(region, apart, made.x, walk, made.layout.axis, stands_for)
     is_end = not found.behind and [t is apart[0] for t in found.frontier] == [True]
     if not (is_end and walk.state(apart[0]).is_own):
         op = found.behind[0] if found.behind else apart[0].op

@@ -250,10 +250,11 @@ def _parts(made, region):
     """ys with softmax and the like in elementary ops, and their `Partition`."""
     if not made.is_proven:
         raise NoPartitionError(made.proof.op, made.proof.reason)
-    apart = take_apart(made.ys, made.x)
-    if apart is not made.ys:
+    apart, stands_for = take_apart(made.ys, made.x)
+    if stands_for:
         region = Region(apart, made.x)
-    return apart, partition(region, apart, made.x, made.walk, made.layout.axis)
+    axis = made.layout.axis
+    return apart, partition(region, apart, made.x, made.walk, axis, stands_for)
 
 
 def _is_thin(made):

@@ -72,8 +72,9 @@ def rewrite(ys, ops, form_of):
         op that stays as it is.
 
     Returns:
-      list of Tensors. What cannot be copied, and all that it is computed from, stays as
-      it is.
+      list of Tensors, and a dict from the key of each Tensor that was built again to
+      what now stands for it. What cannot be copied, and all that it is computed from,
+      stays as it is.
     """
     graph = tf.get_default_graph()
     fixed = {op for op in ops if not can_be_copied(op, graph, False)}
@@ -96,7 +97,7 @@ def rewrite(ys, ops, form_of):
         form = None if op in held else form_of(now, original_of)
         if form is not None:
             built.update(zip(map(tensor_key, op.outputs), built_by(form, now)))
-    return [built.get(tensor_key(y), y) for y in ys]
+    return [built.get(tensor_key(y), y) for y in ys], built
 
 
 def built_by(form, op):

@@ -33,7 +33,7 @@ def correct(ys, xs):
       list of Tensors of the same values; `ys` itself if there is nothing to correct.
     """
     ys = rebuild_control_flow(ys, xs)
-    return _rewrite(ys, xs, correction_of, notify=_log)
+    return _rewrite(ys, xs, correction_of, notify=_log)[0]
 
 
 def take_apart(ys, x):
@@ -46,7 +46,8 @@ def take_apart(ys, x):
       x: a Tensor.
 
     Returns:
-      list of Tensors of the same values and derivatives.
+      list of Tensors of the same values and derivatives; and a dict from the key of
+      each Tensor that was built for one of the model to that one.
     """
     return _rewrite(ys, [x], _parts)
 
@@ -61,7 +62,7 @@ def _rewrite(ys, xs, form_of, notify=lambda op: None):
     What is a pattern only when parts of it have been rewritten is seen in a second
     walk. An op of which an output is left is not rewritten again.
     """
-    done = set()
+    done, stands_for = set(), {}
     while not in_v1_while_loop():
         region, found = Region(ys, xs), []
 
@@ -78,14 +79,17 @@ def _rewrite(ys, xs, form_of, notify=lambda op: None):
             return build
 
         ops = value_region(ys, [source_tensor(x) for x in xs])
-        rewritten = rewrite(ys, ops, form)
+        rewritten, built = rewrite(ys, ops, form)
         if not found:
             break
         done.update(found)
+        for (op, place), new in built.items():
+            old = op.outputs[place]
+            stands_for[tensor_key(new)] = stands_for.get(tensor_key(old), old)
         ys = rewritten
         for op in found:
             notify(op)
-    return ys
+    return ys, stands_for
 
 
 def _is_in_reach(op):

@@ -39,7 +39,9 @@ class NoPartitionError(Exception):
 
 
 class Partition(
-    collections.namedtuple("Partition", "ops frontier behind states kinds alignments")
+    collections.namedtuple(
+        "Partition", "ops frontier behind states kinds alignments stands_for"
+    )
 ):
     """The region of an x, divided at the frontier.
 
@@ -50,6 +52,7 @@ class Partition(
       states: dict from the key of a Tensor that depends on x to its `State`.
       kinds: dict from each of `ops` to its kind.
       alignments: dict from each of `ops` to where the observations are in its inputs.
+      stands_for: dict from the key of a Tensor in elementary ops to the caller's own.
     """
 
     def depends(self, tensor):
@@ -80,6 +83,10 @@ class Partition(
             inputs = [t for t in tensor.op.inputs if self.is_batched(t)]
             found += [tensor] if self.is_batched(tensor) else inputs
         return found
+
+    def originals(self):
+        """The caller's own Tensors for those `of_each` observation."""
+        return [self.stands_for.get(tensor_key(t), t) for t in self.of_each()]
 
     def depending(self, op):
         """The inputs of `op` that depend on x, each once."""
@@ -122,10 +129,11 @@ class Partition(
             states,
             {became[op]: kind for op, kind in self.kinds.items()},
             {became[op]: states for op, states in self.alignments.items()},
+            {},
         )
 
 
-def partition(region, ys, x, walk, axis):
+def partition(region, ys, x, walk, axis, stands_for):
     """Divides the region of `x` at the frontier.
 
     Args:
@@ -134,6 +142,7 @@ def partition(region, ys, x, walk, axis):
       x: a Tensor or Variable.
       walk: the `Walk` from `x`.
       axis: int, the observation axis of `x`.
+      stands_for: dict, as of a `Partition`.
 
     Returns:
       a `Partition`.
@@ -170,6 +179,7 @@ def partition(region, ys, x, walk, axis):
         {key: state for key, state in states.items() if state.kind != FREE},
         {op: kind_of(op, walk) for op in ops},
         {op: alignment(op, walk) for op in ops},
+        stands_for,
     )
 
 

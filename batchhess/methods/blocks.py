@@ -65,7 +65,8 @@ def as_it_stands(method, problem, passes, check=True):
       check: bool, whether to fail the run where an op that is built again has not the
         values of the original.
     """
-    copied = []
+    parts = problem.partition
+    copied = [(a, b) for a, b in zip(parts.originals(), parts.of_each()) if a is not b]
     found = method(problem._replace(copied=copied), passes)
     if not (copied and check):
         return found
@@ -309,7 +310,8 @@ def _on_block(method, problem, passes, start, count, with_gradient):
     states = [parts.state(t) for t in parts.frontier]
     weighing = zip(problem.seeds or [], states)
     seeds = [reader.own(seed, state) for seed, state in weighing]
-    originals = [reader.own(t, parts.state(t)) for t in parts.of_each()]
+    states = [parts.state(t) for t in parts.of_each()]
+    originals = [reader.own(*pair) for pair in zip(parts.originals(), states)]
     precision = audit.precision_in(parts.of_each(), problem.x)
 
     def build():
