@@ -43,7 +43,7 @@ LAYERS = [
     ["ops.losses"],
     ["ops"],
     ["analysis", "analysis.frames", "analysis.region", "arguments"],
-    ["analysis.values"],
+    ["analysis.assigned", "analysis.values"],
     [
         "analysis.audit",
         "analysis.local",

@@ -375,48 +375,6 @@ def test_an_input_of_an_undeclared_op_that_is_left_out(operator, monkeypatch):
     test_an_input_that_is_left_out("Betainc", operator)
 
 
-READ_BACK = {
-    "itself": lambda w: tf.identity(w),
-    "anew": lambda w: w.read_value(),
-    "gathered": lambda w: tf.gather(w, [0, 2]),
-}
-
-
-def after_an_assignment(x, value, use_resource, way, chain, update=tf.assign):
-    """A function of x and of a variable read after `update(w, value)` has run."""
-    w = tf.get_variable("w", initializer=np.ones(3), use_resource=use_resource)
-    change = tf.group(update(w, value))
-    for _ in range(chain):
-        with tf.control_dependencies([change]):
-            change = tf.no_op()
-    with tf.control_dependencies([change]):
-        read = READ_BACK[way](w)
-    return tf.reduce_sum(x**3, 1) + tf.reduce_sum(read**2)
-
-
-@pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize("use_resource", [False, True])
-@pytest.mark.parametrize("way", sorted(READ_BACK))
-@pytest.mark.parametrize("chain", [0, 2])
-def test_a_variable_that_is_read_back(operator, use_resource, way, chain, x):
-    y = after_an_assignment(x, tf.sin(x[0]), use_resource, way, chain)
-    with pytest.raises(batchhess.SecondDerivativeError, match="reads a variable that"):
-        answer(operator, y, x)
-
-
-@pytest.mark.parametrize("use_resource", [False, True])
-@pytest.mark.parametrize("way", sorted(READ_BACK))
-def test_a_variable_that_is_trained_or_assigned_a_constant(use_resource, way, x):
-    for update, value in (
-        (tf.assign_sub, tf.sin(x[0])),
-        (tf.assign, tf.ones(3, x.dtype)),
-    ):
-        with tf.variable_scope(update.__name__):
-            y = after_an_assignment(x, value, use_resource, way, 1, update)
-        found = run(answer("hessians", y, x), {x: ROWS})
-        np.testing.assert_allclose(found, 6 * ROWS[:, :, None] * np.eye(3))
-
-
 def carried(x, step):
     """x after three steps of a loop, whose time and p do not depend on x."""
     p = tf.get_variable("p", initializer=np.float64(0.3), use_resource=True)

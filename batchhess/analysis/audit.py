@@ -2,12 +2,8 @@
 
 import collections
 
-from batchhess.analysis.region import (
-    Region,
-    comes_before,
-    moving_in_loop,
-    variables_read_by,
-)
+from batchhess.analysis.assigned import read_back
+from batchhess.analysis.region import Region, moving_in_loop
 from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import (
     control_flow_context,
@@ -27,7 +23,7 @@ from batchhess.graph.tensors import (
     tensor_key,
 )
 from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
-from batchhess.ops.flow import STACK_POP, bodies
+from batchhess.ops.flow import STACK_POP, bodies, called
 from batchhess.ops.table import (
     EXIT,
     NEXT,
@@ -127,19 +123,7 @@ def _not_by_some(ops, depends):
 
 
 def _read_back(region):
-    """The ops that read a variable after it was assigned what depends on x: faults.
-
-    A step of training is left to its author: what he trains are constants.
-    """
-    return [
-        (_THROUGH_VARIABLE, op)
-        for op in dict.fromkeys(region.above)
-        for variable in variables_read_by(op)
-        for change in variable.consumers()
-        if change is not op and declared(change).overwrites
-        if Region(list(change.inputs[1:]), region.x).depends(change.inputs[1:])
-        if comes_before(change, op)
-    ]
+    return [(_THROUGH_VARIABLE, op) for op in read_back(region)]
 
 
 _THROUGH_VARIABLE = Fault(
@@ -215,7 +199,7 @@ def _with_bodies(region, call=None):
     """
     for op in region.ops:
         yield op, region.depends, call or op
-        for arguments, graph in _bodies(op):
+        for arguments, graph in called(op):
             moving = [region.depends([argument]) for argument in arguments]
             if "body" in declared(op).calls:
                 moving = moving_in_loop(moving, graph)
@@ -243,18 +227,6 @@ def precision_in(tensors, *xs):
         if d in _PRECISIONS
     ]
     return _PRECISIONS[min(places)]
-
-
-def _bodies(op):
-    """Pairs of the arguments, and the graph, of each function that `op` calls.
-
-    But not of a loop's condition: no derivative passes it.
-    """
-    graphs, calls = bodies(op), declared(op).calls
-    if "cond" in calls:
-        graphs = graphs[1:]
-    arguments = list(op.inputs)[0 if "body" in calls or "f" in calls else 1 :]
-    return [(arguments, graph) for graph in graphs if graph is not None]
 
 
 def _loops(region, behind, gradient, x):

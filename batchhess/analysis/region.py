@@ -7,11 +7,10 @@ from batchhess.compat import (
     control_flow_context,
     is_made_by_custom_gradient,
     source_tensor,
-    tf,
 )
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies
-from batchhess.ops.table import PASSED, declared
+from batchhess.ops.table import declared
 
 
 class Region:
@@ -196,29 +195,6 @@ def has_effect(op):
     if not graphs or None in graphs:
         return True
     return any(has_effect(o) for graph in graphs for o in ops_of(graph))
-
-
-def variables_read_by(op):
-    """The references and handles of variables among the inputs of `op`.
-
-    What a reference is read by, when it is made, answers its own memory.
-    """
-    given = list(op.inputs)
-    given += [t.op.inputs[0] for t in given if declared(t.op).tangents == PASSED]
-    return [t for t in given if t.dtype == tf.resource or t.dtype != t.dtype.base_dtype]
-
-
-def comes_before(change, op):
-    """Whether `change` has run whenever `op` runs."""
-    seen, pending = set(), list(op.control_inputs) + [t.op for t in op.inputs]
-    while pending:
-        before = pending.pop()
-        if before is change:
-            return True
-        if before not in seen:
-            seen.add(before)
-            pending += [t.op for t in before.inputs] + list(before.control_inputs)
-    return False
 
 
 def ops_of(graph):

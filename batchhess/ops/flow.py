@@ -39,6 +39,18 @@ def bodies(op):
     return [graph for name in calls for graph in function_graphs(op, name)]
 
 
+def called(op):
+    """Pairs of the arguments, and the graph, of each function that `op` calls.
+
+    But not of a loop's condition: no derivative passes it.
+    """
+    graphs, calls = bodies(op), declared(op).calls
+    if "cond" in calls:
+        graphs = graphs[1:]
+    arguments = list(op.inputs)[0 if "body" in calls or "f" in calls else 1 :]
+    return [(arguments, graph) for graph in graphs if graph is not None]
+
+
 def _same(op, states, walk):
     return states[0]
 
