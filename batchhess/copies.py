@@ -15,7 +15,7 @@ _ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-1
 
 # The same relative to the largest x: what has cancelled out is no more precise than
 # what it is computed from.
-_CANCELLED = {"float16": 8e-3, "bfloat16": 6e-2, "float32": 1e-6, "float64": 2e-15}
+CANCELLED = {"float16": 8e-3, "bfloat16": 6e-2, "float32": 1e-6, "float64": 2e-15}
 
 
 def assert_same(originals, copies, x, together=(), in_parts=False):
@@ -80,6 +80,11 @@ def all_same(originals, copies, x, precision):
     return tf.reduce_all([_is_same(a, b, size, precision) for a, b in pairs])
 
 
+def is_near(a, b, x, precision):
+    """Where Tensors a and b, of one shape, are equal to rounding, as in `all_same`."""
+    return _is_near(a, _magnitude(x), precision, a, b)
+
+
 def not_the_same(problem):
     """The message where a `Problem`, built again block by block, is not `all_same`."""
     return _message(problem.partition.frontier[0], problem.x, (), True)
@@ -100,15 +105,22 @@ def _is_same(a, b, size, precision):
         ]
         return tf.logical_and(*parts)
     # Tensors of other shapes are compared as far as they go, for the error to be ours.
-    sizes = tf.size(a), tf.size(b)
-    same = tf.logical_and(tf.equal(*sizes), tf.equal(tf.rank(a), tf.rank(b)))
-    if a.shape.ndims is not None and a.shape.ndims == b.shape.ndims:
-        same = tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
-    first = tf.minimum(*sizes)
+    first = tf.minimum(tf.size(a), tf.size(b))
     vectors = [tf.reshape(t, [-1])[:first] for t in (a, b)]
     near = _is_near(a, size, precision, *vectors)
     # XLA of TensorFlow 1.15 crashes at `reduce_all` of many numbers of float64.
-    return tf.logical_and(same, tf.reduce_min(tf.cast(near, tf.int32)) > 0)
+    return tf.logical_and(_fits(a, b), tf.reduce_min(tf.cast(near, tf.int32)) > 0)
+
+
+def all_fit(originals, copies):
+    """Whether each of `copies` has the shape of its original: a bool []."""
+    return tf.reduce_all([_fits(a, b) for a, b in zip(originals, copies)])
+
+
+def _fits(a, b):
+    if a.shape.ndims is not None and a.shape.ndims == b.shape.ndims:
+        return tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
+    return tf.equal(tf.size(a), tf.size(b)) & tf.equal(tf.rank(a), tf.rank(b))
 
 
 def _is_near(tensor, size, precision, a, b):
@@ -118,7 +130,7 @@ def _is_near(tensor, size, precision, a, b):
         return tf.equal(a, b)
     # The difference of equal infinities is a NaN, and near to nothing.
     allowed = _ROUNDING[precision.name] * _largest(tensor)
-    allowed += _CANCELLED[precision.name] * tf.cast(size, dtype)
+    allowed += CANCELLED[precision.name] * tf.cast(size, dtype)
     near = tf.abs(a - b) <= allowed
     missing = tf.logical_and(tf.is_nan(a), tf.is_nan(b))
     return tf.logical_or(tf.logical_or(near, missing), tf.equal(a, b))

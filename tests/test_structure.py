@@ -57,6 +57,7 @@ LAYERS = [
     ["control_flow.arrays", "control_flow.v1", "control_flow.v2"],
     ["control_flow"],
     ["rewriting", "variables", "methods.bilinear", "methods.tangents"],
+    ["methods.rounding"],
     ["methods.curvature"],
     [
         "methods.blocks",

@@ -9,9 +9,10 @@ from batchhess.compat import (
     tf,
     where,
 )
-from batchhess.copies import all_same, assert_same, not_the_same
+from batchhess.copies import all_fit, all_same, assert_same, not_the_same
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, placed, product_of, tensor_key
+from batchhess.methods.rounding import is_rounding
 from batchhess.ops.rows import empty_rows, write_row
 from batchhess.ops.states import BATCHED, State
 from batchhess.rebuild import (
@@ -327,7 +328,14 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         answers += [layout.flatten(gradient)] if with_gradient else []
         again = here_parts.of_each()
         read = [here(t) for t in originals]
-        return answers + [all_same(read, again, x, precision)]
+        same = all_same(read, again, x, precision)
+        if part.adjoints is not None:
+            same = tf.cond(
+                same | ~all_fit(read, again),
+                lambda: same,
+                lambda: is_rounding(read, again, part, precision),
+            )
+        return answers + [same]
 
     return build
 
