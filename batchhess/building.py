@@ -78,9 +78,11 @@ def execute(made):
 def same_values(made):
     """The check that the model as corrected has the values of the original.
 
-    What was taken apart is held against it where the method reads it.
+    Where a method follows the observations it is held against it, instead, by them.
     """
     if made.request.check == "never" or made.is_linear:
+        return []
+    if made.parts is not None and made.stands_for is not None:
         return []
     in_parts = made.parts is not None
     same = assert_same(made.request.ys, made.ys, made.x, in_parts=in_parts)

@@ -32,8 +32,8 @@ Checks = collections.namedtuple(
 class JacobianPlan(
     collections.namedtuple(
         "JacobianPlan",
-        "request x compressed ys layout outputs state is_zero method parts block lost "
-        "unrolled checks refusal",
+        "request x compressed ys stands_for layout outputs state is_zero method parts "
+        "block lost unrolled checks refusal",
     )
 ):
     """What will be built for one x, and why.
@@ -44,6 +44,7 @@ class JacobianPlan(
       compressed: dict from the method to the `Compressed` pattern of the entries that
         are wanted, as it would answer it; empty where all are wanted.
       ys: list with a Tensor of the values of the request's y, corrected.
+      stands_for: dict, as of a `Plan`.
       layout: the `Layout` of `x`.
       outputs: the `Layout` of y, whose size is M.
       state: the `State` of y.
@@ -81,7 +82,9 @@ def plan(request, x, pattern=None):
       a `JacobianPlan`.
     """
     ys, (x,) = read_once(request.ys, [x])
-    ys = ys if request.check == "never" else correct(ys, [x])
+    stands_for = {}
+    if request.check != "never":
+        ys, stands_for = correct(ys, [x])
     layout = Layout(x, request.batch_axis)
     region = Region(ys, x)
     made = JacobianPlan(
@@ -89,6 +92,7 @@ def plan(request, x, pattern=None):
         x=x,
         compressed={},
         ys=ys,
+        stands_for=stands_for,
         layout=layout,
         outputs=Layout(ys[0], 0),
         state=None,
@@ -191,10 +195,11 @@ def _parts(made, region, walk):
     """The list with y in elementary ops, and the `Partition` from x to it."""
     if made.state.kind == UNPROVEN:
         raise NoPartitionError(made.state.op, made.state.reason)
-    apart, stands_for, is_forward = made.ys, {}, made.method == "forward"
+    apart, stands_for = made.ys, made.stands_for or {}
+    is_forward = made.method == "forward"
     if is_forward:
-        apart, stands_for = take_apart(made.ys, made.x)
-    if stands_for:
+        apart, stands_for = take_apart(made.ys, made.x, stands_for)
+    if apart is not made.ys:
         region = Region(apart, made.x)
     found = partition(region, apart, made.x, walk, made.layout.axis, stands_for)
     is_end = not found.behind and [t is apart[0] for t in found.frontier] == [True]

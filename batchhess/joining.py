@@ -125,7 +125,7 @@ def _of(request, z, layouts):
     """The ys as functions of `z`."""
     ys, xs = request.ys, request.xs
     if request.check != "never":
-        ys = correct(ys, xs)
+        ys, _ = correct(ys, xs)
     own = audit.with_authors_gradient(Region(ys, xs))
     if own:
         raise _not_built("it has a custom gradient at " + placed(own[0]))

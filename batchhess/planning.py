@@ -43,8 +43,8 @@ Checks = collections.namedtuple(
 class Plan(
     collections.namedtuple(
         "Plan",
-        "request x direction compressed ys corrected layout walk proof gradient "
-        "is_linear findings method parts block lost checks refusal",
+        "request x direction compressed ys corrected stands_for layout walk proof "
+        "gradient is_linear findings method parts block lost checks refusal",
     )
 ):
     """What will be built for one x, and why.
@@ -56,6 +56,8 @@ class Plan(
       compressed: the `Compressed` pattern of the entries that are wanted; or None.
       ys: list of Tensors of the values of the request's ys, corrected.
       corrected: bool, whether anything was.
+      stands_for: dict from the key of a Tensor that was corrected to the caller's own;
+        None where control flow was built anew.
       layout: the `Layout` of `x`.
       walk: the `Walk` from `x`.
       proof: the `State` of ys.
@@ -107,9 +109,13 @@ def plan(request, directions=None):
     given = []
     for group in groups:
         ys, group = read_once(request.ys, group)
-        read, ys = ys, ys if request.check == "never" else correct(ys, group)
+        read, stands_for = ys, {}
+        if request.check != "never":
+            ys, stands_for = correct(ys, group)
         gradients = _gradients(request, ys, group)
-        given += [(ys, ys is not read, x, g) for x, g in zip(group, gradients)]
+        given += [
+            (ys, ys is not read, stands_for, x, g) for x, g in zip(group, gradients)
+        ]
     directions = directions or [None] * len(xs)
     sparsity = request.sparsity or [None] * len(xs)
     return [_plan(request, *rest) for rest in zip(given, directions, sparsity)]
@@ -137,8 +143,8 @@ def _are_related(xs):
 
 
 def _plan(request, given, direction, pattern):
-    """The `Plan` of one x: `given` are ys, if corrected, x, and its gradient."""
-    ys, corrected, x, gradient = given
+    """The `Plan` of one x: `given` are what is of all, x, and its gradient."""
+    ys, corrected, stands_for, x, gradient = given
     layout = Layout(x, request.batch_axis)
     compressed = None
     if pattern is not None:
@@ -151,6 +157,7 @@ def _plan(request, given, direction, pattern):
         compressed=compressed,
         ys=ys,
         corrected=corrected,
+        stands_for=stands_for,
         layout=layout,
         walk=walk,
         proof=prove(ys, walk),
@@ -250,8 +257,8 @@ def _parts(made, region):
     """ys with softmax and the like in elementary ops, and their `Partition`."""
     if not made.is_proven:
         raise NoPartitionError(made.proof.op, made.proof.reason)
-    apart, stands_for = take_apart(made.ys, made.x)
-    if stands_for:
+    apart, stands_for = take_apart(made.ys, made.x, made.stands_for)
+    if apart is not made.ys:
         region = Region(apart, made.x)
     axis = made.layout.axis
     return apart, partition(region, apart, made.x, made.walk, axis, stands_for)

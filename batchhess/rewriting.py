@@ -30,13 +30,15 @@ def correct(ys, xs):
       xs: list of Tensors or Variables, none of them computed from another.
 
     Returns:
-      list of Tensors of the same values; `ys` itself if there is nothing to correct.
+      list of Tensors of the same values, `ys` itself if there is nothing to correct;
+      and a dict, as of `take_apart`, or None where control flow was built anew.
     """
-    ys = rebuild_control_flow(ys, xs)
-    return _rewrite(ys, xs, correction_of, notify=_log)[0]
+    rebuilt = rebuild_control_flow(ys, xs)
+    corrected, stands_for = _rewrite(rebuilt, xs, correction_of, notify=_log)
+    return corrected, stands_for if rebuilt is ys else None
 
 
-def take_apart(ys, x):
+def take_apart(ys, x, stands_for):
     """Builds `ys` again with softmax and cross entropies in their elementary ops.
 
     Those are element by element or linear, of which symmetric makes less work.
@@ -44,12 +46,16 @@ def take_apart(ys, x):
     Args:
       ys: list of Tensors of the default graph.
       x: a Tensor.
+      stands_for: dict as below, of `ys` themselves; None for an empty one.
 
     Returns:
       list of Tensors of the same values and derivatives; and a dict from the key of
       each Tensor that was built for one of the model to that one.
     """
-    return _rewrite(ys, [x], _parts)
+    ys, found = _rewrite(ys, [x], _parts)
+    known = stands_for or {}
+    found = {key: known.get(tensor_key(t), t) for key, t in found.items()}
+    return ys, {**known, **found}
 
 
 def _parts(op, depends):

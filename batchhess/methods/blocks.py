@@ -67,13 +67,29 @@ def as_it_stands(method, problem, passes, check=True):
         values of the original.
     """
     parts = problem.partition
-    copied = [(a, b) for a, b in zip(parts.originals(), parts.of_each()) if a is not b]
+    copied, checks = [], []
     found = method(problem._replace(copied=copied), passes)
-    if not (copied and check):
+    if not check:
         return found
-    same = assert_same(*zip(*copied), problem.x, in_parts=True)
-    with tf.control_dependencies([same]):
-        return tf.identity(found)
+    if any(a is not b for a, b in zip(parts.originals(), parts.of_each())):
+        precision = audit.precision_in(parts.of_each(), problem.x)
+        same = _are_same(parts.originals(), problem, passes, precision)
+        checks.append(assert_that(same, not_the_same(problem)))
+    if copied:
+        checks.append(assert_same(*zip(*copied), problem.x, in_parts=True))
+    with tf.control_dependencies(checks):
+        return tf.identity(found) if checks else found
+
+
+def _are_same(originals, problem, passes, precision):
+    """Whether the model of `problem` has the values of `originals`, to rounding."""
+    copies = problem.partition.of_each()
+    same = all_same(originals, copies, problem.x, precision)
+    return tf.cond(
+        same | ~all_fit(originals, copies),
+        lambda: same,
+        lambda: is_rounding(originals, problem, passes, precision),
+    )
 
 
 def _adjoints(parts, ys, seeds, x, passes):
@@ -326,16 +342,8 @@ def _on_block(method, problem, passes, start, count, with_gradient):
             part = part._replace(seeds=weights, gradient=gradient, adjoints=adjoints)
         answers = [method(part, passes)]
         answers += [layout.flatten(gradient)] if with_gradient else []
-        again = here_parts.of_each()
         read = [here(t) for t in originals]
-        same = all_same(read, again, x, precision)
-        if part.adjoints is not None:
-            same = tf.cond(
-                same | ~all_fit(read, again),
-                lambda: same,
-                lambda: is_rounding(read, again, part, precision),
-            )
-        return answers + [same]
+        return answers + [_are_same(read, part, passes, precision)]
 
     return build
 

@@ -12,22 +12,32 @@ from batchhess.copies import CANCELLED, is_near
 from batchhess.graph.tensors import tensor_key
 from batchhess.methods.tangents import added
 from batchhess.ops.table import AFFINE, NO, SUBTRACTED, declared, linearity
-from batchhess.rebuild import copy_op
+from batchhess.rebuild import copies_of, copy_op
 
 
-def is_rounding(originals, copies, problem, precision):
+def is_rounding(originals, problem, passes, precision):
     """Whether values differ, in each observation, by no more than rounding may do.
 
     Args:
-      originals: list of Tensors.
-      copies: list of Tensors of the same shapes, which `problem` has.
-      problem: a `Problem` with a partition and adjoints.
+      originals: list of Tensors, for those `of_each` observation in the partition, and
+        of the same shapes.
+      problem: a `Problem` with a partition.
+      passes: the `Passes`.
       precision: the dtype of the least precise of them.
 
     Returns:
       a bool Tensor [].
     """
+    copies, x = problem.partition.of_each(), problem.x
+    apart = [_apart(a, b, x, precision) for a, b in zip(originals, copies)]
+    if problem.adjoints is None:
+        problem = _with_adjoints(problem, passes)
     parts, weighted = problem.partition, _Weighted(problem)
+    apart = [
+        weighted.of_each(t, values)
+        for t, values in zip(parts.of_each(), apart)
+        if weighted.has(t)
+    ]
     inputs = {
         tensor_key(t): t
         for op in parts.ops
@@ -35,11 +45,6 @@ def is_rounding(originals, copies, problem, precision):
         for t in parts.depending(op)
         if weighted.has(t)
     }
-    apart = [
-        weighted.of_each(b, _apart(a, b, problem.x, precision))
-        for a, b in zip(originals, copies)
-        if weighted.has(b)
-    ]
     errors = [weighted.of_each(t, size_of(t)) for t in inputs.values()]
     if not (apart and errors):
         return tf.constant(not apart)
@@ -48,9 +53,27 @@ def is_rounding(originals, copies, problem, precision):
     return tf.reduce_all(tf.equal(apart, 0) | (apart <= most))
 
 
+def _with_adjoints(problem, passes):
+    """`problem` of a copy of the model, which is run where this is asked alone."""
+    x, parts = tf.identity(problem.x), problem.partition
+    replaced = {
+        (op, place): x
+        for op in parts.ops
+        for place, t in enumerate(op.inputs)
+        if t is problem.x
+    }
+    parts = parts.onto(problem.x, x, copies_of(parts.ops, replaced))
+    between = [t for op in parts.ops for t in op.outputs if parts.is_batched(t)]
+    found = passes.gradients(parts.of_each(), between)
+    adjoints = dict(zip(map(tensor_key, between), found))
+    return problem._replace(x=x, partition=parts, adjoints=adjoints)
+
+
 def size_of(tensor, depth=4):
     """The magnitudes of the terms that `tensor` adds up: what it is as exact as."""
     op = tensor.op
+    if declared(op).absolute:
+        return tf.ones_like(tensor)
     is_sum = linearity(op) not in (NO, AFFINE) and len(op.outputs) == 1
     if not (is_sum and depth):
         return tf.abs(tensor)

@@ -120,12 +120,14 @@ _REAL = dict(_EACH, faults=[OF_COMPLEX])
 op(
     """Abs Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div Elu
     Erf Erfc Exp Expm1 Inv LeakyRelu Lgamma Maximum Minimum Pow Reciprocal
-    Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus Sqrt Square Tan Tanh""",
+    Relu Relu6 Rsqrt Selu Sin Sinh Softplus Sqrt Square Tan Tanh""",
     elementwise,
     BROADCAST,
     **_EACH,
 )
 
+# TensorFlow 1.15 has a quotient of polynomials for it, which is no more exact.
+op("Sigmoid", elementwise, BROADCAST, **_EACH, absolute=True)
 op("Log Log1p", elementwise, BROADCAST, **_EACH, guard=IN_PARTS)
 op(
     "ClipByValue",

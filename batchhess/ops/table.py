@@ -56,7 +56,7 @@ Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrites "
     "guard parts elements shape_input size_only step bits stops calls frame repeatable "
-    "reads factorizes bend written python overwrites",
+    "reads factorizes bend written python overwrites absolute",
 )
 
 _TABLE = {}
@@ -89,6 +89,7 @@ _NOTHING = Declared(
     written=lambda op: op.outputs,
     python=False,
     overwrites=False,
+    absolute=False,
 )
 
 
@@ -140,6 +141,8 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
         f by it is constant, as tf.hessians has it too.
       overwrites: bool, whether it gives the variable that is its first input values
         that do not depend on those before.
+      absolute: bool, whether its rounding error is relative to one, and not to what it
+        answers.
     """
     for name in types.split():
         assert name not in _TABLE, name
