@@ -45,7 +45,7 @@ def is_rounding(originals, problem, passes, precision):
         for t in parts.depending(op)
         if weighted.has(t)
     }
-    errors = [weighted.of_each(t, size_of(t)) for t in inputs.values()]
+    errors = [weighted.of_each(t, _size(t, parts)) for t in inputs.values()]
     if not (apart and errors):
         return tf.constant(not apart)
     apart = added(apart)
@@ -69,15 +69,18 @@ def _with_adjoints(problem, passes):
     return problem._replace(x=x, partition=parts, adjoints=adjoints)
 
 
-def size_of(tensor, depth=4):
+def _size(tensor, parts, depth=4):
     """The magnitudes of the terms that `tensor` adds up: what it is as exact as."""
     op = tensor.op
     if declared(op).absolute:
         return tf.ones_like(tensor)
     is_sum = linearity(op) not in (NO, AFFINE) and len(op.outputs) == 1
-    if not (is_sum and depth):
+    is_reference = any(t.dtype != t.dtype.base_dtype for t in op.inputs)
+    if is_reference or not (is_sum and depth and parts.depends(tensor)):
         return tf.abs(tensor)
-    sizes = [size_of(t, depth - 1) if t.dtype == tensor.dtype else t for t in op.inputs]
+    sizes = [
+        _size(t, parts, depth - 1) if t.dtype == tensor.dtype else t for t in op.inputs
+    ]
     if declared(op).tangents == SUBTRACTED:
         return sizes[0] + sizes[1]
     return tf.abs(copy_op(op, sizes).outputs[0])
