@@ -254,7 +254,10 @@ def _covered(made, gradient, found):
     def pull(u):
         return layout.flatten(passes.hvp(rows, x, tf.cast(u, rows.dtype)))
 
-    return assert_covered(made.compressed, found, pull, x, made.checks.pattern)
+    flat = layout.flatten(x)
+    return assert_covered(
+        made.compressed, found, pull, x, flat, rows, made.checks.pattern
+    )
 
 
 def _verified(made, ys, seeds, gradient, found):

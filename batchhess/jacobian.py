@@ -83,7 +83,8 @@ def _covered(made, found):
         seed = tf.cast(u, rows.dtype)
         return layout.flatten(passes.gradient([rows], x, [seed]))
 
-    return assert_covered(compressed_of(made), found, pull, x, made.checks.pattern)
+    flat, found_of = layout.flatten(x), compressed_of(made)
+    return assert_covered(found_of, found, pull, x, flat, rows, made.checks.pattern)
 
 
 def _answer(made):

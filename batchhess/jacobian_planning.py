@@ -18,7 +18,7 @@ from batchhess.ops.states import UNPROVEN
 from batchhess.ops.table import EXIT, NEXT, declared
 from batchhess.planning import FEW
 from batchhess.rewriting import correct, take_apart
-from batchhess.sparsity import Compressed, assert_fits
+from batchhess.sparsity import Compressed, assert_fits, too_coarse
 from batchhess.variables import read_once
 
 # What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
@@ -272,7 +272,8 @@ def _with_checks(made, region, findings):
         readers=readers(region.ops),
         pattern=found and found.precision_in(region.ops, made.x),
     )
-    made = made._replace(checks=checks)
+    refused = checks.pattern and too_coarse(checks.pattern)
+    made = made._replace(checks=checks, refusal=refused or None)
     if suspects and not (made.is_followed or checks.coupling):
         why = "observations may be coupled, which differences cannot tell apart."
         return made._replace(refusal=not_seen(made, why))

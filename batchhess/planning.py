@@ -25,7 +25,7 @@ from batchhess.methods.blocks import block_size, widest
 from batchhess.ops.states import SUM, UNPROVEN
 from batchhess.problem import WHOLE
 from batchhess.rewriting import correct, take_apart
-from batchhess.sparsity import Compressed, assert_fits, assert_symmetric
+from batchhess.sparsity import Compressed, assert_fits, assert_symmetric, too_coarse
 from batchhess.variables import read_once
 
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
@@ -316,6 +316,7 @@ def _with_checks(made, region):
         readers=readers(region.ops),
         pattern=made.compressed and made.compressed.precision_in(region.ops, made.x),
     )
+    refused = refused or (checks.pattern and too_coarse(checks.pattern))
     return made._replace(checks=checks, refusal=refused)
 
 

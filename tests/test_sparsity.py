@@ -440,3 +440,25 @@ def test_what_to_detect_is_one_of_two():
         batchhess.detect_sparsity(chain(x), x, of="hessian")
     with pytest.raises(ValueError, match="detect_sparsity: .*does not depend"):
         batchhess.detect_sparsity(chain(x), placeholder())
+
+
+def test_what_cancels_to_rounding_is_no_entry():
+    """1 - tanh(d)**2 of large d is rounding alone, and more than what it stands for."""
+    x = tf.placeholder(tf.float32, [None, 12])
+    y = tf.math.log(tf.cosh(x[:, 1:] - x[:, :-1]))
+    (sparsity,) = batchhess.detect_sparsity(y, x)
+    (found,) = batchhess.hessians(y, x, sparsity=sparsity)
+    value = 8 * np.random.RandomState(0).randn(200, 12)
+    beside = np.diagonal(run(found, {x: value}), offset=1, axis1=1, axis2=2)
+    np.testing.assert_allclose(beside, -1 / np.cosh(np.diff(value)) ** 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_sixteen_bits_are_too_coarse_to_check_a_pattern(dtype):
+    x = placeholder(4)
+    y = tf.cast(tf.cast(x, dtype) ** 2, x.dtype)
+    for answer in (batchhess.hessians, batchhess.jacobians):
+        with pytest.raises(ValueError, match="no run can tell an entry"):
+            answer(y, x, sparsity=np.eye(4))
+        (found,) = answer(y, x, sparsity=np.eye(4), check="never")
+        assert run(found, {x: np.ones((2, 4))}).any()

@@ -107,7 +107,9 @@ class _Weighted:
         """[N], of `values` of the shape of `tensor`."""
         state = self._parts.state(tensor)
         others = [a for a in range(tensor.shape.ndims) if a != state.axis]
-        adjoint = self._adjoints[tensor_key(tensor)]
+        # In one dtype, which holds the products of all.
+        adjoint = tf.cast(self._adjoints[tensor_key(tensor)], tf.float64)
+        values = tf.cast(values, tf.float64)
         # Zero times infinity is none here: what nothing weighs is no error.
         products = where(
             tf.equal(values, 0), tf.zeros_like(values), tf.abs(adjoint) * values
