@@ -69,7 +69,8 @@ def hessians(
         It takes a pass for each colour of a star colouring, 3 where the matrix is
         tridiagonal, whatever K is (Gebremedhin, Manne & Pothen 2005, What color is
         your Jacobian?). Unless `check` is "never", one more pass fails the run where an
-        entry outside of it is not zero. `detect_sparsity` answers such a matrix.
+        entry outside of it is not zero, and 16 bits are refused, as too coarse for
+        that. `detect_sparsity` answers such a matrix.
       dense: whether to answer the zeros outside of `sparsity` too.
       parallel_iterations: passes that may run at a time; `tf.while_loop`'s own default
         if None.
@@ -348,9 +349,8 @@ def jacobians(
       coordinates: ints; the columns of these coordinates alone, `[N, M, C]`. They count
         along an observation, in the order of a reshape to `[N, K]`.
       sparsity: an `M` by `K` matrix, as in `hessians`. Columns that have no row in
-        common share a tangent
-        of "forward", and rows that have no column in common a pass of "reverse"; "auto"
-        takes the way with fewer of them.
+        common share a tangent of "forward", and rows that have no column in common a
+        pass of "reverse"; "auto" takes the way with fewer of them.
       jit_compile: compile the model and its derivatives with XLA, as one program for
         each block of observations.
 
