@@ -134,4 +134,4 @@ class Problem(
             columns = np.array(self.coordinates)[:, None] == np.arange(self.layout.size)
         else:
             return None
-        return tf.constant(columns, self.x.dtype.base_dtype)
+        return tf.cast(tf.constant(columns), self.x.dtype.base_dtype)

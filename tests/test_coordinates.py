@@ -142,3 +142,12 @@ def test_a_wrong_chosen_column_fails_the_run(random):
     assert run(right, feed).shape == (3, 2, 1)
     with pytest.raises(tf.errors.InvalidArgumentError, match="differences"):
         run(wrong, feed)
+
+
+@pytest.mark.parametrize("method", ["forward", "reverse"])
+def test_columns_of_sixteen_bits(method):
+    x = tf.placeholder(tf.bfloat16, [None, 3])
+    y = tf.matmul(x, tf.cast([[1.0, 2], [3, 4], [5, 6]], x.dtype))
+    (found,) = batchhess.jacobians(y, x, coordinates=[1], method=method)
+    found = run(tf.cast(found, tf.float32), {x: np.ones((2, 3))})
+    np.testing.assert_array_equal(found, [[[3], [4]]] * 2)

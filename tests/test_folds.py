@@ -223,3 +223,54 @@ def test_coordinates_of_two_rows_do_not_meet():
     apart = batchhess.detect_sparsity(tf.reduce_sum(network(rows_of(x), D, 4)), x)[0]
     np.testing.assert_array_equal(apart, np.kron(np.eye(T), np.ones([D, D])) > 0)
     assert batchhess.detect_sparsity(MODELS["softmax"](x), x)[0].all()
+
+
+def turned(x):
+    """[N, T, D] as [T N, D]: row n of all T is of observation n."""
+    return tf.reshape(tf.transpose(x, [1, 0, 2]), [-1, D])
+
+
+TURNED = {
+    "einsum": (lambda x: tf.einsum("nij,jk->nik", x, tf.constant(array(D, 2))), True),
+    "einsum of the first": (
+        lambda x: tf.einsum("nij,ik->nkj", x, tf.constant(array(T, 2))),
+        True,
+    ),
+    "turned back": (
+        lambda x: tf.transpose(
+            tf.reshape(network(turned(x), D, 2), [T, tf.shape(x)[0], 2]), [1, 0, 2]
+        ),
+        True,
+    ),
+    "in two steps": (
+        lambda x: tf.reshape(
+            tf.reshape(network(turned(x), D, 2), [2, 2 * tf.shape(x)[0], 2]),
+            [T, tf.shape(x)[0], 2],
+        )[1][:, None],
+        True,
+    ),
+    "beside rows in order": (lambda x: tf.sin(turned(x) * rows_of(x))[None], False),
+    "along the rows": (lambda x: tf.cumsum(turned(x), 0)[None] ** 2, False),
+    "by other parts": (
+        lambda x: (
+            tf.reshape(turned(x), [-1, T, D])[:, 0, None] ** 2
+            * tf.reshape(turned(x), [-1, T, D])[:, 1, None]
+        ),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TURNED))
+def test_axes_before_that_of_the_observations_are_taken_in(name):
+    x = tf.placeholder(tf.float64, [None, T, D])
+    f, is_separable = TURNED[name]
+    y, value = tf.reduce_sum(tf.tanh(f(x))), array(8, T, D)
+    assert batchhess.explain(y, x)[0].separable == is_separable
+    (result,) = batchhess.hessians(y, x)
+    if is_separable:
+        expected = difference_blocks(y, x, value)
+        np.testing.assert_allclose(run(result, {x: value}), expected, atol=1e-7)
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="coupled"):
+            run(result, {x: value})

@@ -21,6 +21,7 @@ from batchhess.ops.sizes import (
 )
 from batchhess.ops.states import (
     BATCHED,
+    CYCLED,
     FOLDED,
     FREE,
     SCATTERED,
@@ -87,6 +88,11 @@ def _reshape(op, states, walk):
         origin = _folded(state.origin, before[state.axis + 1 :], after[place + 1 :])
         if origin is not None:
             return batched(place, origin)
+    for place in range(len(after)):
+        if _same_product(before[state.axis + 1 :], after[place + 1 :]):
+            origin = _cycled(state.origin, before[: state.axis], after[:place])
+            if origin is not None:
+                return batched(place, origin)
     return copied(states)
 
 
@@ -181,6 +187,22 @@ def _folded(origin, before, after):
     if rest or not each_one:
         return None
     return inner if each_one == 1 else (FOLDED, inner, each_one)
+
+
+def _cycled(origin, before, after):
+    """The same where an axis takes in axes before it, or is split into them.
+
+    Args:
+      before: list of the sizes before the axis.
+      after: list of the sizes before it afterwards.
+    """
+    if not all(isinstance(d, int) and d > 0 for d in before + after):
+        return None
+    inner, times = origin[1:] if origin[0] == CYCLED else (origin, 1)
+    times, rest = divmod(times * product_of(before), product_of(after))
+    if rest or not times:
+        return None
+    return inner if times == 1 else (CYCLED, inner, times)
 
 
 def _same_product(before, after):

@@ -18,6 +18,9 @@ UNPROVEN = "unproven"
 OWN = "x"
 # Begins an `origin` (FOLDED, origin, T) where index m is of what that maps m // T to.
 FOLDED = "folded"
+# Begins an `origin` (CYCLED, origin, T) where index m of an axis of T N is of what that
+# maps m % N to.
+CYCLED = "cycled"
 
 
 class State(collections.namedtuple("State", "kind axis origin op reason")):
