@@ -11,7 +11,7 @@ from batchhess.compat import tf, where
 from batchhess.copies import CANCELLED, is_near
 from batchhess.graph.tensors import tensor_key
 from batchhess.methods.tangents import added
-from batchhess.ops.table import AFFINE, NO, SUBTRACTED, declared, linearity
+from batchhess.ops.table import AFFINE, NO, SUBTRACTED, YES, declared, linearity
 from batchhess.rebuild import copies_of, copy_op
 
 
@@ -78,9 +78,9 @@ def _size(tensor, parts, depth=4):
     is_reference = any(t.dtype != t.dtype.base_dtype for t in op.inputs)
     if is_reference or not (is_sum and depth and parts.depends(tensor)):
         return tf.abs(tensor)
-    sizes = [
-        _size(t, parts, depth - 1) if t.dtype == tensor.dtype else t for t in op.inputs
-    ]
+    # What a product magnifies of its factors is no rounding of its own.
+    rest = depth - 1 if linearity(op) == YES else 0
+    sizes = [_size(t, parts, rest) if t.dtype == tensor.dtype else t for t in op.inputs]
     if declared(op).tangents == SUBTRACTED:
         return sizes[0] + sizes[1]
     return tf.abs(copy_op(op, sizes).outputs[0])
