@@ -123,7 +123,7 @@ def _exclude_each_other(change, op, variable):
     """Whether they assign and read it in other branches, by the same condition."""
     if not all(_has_branches(one) for one in (change, op)):
         return False
-    if change.inputs[0] is not op.inputs[0]:
+    if tensor_key(change.inputs[0]) != tensor_key(op.inputs[0]):
         return False
     changed = {
         _branch(change, t) for t in _inside(change, variable) if any(_changes(t))

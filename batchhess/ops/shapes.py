@@ -85,12 +85,14 @@ def _reshape(op, states, walk):
         if same_rest or same_size(before[state.axis], after[place], state, walk):
             return batched(place, state.origin)
     for place in places:
-        origin = _folded(state.origin, before[state.axis + 1 :], after[place + 1 :])
+        others = before[state.axis + 1 :], after[place + 1 :]
+        origin = _taken_in(FOLDED, state.origin, *others)
         if origin is not None:
             return batched(place, origin)
     for place in range(len(after)):
         if _same_product(before[state.axis + 1 :], after[place + 1 :]):
-            origin = _cycled(state.origin, before[: state.axis], after[:place])
+            others = before[: state.axis], after[:place]
+            origin = _taken_in(CYCLED, state.origin, *others)
             if origin is not None:
                 return batched(place, origin)
     return copied(states)
@@ -167,42 +169,25 @@ def summed_over_none(tensor):
     return before if alike else None
 
 
-def _folded(origin, before, after):
-    """The `origin` where an axis takes in others, or gives them up, in a Reshape.
-
-    Index m of [N T, d], made of [N, T, d], is of observation m // T.
+def _taken_in(kind, origin, before, after):
+    """What indices are of where an axis takes in others, or is split into them.
 
     Args:
-      origin: of the axis before it.
-      before: list of the sizes behind the axis.
-      after: list of the sizes behind it afterwards.
+      kind: FOLDED for axes behind it, CYCLED for axes before it.
+      origin: of the axis before.
+      before: list of the sizes of the others before.
+      after: list of their sizes afterwards.
 
     Returns:
       `origin`, or None if an index would hold parts of several observations.
     """
     if not all(isinstance(d, int) and d > 0 for d in before + after):
         return None
-    inner, each_one = origin[1:] if origin[0] == FOLDED else (origin, 1)
+    inner, each_one = origin[1:] if origin[0] == kind else (origin, 1)
     each_one, rest = divmod(each_one * product_of(before), product_of(after))
     if rest or not each_one:
         return None
-    return inner if each_one == 1 else (FOLDED, inner, each_one)
-
-
-def _cycled(origin, before, after):
-    """The same where an axis takes in axes before it, or is split into them.
-
-    Args:
-      before: list of the sizes before the axis.
-      after: list of the sizes before it afterwards.
-    """
-    if not all(isinstance(d, int) and d > 0 for d in before + after):
-        return None
-    inner, times = origin[1:] if origin[0] == CYCLED else (origin, 1)
-    times, rest = divmod(times * product_of(before), product_of(after))
-    if rest or not times:
-        return None
-    return inner if times == 1 else (CYCLED, inner, times)
+    return inner if each_one == 1 else (kind, inner, each_one)
 
 
 def _same_product(before, after):
