@@ -1,6 +1,6 @@
 """Variables that a run gives a value that depends on x, and then reads."""
 
-from batchhess.analysis.region import Region, moving_in_loop
+from batchhess.analysis.region import Region, moving_in_calls
 from batchhess.compat import tf
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.flow import called
@@ -33,7 +33,7 @@ def read_back(region, again=False):
                     if not _exclude_each_other(change, op, source)
                     if _is_moved(change, source, region.x)
                 ]
-        for graph, moving in _calls(op, region.depends):
+        for graph, moving in moving_in_calls(op, region.depends):
             inner = Region(list(graph.outputs), moving)
             found += read_back(inner, again or "body" in declared(op).calls)
     return found
@@ -146,19 +146,5 @@ def _is_moved(op, variable, x):
     if not declared(op).calls:
         return region.depends(op.inputs[1:])
     inner = [(c, t) for t in _inside(op, variable) for c in _changes(t)]
-    moving = dict(_calls(op, region.depends))
+    moving = dict(moving_in_calls(op, region.depends))
     return any(_is_moved(c, t, moving[c.graph]) for c, t in inner if c.graph in moving)
-
-
-def _calls(op, depends):
-    """Pairs of the graph of each function that `op` calls, and its arguments that move.
-
-    Those are what depends on x; there is no pair where nothing does.
-    """
-    for arguments, graph in called(op):
-        moving = [depends([t]) for t in arguments]
-        if "body" in declared(op).calls:
-            moving = moving_in_loop(moving, graph)
-        xs = [t for t, moves in zip(graph.inputs, moving) if moves]
-        if xs:
-            yield graph, xs

@@ -3,7 +3,7 @@
 import collections
 
 from batchhess.analysis.assigned import read_back
-from batchhess.analysis.region import Region, moving_in_loop
+from batchhess.analysis.region import Region, moving_in_calls
 from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import (
     control_flow_context,
@@ -23,7 +23,7 @@ from batchhess.graph.tensors import (
     tensor_key,
 )
 from batchhess.ops.elementwise import is_mean_of_moments, stopped_mean
-from batchhess.ops.flow import STACK_POP, bodies, called
+from batchhess.ops.flow import STACK_POP, bodies
 from batchhess.ops.table import (
     EXIT,
     NEXT,
@@ -199,16 +199,11 @@ def _with_bodies(region, call=None):
     """
     for op in region.ops:
         yield op, region.depends, call or op
-        for arguments, graph in called(op):
-            moving = [region.depends([argument]) for argument in arguments]
-            if "body" in declared(op).calls:
-                moving = moving_in_loop(moving, graph)
-            local_xs = [t for t, moves in zip(graph.inputs, moving) if moves]
-            if local_xs:
-                inner = Region(list(graph.outputs), local_xs)
-                is_plain = region.left_out is None
-                inner = inner if is_plain else inner.as_differentiated()
-                yield from _with_bodies(inner, call or op)
+        for graph, local_xs in moving_in_calls(op, region.depends):
+            inner = Region(list(graph.outputs), local_xs)
+            is_plain = region.left_out is None
+            inner = inner if is_plain else inner.as_differentiated()
+            yield from _with_bodies(inner, call or op)
 
 
 # From the least precise on. A complex number is as precise as its parts.

@@ -9,7 +9,7 @@ from batchhess.compat import (
     source_tensor,
 )
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
-from batchhess.ops.flow import bodies
+from batchhess.ops.flow import bodies, called
 from batchhess.ops.table import declared
 
 
@@ -167,6 +167,20 @@ def moving_in_loop(moving, body):
         for i, output in enumerate(body.outputs):
             moving[i] = moving[i] or bool(xs) and step.depends([output])
     return moving
+
+
+def moving_in_calls(op, depends):
+    """Pairs of the graph of each function that `op` calls, and its arguments that move.
+
+    Those are what depends on x; there is no pair where nothing does.
+    """
+    for arguments, graph in called(op):
+        moving = [depends([t]) for t in arguments]
+        if "body" in declared(op).calls:
+            moving = moving_in_loop(moving, graph)
+        xs = [t for t, moves in zip(graph.inputs, moving) if moves]
+        if xs:
+            yield graph, xs
 
 
 def can_be_copied(op, graph, for_values=False):
