@@ -68,7 +68,13 @@ if __name__ == "__main__":
         extras_require={
             "beam": ["apache-beam", "pyarrow"],
             "bench": ["jax", "torch", "matplotlib", "folx; python_version>='3.10'"],
-            "docs": ["matplotlib", "mkdocs-material", "mkdocstrings[python]", "ruff"],
+            "docs": [
+                "apache-beam",
+                "matplotlib",
+                "mkdocs-material",
+                "mkdocstrings[python]",
+                "ruff",
+            ],
             "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib"],
             "parquet": ["pyarrow"],
             "progress": ["tqdm"],

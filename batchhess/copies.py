@@ -11,7 +11,7 @@ from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
 # What two ways to round may differ by, relative to the largest magnitude of a tensor. A
 # copy does the same arithmetic, at times in another order; a value that was fed, or
 # that a variable had before, is elsewhere by far more.
-_ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10}
+ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10}
 
 # The same relative to the largest x: what has cancelled out is no more precise than
 # what it is computed from.
@@ -71,89 +71,91 @@ def _is_equal(a, b):
     return tf.reduce_all(tf.equal(a, b))
 
 
-def all_same(originals, copies, x, precision):
-    """Whether each of `copies` equals its original, as for `assert_same`: a bool [].
-
-    `precision` is the dtype of the least precise between x and them.
-    """
-    pairs, size = zip(originals, copies), _magnitude(x)
-    return tf.reduce_all([_is_same(a, b, size, precision) for a, b in pairs])
-
-
-def is_near(a, b, x, precision):
-    """Where Tensors a and b, of one shape, are equal to rounding, as in `all_same`."""
-    return _is_near(a, _magnitude(x), precision, a, b)
-
-
-def not_the_same(problem):
-    """The message where a `Problem`, built again block by block, is not `all_same`."""
-    return _message(problem.partition.frontier[0], problem.x, (), True)
+def not_the_same(problem, is_compiled=False):
+    """The message where a `Problem`, built again, has not the values of the model."""
+    message = _message(problem.partition.frontier[0], problem.x, (), True)
+    if not is_compiled:
+        return message
+    return message + " Or XLA computes what TensorFlow does not: leave out jit_compile."
 
 
 def _is_same(a, b, size, precision):
-    """Whether two Tensors are equal to rounding, and in shape: a bool Tensor [].
+    """Whether two Tensors are equal to rounding, and in shape: a bool Tensor []."""
+    largest = None
+    if a.dtype.base_dtype.real_dtype.name in ROUNDING:
+        largest = functools.reduce(tf.maximum, map(_magnitude, _terms(a)))
+    return is_near_everywhere(a, b, near(a, b, largest, size, precision))
+
+
+def near(a, b, largest, size, precision):
+    """Where Tensors a and b, as vectors of the shorter one's length, are equal.
 
     Args:
       a: Tensor.
       b: Tensor.
-      size: Tensor [], the largest magnitude of x.
+      largest: Tensor [], or of the shape of b: the magnitude of what was summed up; not
+        needed of integers.
+      size: Tensor [], or of the shape of b: that of x.
       precision: the dtype of the least precise between x and `a`.
+
+    Returns:
+      a bool Tensor: whether they are equal to rounding, both NaN, or the same infinity.
     """
-    if a.dtype.base_dtype.is_complex:
-        parts = [
-            _is_same(part(a), part(b), size, precision) for part in (tf.real, tf.imag)
-        ]
-        return tf.logical_and(*parts)
     # Tensors of other shapes are compared as far as they go, for the error to be ours.
     first = tf.minimum(tf.size(a), tf.size(b))
-    vectors = [tf.reshape(t, [-1])[:first] for t in (a, b)]
-    near = _is_near(a, size, precision, *vectors)
+
+    def vector(tensor):
+        return tf.reshape(tensor, [-1])[:first]
+
+    dtype, parts = a.dtype.base_dtype.real_dtype, (vector(a), vector(b))
+    same = tf.equal(*parts)
+    if dtype.name not in ROUNDING:
+        return same
+    allowed = ROUNDING[precision.name] * largest
+    allowed += CANCELLED[precision.name] * tf.cast(size, dtype)
+    allowed = vector(allowed) if allowed.shape.ndims else allowed
+    missing = tf.logical_and(*(tf.is_nan(tf.abs(part)) for part in parts))
+    # The difference of equal infinities is a NaN, and near to nothing.
+    return same | missing | (tf.abs(parts[0] - parts[1]) <= allowed)
+
+
+def is_near_everywhere(a, b, near):
+    """Whether Tensors a and b, which are equal where `near` says, are so: a bool []."""
     # XLA of TensorFlow 1.15 crashes at `reduce_all` of many numbers of float64.
-    return tf.logical_and(_fits(a, b), tf.reduce_min(tf.cast(near, tf.int32)) > 0)
+    return fit(a, b) & (tf.reduce_min(tf.cast(near, tf.int32)) > 0)
 
 
-def all_fit(originals, copies):
-    """Whether each of `copies` has the shape of its original: a bool []."""
-    return tf.reduce_all([_fits(a, b) for a, b in zip(originals, copies)])
-
-
-def _fits(a, b):
+def fit(a, b):
+    """Whether two Tensors have one shape: a bool Tensor []."""
     if a.shape.ndims is not None and a.shape.ndims == b.shape.ndims:
         return tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
     return tf.equal(tf.size(a), tf.size(b)) & tf.equal(tf.rank(a), tf.rank(b))
 
 
-def _is_near(tensor, size, precision, a, b):
-    """Where the vectors a, of the elements of `tensor`, and b are equal to rounding."""
-    dtype = a.dtype.base_dtype
-    if dtype.name not in _ROUNDING:
-        return tf.equal(a, b)
-    # The difference of equal infinities is a NaN, and near to nothing.
-    allowed = _ROUNDING[precision.name] * _largest(tensor)
-    allowed += CANCELLED[precision.name] * tf.cast(size, dtype)
-    near = tf.abs(a - b) <= allowed
-    missing = tf.logical_and(tf.is_nan(a), tf.is_nan(b))
-    return tf.logical_or(tf.logical_or(near, missing), tf.equal(a, b))
-
-
-def _largest(tensor, depth=4):
-    """The largest finite magnitude of `tensor` and of the terms that it sums up."""
+def _terms(tensor, depth=4):
+    """`tensor` and what it sums up: it may be less than what was rounded."""
     op = tensor.op
     if declared(op).tangents in (PASSED, RESHAPED) and depth:
         source = op.inputs[0]
         is_reference = source.dtype.base_dtype != source.dtype
-        return _magnitude(tensor) if is_reference else _largest(source, depth - 1)
-    found = [_magnitude(tensor)]
-    if linearity(op) == YES and depth:  # A sum may be less than what was rounded.
+        return [tensor] if is_reference else _terms(source, depth - 1)
+    found = [tensor]
+    if linearity(op) == YES and depth:
         terms = [t for t in op.inputs if t.dtype.base_dtype == tensor.dtype.base_dtype]
-        found += [_largest(t, depth - 1) for t in terms]
-    return functools.reduce(tf.maximum, found)
+        found += [each for t in terms for each in _terms(t, depth - 1)]
+    return found
+
+
+def magnitudes(tensor):
+    """The magnitudes of the elements of a Tensor that are finite; 0 of others."""
+    sizes = tf.abs(tensor)
+    return where(tf.is_finite(sizes), sizes, tf.zeros_like(sizes))
 
 
 def _magnitude(tensor):
-    tensor = tf.convert_to_tensor(tensor)
-    finite = where(tf.is_finite(tensor), tf.abs(tensor), tf.zeros_like(tensor))
-    return tf.maximum(tf.reduce_max(finite), 0)  # Of nothing it is -inf.
+    """The largest of them."""
+    found = tf.reduce_max(magnitudes(tf.convert_to_tensor(tensor)))
+    return tf.maximum(found, 0)  # Of nothing it is -inf.
 
 
 def _message(tensor, x, together, in_parts):

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -96,6 +97,24 @@ def test_a_page_runs_and_prints_what_it_says(page, runner, tmp_path):
     assert status == "0", errors[-3000:]
     if said:
         assert printed == said
+    shells = "".join(text for language, text in blocks if language == "sh")
+    commands = re.findall("^python (-m batchhess .+)$", shells, re.MULTILINE)
+    for command in commands:
+        run_in(tmp_path, shlex.split(command))
+
+
+def run_in(folder, command):
+    """The command line of a page, beside what the page has written."""
+    path = os.path.abspath(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", "")
+    done = subprocess.run(
+        [sys.executable] + command,
+        cwd=str(folder),
+        env=dict(os.environ, PYTHONPATH=path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def rows():

@@ -88,6 +88,10 @@ class Partition(
         """The caller's own Tensors for those `of_each` observation."""
         return [self.stands_for.get(tensor_key(t), t) for t in self.of_each()]
 
+    def in_callers_ops(self):
+        """List of bool, whether those `of_each` are the caller's own Tensors."""
+        return [tensor_key(t) not in self.stands_for for t in self.of_each()]
+
     def depending(self, op):
         """The inputs of `op` that depend on x, each once."""
         alive = [t for t in op.inputs if self.depends(t)]

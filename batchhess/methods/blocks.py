@@ -9,10 +9,10 @@ from batchhess.compat import (
     tf,
     where,
 )
-from batchhess.copies import all_fit, all_same, assert_same, not_the_same
+from batchhess.copies import assert_same, not_the_same
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, placed, product_of, tensor_key
-from batchhess.methods.rounding import is_rounding
+from batchhess.methods.rounding import are_same
 from batchhess.ops.rows import empty_rows, write_row
 from batchhess.ops.states import BATCHED, State
 from batchhess.rebuild import (
@@ -71,25 +71,15 @@ def as_it_stands(method, problem, passes, check=True):
     found = method(problem._replace(copied=copied), passes)
     if not check:
         return found
-    if any(a is not b for a, b in zip(parts.originals(), parts.of_each())):
+    alike = parts.in_callers_ops()
+    if not all(alike):
         precision = audit.precision_in(parts.of_each(), problem.x)
-        same = _are_same(parts.originals(), problem, passes, precision)
+        same = are_same(parts.originals(), alike, problem, passes, precision)
         checks.append(assert_that(same, not_the_same(problem)))
     if copied:
         checks.append(assert_same(*zip(*copied), problem.x, in_parts=True))
     with tf.control_dependencies(checks):
         return tf.identity(found) if checks else found
-
-
-def _are_same(originals, problem, passes, precision):
-    """Whether the model of `problem` has the values of `originals`, to rounding."""
-    copies = problem.partition.of_each()
-    same = all_same(originals, copies, problem.x, precision)
-    return tf.cond(
-        same | ~all_fit(originals, copies),
-        lambda: same,
-        lambda: is_rounding(originals, problem, passes, precision),
-    )
 
 
 def _adjoints(parts, ys, seeds, x, passes):
@@ -223,7 +213,7 @@ def in_blocks(method, problem, passes, size_of_block, with_gradient=False, check
             swap_memory=passes.swap_memory,
         )
     if check:
-        alike = assert_that(same, not_the_same(problem))
+        alike = assert_that(same, not_the_same(problem, passes.jit_compile))
         with tf.control_dependencies([alike]):
             answers = [tf.identity(rows) for rows in answers]
     return [
@@ -330,6 +320,7 @@ def _on_block(method, problem, passes, start, count, with_gradient, check):
     seeds = [reader.own(seed, state) for seed, state in weighing]
     states = [parts.state(t) for t in parts.of_each()]
     originals = [reader.own(*pair) for pair in zip(parts.originals(), states)]
+    alike = parts.in_callers_ops()
     precision = audit.precision_in(parts.of_each(), problem.x)
 
     def build():
@@ -346,7 +337,7 @@ def _on_block(method, problem, passes, start, count, with_gradient, check):
         if not check:
             return answers + [tf.constant(True)]
         read = [here(t) for t in originals]
-        return answers + [_are_same(read, part, passes, precision)]
+        return answers + [are_same(read, alike, part, passes, precision)]
 
     return build
 

@@ -1,35 +1,110 @@
-"""How far rounding may carry the values of a model that is built again, to first order.
+"""Whether a model that is built again has its values, but for how it rounds.
 
-A copy works on a block of observations, and rounds in another way. An error in an input
-u of an op moves what follows by its product with the adjoint of u, however small what
-follows is: of log(1 - p), 1 - p is as exact as 1, and not as what is left of it.
-(Higham 2002, Accuracy and Stability of Numerical Algorithms, sections 1.6 and 3.3.)
+A copy works on a block of observations, and may round in another way: each observation
+by about its own magnitudes. Where that does not tell, it is followed to first order: an
+error in an input u of an op moves what follows by its product with the adjoint of u,
+however small what follows is: of log(1 - p), 1 - p is as exact as 1, and not as what is
+left of it. (Higham 2002, Accuracy and Stability of Numerical Algorithms, sections 1.6
+and 3.3.)
 """
+
+import functools
 
 from batchhess.analysis.partition import ELEMENTS, GENERAL
 from batchhess.compat import tf, where
-from batchhess.copies import CANCELLED, is_near
+from batchhess.copies import CANCELLED, fit, is_near_everywhere, magnitudes, near
 from batchhess.graph.tensors import tensor_key
 from batchhess.methods.tangents import added
+from batchhess.ops.states import State
 from batchhess.ops.table import AFFINE, NO, SUBTRACTED, YES, declared, linearity
 from batchhess.rebuild import copies_of, copy_op
 
 
-def is_rounding(originals, problem, passes, precision):
-    """Whether values differ, in each observation, by no more than rounding may do.
+def are_same(originals, alike, problem, passes, precision):
+    """Whether what is built again has the values of the model, to rounding.
+
+    Each observation is judged by its own magnitudes, and where they do not tell, by its
+    adjoints: a large one hides nothing in another.
 
     Args:
-      originals: list of Tensors, for those `of_each` observation in the partition, and
-        of the same shapes.
+      originals: list of Tensors, for those `of_each` observation in the partition.
+      alike: list of bool, whether those are of the ops of the originals.
       problem: a `Problem` with a partition.
       passes: the `Passes`.
-      precision: the dtype of the least precise of them.
+      precision: the dtype of the least precise between x and them.
 
     Returns:
       a bool Tensor [].
     """
-    copies, x = problem.partition.of_each(), problem.x
-    apart = [_apart(a, b, x, precision) for a, b in zip(originals, copies)]
+    parts, x = problem.partition, problem.x
+    size = _largest_of_each([(x, parts.state(x))])  # [N]
+    flags, fits, close = [], [], []
+    for a, b, is_alike in zip(originals, parts.of_each(), alike):
+        state = parts.state(b)
+        terms = list(_terms(b, state, parts)) if is_alike else [(a, state)]
+        largest = _largest_of_each(terms)
+        here = [_as_wide(each, b, state) for each in (largest, size)]
+        close.append(near(a, b, *here, precision))
+        fits.append(fit(a, b))
+        flags.append(is_near_everywhere(a, b, close[-1]))
+    same, fits = (functools.reduce(tf.logical_and, each) for each in (flags, fits))
+    return tf.cond(
+        same | ~fits,
+        lambda: same,
+        lambda: _is_rounding(originals, close, problem, passes, precision),
+    )
+
+
+def _terms(tensor, state, parts, depth=4):
+    """Pairs of `tensor` and what it sums up with their `State`; None of a constant."""
+    yield tensor, state
+    if not (parts.depends(tensor) and linearity(tensor.op) == YES and depth):
+        return
+    for term, aligned in zip(tensor.op.inputs, parts.alignments[tensor.op]):
+        if term.dtype.base_dtype == tensor.dtype.base_dtype:
+            known = parts.state(term) if parts.depends(term) else aligned
+            yield from _terms(term, known, parts, depth - 1)
+
+
+def _largest_of_each(pairs):
+    """The largest of the magnitudes in some Tensors: [N], or [] of constants alone."""
+    return functools.reduce(tf.maximum, [_largest(*pair) for pair in pairs])
+
+
+def _largest(tensor, state):
+    sizes = magnitudes(tensor)
+    if not (isinstance(state, State) and state.each):
+        return tf.maximum(tf.reduce_max(sizes), 0)  # Of nothing it is -inf.
+    return tf.maximum(_of_each(tf.reduce_max, sizes, tensor, state), 0)
+
+
+def _of_each(reduce, values, tensor, state):
+    """[N], of `values` that have the shape of `tensor` and its `State`."""
+    others = [a for a in range(tensor.shape.ndims) if a != state.axis]
+    found = reduce(values, others) if others else values  # [N T]
+    if state.each == 1:
+        return found
+    return reduce(tf.reshape(found, [-1, state.each]), 1)
+
+
+def _as_wide(values, tensor, state):
+    """`values` [N], each along what its observation has in `tensor`."""
+    if state.each > 1:
+        values = tf.reshape(tf.tile(values[:, None], [1, state.each]), [-1])
+    shape = [-1 if a == state.axis else 1 for a in range(tensor.shape.ndims)]
+    return tf.broadcast_to(tf.reshape(values, shape), tf.shape(tensor))
+
+
+def _is_rounding(originals, near, problem, passes, precision):
+    """Whether values differ, in each observation, by no more than rounding may do.
+
+    Args:
+      originals: list of Tensors, of the shapes of those `of_each` observation.
+      near: list of bool Tensors, where the elements are near anyway, as vectors.
+      problem: as for `are_same`, and so the others.
+    """
+    copies = problem.partition.of_each()
+    apart = list(map(_apart, originals, copies, near))
     if problem.adjoints is None:
         problem = _with_adjoints(problem, passes)
     parts, weighted = problem.partition, _Weighted(problem)
@@ -86,10 +161,10 @@ def _size(tensor, parts, depth=4):
     return tf.abs(copy_op(op, sizes).outputs[0])
 
 
-def _apart(a, b, x, precision):
+def _apart(a, b, near):
     """|a - b| where that is more than the rounding of what is not magnified; else 0."""
-    far = tf.logical_not(is_near(a, b, x, precision))
-    return where(far, tf.abs(a - b), tf.zeros_like(b))
+    near = tf.reshape(near, tf.shape(b))
+    return where(near, tf.zeros_like(b), tf.abs(a - b))
 
 
 class _Weighted:
@@ -105,8 +180,6 @@ class _Weighted:
 
     def of_each(self, tensor, values):
         """[N], of `values` of the shape of `tensor`."""
-        state = self._parts.state(tensor)
-        others = [a for a in range(tensor.shape.ndims) if a != state.axis]
         # In one dtype, which holds the products of all.
         adjoint = tf.cast(self._adjoints[tensor_key(tensor)], tf.float64)
         values = tf.cast(values, tf.float64)
@@ -114,5 +187,5 @@ class _Weighted:
         products = where(
             tf.equal(values, 0), tf.zeros_like(values), tf.abs(adjoint) * values
         )
-        sums = tf.reduce_sum(products, others)  # [N T]
-        return tf.reduce_sum(tf.reshape(sums, [-1, state.each]), 1)
+        state = self._parts.state(tensor)
+        return _of_each(tf.reduce_sum, products, tensor, state)
