@@ -6,13 +6,14 @@ import contextlib
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.memory import values_of
+from batchhess.analysis.region import Region
 from batchhess.checks import assert_differences, assert_of_a_function
 from batchhess.compat import tf, where_built
 from batchhess.copies import assert_equal, assert_same
 from batchhess.coupling import assert_uncoupled
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
-from batchhess.graph.tensors import original, product_of
+from batchhess.graph.tensors import original, product_of, tensor_key
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
 from batchhess.planning import plan
@@ -71,22 +72,43 @@ def execute(made):
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
     with tf.control_dependencies(made.checks.readers):
         gradient, answer = build_answer(made)
-    checks = _same_observations(made) + same_values(made) + unchanged(made, answer)
+    checks = _same_observations(made) + same_values(made, made.walk.of_each(made.ys))
+    checks += unchanged(made, answer)
     return gradient, after(checks, answer)
 
 
-def same_values(made):
-    """The check that the model as corrected has the values of the original.
+def same_values(made, rows):
+    """The check that the model, built again, has the values of the original.
 
-    Where a method follows the observations it is held against it, instead, by them.
+    Where a method follows the observations, what it reads is held against it, instead.
+
+    Args:
+      made: a `Plan` or `JacobianPlan`.
+      rows: list of Tensors of each observation, that ys are sums of: these are compared
+        where it is known what they stand for.
+
+    Returns:
+      list of Operations.
     """
-    if made.request.check == "never" or made.is_linear:
+    request, parts = made.request, made.parts and made.parts[1]
+    if request.check == "never" or made.is_linear:
         return []
-    if made.parts is not None and made.stands_for is not None:
+    originals = [request.stands_for.get(tensor_key(y), y) for y in request.ys]
+    if all(a is b for a, b in zip(originals, made.ys)):
         return []
-    in_parts = made.parts is not None
-    same = assert_same(made.request.ys, made.ys, made.x, in_parts=in_parts)
-    return [] if same is None else [same]
+    above = set(Region(originals, []).above)
+
+    def are_known(tensors):
+        keys = ((tensor_key(t), t.op) for t in tensors)
+        return all(key in made.stands_for or op in above for key, op in keys)
+
+    if parts and are_known(parts.of_each()):
+        return []
+    in_parts = parts is not None
+    if not (are_known(rows) and any(tensor_key(t) in made.stands_for for t in rows)):
+        return [assert_same(originals, made.ys, made.x, in_parts)]
+    originals = [made.stands_for.get(tensor_key(t), t) for t in rows]
+    return [assert_same(originals, rows, made.x, in_parts, made.walk)]
 
 
 def unchanged(made, answer):

@@ -4,8 +4,9 @@ import functools
 
 from batchhess.analysis.audit import precision_in
 from batchhess.calling import assert_that, caller, takes
-from batchhess.compat import tf, where
+from batchhess.compat import source_tensor, tf, where
 from batchhess.graph.tensors import name_of, original
+from batchhess.ops.states import State
 from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
 
 # What two ways to round may differ by, relative to the largest magnitude of a tensor. A
@@ -18,7 +19,7 @@ ROUNDING = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10
 CANCELLED = {"float16": 8e-3, "bfloat16": 6e-2, "float32": 1e-6, "float64": 2e-15}
 
 
-def assert_same(originals, copies, x, together=(), in_parts=False):
+def assert_same(originals, copies, x, in_parts=False, walk=None):
     """Builds a check that fails the run unless `copies` have the values of `originals`.
 
     They have not if the caller feeds a value into the middle of the model, or assigns
@@ -28,8 +29,9 @@ def assert_same(originals, copies, x, together=(), in_parts=False):
       originals: list of Tensors of the model, of any dtype.
       copies: list of Tensors, of which number i should equal number i of `originals`.
       x: the Tensor or Variable that the model is differentiated by, for errors.
-      together: list of the Tensors that `x` was joined from, if any.
       in_parts: bool, whether another method builds less again, for errors.
+      walk: the `Walk` from x to `copies`, if none of them is a sum over observations:
+        each of these is then judged by its own magnitudes.
 
     Returns:
       an Operation that fails with InvalidArgumentError, where NaN equals NaN and an
@@ -38,15 +40,18 @@ def assert_same(originals, copies, x, together=(), in_parts=False):
     pairs = [(a, b) for a, b in zip(originals, copies) if a is not b]
     if not pairs:
         return None
-    return _assert_same(pairs, x, together, in_parts, _magnitude(x))
+    return _assert_same(pairs, x, in_parts, _magnitude(x), walk)
 
 
-def _assert_same(pairs, x, together, in_parts, size):
-    precision = precision_in([a for a, _ in pairs], *(together or [x]))
-    checks = [
-        assert_that(_is_same(a, b, size, precision), _message(a, x, together, in_parts))
-        for a, b in pairs
-    ]
+def _assert_same(pairs, x, in_parts, size, walk=None):
+    precision = precision_in([b for _, b in pairs], x)
+    checks = []
+    for a, b in pairs:
+        if walk is None or walk.state(b).each is None:
+            same = _is_same(a, b, size, precision)
+        else:
+            same = _is_same_in_each(a, b, x, walk, precision)
+        checks.append(assert_that(same, _message(a, x, in_parts)))
     return tf.group(*checks)
 
 
@@ -57,7 +62,7 @@ def assert_equal(originals, copies, x):
     size = _magnitude(x)  # A reference that is fed can be read outside of a cond alone.
 
     def to_rounding():
-        with tf.control_dependencies([_assert_same(pairs, x, (), False, size)]):
+        with tf.control_dependencies([_assert_same(pairs, x, False, size)]):
             return tf.constant(True)
 
     return tf.cond(exact, lambda: tf.constant(True), to_rounding)
@@ -73,10 +78,23 @@ def _is_equal(a, b):
 
 def not_the_same(problem, is_compiled=False):
     """The message where a `Problem`, built again, has not the values of the model."""
-    message = _message(problem.partition.frontier[0], problem.x, (), True)
+    message = _message(problem.partition.frontier[0], problem.x, True)
     if not is_compiled:
         return message
     return message + " Or XLA computes what TensorFlow does not: leave out jit_compile."
+
+
+def _is_same_in_each(a, b, x, walk, precision):
+    """The same, where each observation is judged by its own magnitudes."""
+    state, source = walk.state(b), source_tensor(x)
+
+    def states_of(op):
+        return [walk.state(t) for t in op.inputs]
+
+    terms = terms_of_each(b, state, states_of)
+    sizes = largest_of_each(terms), largest_of_each([(source, walk.state(source))])
+    wide = [as_wide(size, b, state) for size in sizes]
+    return is_near_everywhere(a, b, near(a, b, *wide, precision))
 
 
 def _is_same(a, b, size, precision):
@@ -146,6 +164,49 @@ def _terms(tensor, depth=4):
     return found
 
 
+def terms_of_each(tensor, state, states_of, depth=4):
+    """Pairs of `tensor` and what it sums up with their `State`; None of a constant.
+
+    `states_of` answers the list of those of the inputs of an op.
+    """
+    yield tensor, state
+    if linearity(tensor.op) == YES and depth:
+        for term, known in zip(tensor.op.inputs, states_of(tensor.op)):
+            if term.dtype.base_dtype == tensor.dtype.base_dtype:
+                yield from terms_of_each(term, known, states_of, depth - 1)
+
+
+def largest_of_each(pairs):
+    """The largest magnitude in Tensors, given with their `State`: [N], or []."""
+    return functools.reduce(tf.maximum, [_largest(*pair) for pair in pairs])
+
+
+def _largest(tensor, state):
+    if not (isinstance(state, State) and state.each):
+        return _magnitude(tensor)
+    found = of_each(tf.reduce_max, magnitudes(tensor), tensor, state)
+    return tf.maximum(found, 0)  # Of nothing it is -inf.
+
+
+def of_each(reduce, values, tensor, state):
+    """[N], of `values` that have the shape of `tensor` and its `State`."""
+    others = [a for a in range(tensor.shape.ndims) if a != state.axis]
+    found = reduce(values, others) if others else values  # [N T]
+    if state.each == 1:
+        return found
+    return reduce(tf.reshape(found, [-1, state.each]), 1)
+
+
+def as_wide(values, tensor, state):
+    """`values` [N], or [], each along what its observation has in `tensor`."""
+    if not values.shape.ndims:
+        return values
+    if state.each > 1:
+        values = tf.reshape(tf.tile(values[:, None], [1, state.each]), [-1])
+    shape = [-1 if a == state.axis else 1 for a in range(tensor.shape.ndims)]
+    return tf.broadcast_to(tf.reshape(values, shape), tf.shape(tensor))
+
+
 def magnitudes(tensor):
     """The magnitudes of the elements of a Tensor that are finite; 0 of others."""
     sizes = tf.abs(tensor)
@@ -158,7 +219,7 @@ def _magnitude(tensor):
     return tf.maximum(found, 0)  # Of nothing it is -inf.
 
 
-def _message(tensor, x, together, in_parts):
+def _message(tensor, x, in_parts):
     method = "reverse" if caller() == "jacobians" else "columns"
     is_cure = in_parts and takes("method")
     other = "pass method={}, ".format(method) if is_cure else ""
@@ -173,6 +234,6 @@ def _message(tensor, x, together, in_parts):
     ).format(
         original(tensor.op).name,
         tensor.op.type,
-        " and ".join(name_of(t) for t in together or [x]),
+        name_of(x),
         other,
     )

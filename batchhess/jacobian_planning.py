@@ -81,10 +81,10 @@ def plan(request, x, pattern=None):
     Returns:
       a `JacobianPlan`.
     """
-    ys, (x,) = read_once(request.ys, [x])
     stands_for = {}
+    ys, (x,) = read_once(request.ys, [x], stands_for)
     if request.check != "never":
-        ys, stands_for = correct(ys, [x])
+        ys = correct(ys, [x], stands_for)
     layout = Layout(x, request.batch_axis)
     region = Region(ys, x)
     made = JacobianPlan(
@@ -195,13 +195,13 @@ def _parts(made, region, walk):
     """The list with y in elementary ops, and the `Partition` from x to it."""
     if made.state.kind == UNPROVEN:
         raise NoPartitionError(made.state.op, made.state.reason)
-    apart, stands_for = made.ys, made.stands_for or {}
-    is_forward = made.method == "forward"
+    apart, is_forward = made.ys, made.method == "forward"
     if is_forward:
-        apart, stands_for = take_apart(made.ys, made.x, stands_for)
+        apart = take_apart(made.ys, made.x, made.stands_for)
     if apart is not made.ys:
         region = Region(apart, made.x)
-    found = partition(region, apart, made.x, walk, made.layout.axis, stands_for)
+    given = made.x, walk, made.layout.axis, made.stands_for
+    found = partition(region, apart, *given)
     is_end = not found.behind and [t is apart[0] for t in found.frontier] == [True]
     if not (is_end and walk.state(apart[0]).is_own):
         op = found.behind[0] if found.behind else apart[0].op

@@ -5,12 +5,11 @@ import itertools
 from batchhess import arguments
 from batchhess.analysis import audit, moving
 from batchhess.analysis.region import Region, depends
-from batchhess.building import Built, after, build, building_in, named
+from batchhess.building import Built, build, building_in, named
 from batchhess.calling import assert_that
 from batchhess.compat import Variable, tf
-from batchhess.copies import assert_same
 from batchhess.graph.layout import Layout, dimensions
-from batchhess.graph.tensors import placed
+from batchhess.graph.tensors import name_of, note_name, placed
 from batchhess.methods import METHODS
 from batchhess.rebuild import rebuild
 from batchhess.rewriting import correct
@@ -35,19 +34,23 @@ def build_joined(request):
         vs = None
         with tf.control_dependencies(_alike(request.xs, layouts)):
             z = _joined(request.xs, layouts, "xs")
+            note_name(z, " and ".join(map(name_of, request.xs)))
             if is_product:
                 axis = request.batch_axis
                 vs = arguments.check_directions(request.vs, request.xs, axis)
                 several = arguments.are_several(vs[0], request.xs[0])
                 vs = _joined(vs, layouts, "vs", several)
-        ys = _of(request, z, layouts)
+        stands_for = {}
         of_z = request._replace(
-            ys=ys, xs=z, vs=vs, name="joined", batch_axis=0, sparsity=sparsity
+            ys=_of(request, z, layouts, stands_for),
+            xs=z,
+            vs=vs,
+            name="joined",
+            batch_axis=0,
+            sparsity=sparsity,
+            stands_for=stands_for,
         )
         (found,) = build(of_z).answers
-        if request.check != "never":
-            same = assert_same(request.ys, ys, z, request.xs)
-            found = found if same is None else after([same], found)
         if not is_product:
             blocks = _blocks(found, layouts)
             flat = named([b for row in blocks for b in row], scope, name)
@@ -121,17 +124,17 @@ def check_independent(xs):
             )
 
 
-def _of(request, z, layouts):
-    """The ys as functions of `z`."""
+def _of(request, z, layouts, stands_for):
+    """The ys as functions of `z`; what is built is added to `stands_for`."""
     ys, xs = request.ys, request.xs
     if request.check != "never":
-        ys, _ = correct(ys, xs)
+        ys = correct(ys, xs, stands_for)
     own = audit.with_authors_gradient(Region(ys, xs))
     if own:
         raise _not_built("it has a custom gradient at " + placed(own[0]))
     read = [(y, x) for y in ys for x in xs if depends([y], x)]
     pieces = [a.unflatten(p) for a, p in zip(layouts, _split(z, layouts, 1))]
-    ys = rebuild(ys, xs, pieces)
+    ys = rebuild(ys, xs, pieces, stands_for=stands_for)
     if ys is None:
         raise _not_built(moving.why_not_rebuilt(*read[0]))
     return ys

@@ -56,8 +56,7 @@ class Plan(
       compressed: the `Compressed` pattern of the entries that are wanted; or None.
       ys: list of Tensors of the values of the request's ys, corrected.
       corrected: bool, whether anything was.
-      stands_for: dict from the key of a Tensor that was corrected to the caller's own;
-        None where control flow was built anew.
+      stands_for: dict from the key of a Tensor that was built to the caller's own.
       layout: the `Layout` of `x`.
       walk: the `Walk` from `x`.
       proof: the `State` of ys.
@@ -108,10 +107,9 @@ def plan(request, directions=None):
     groups = [[x] for x in xs] if _are_related(xs) else [xs]
     given = []
     for group in groups:
-        ys, group = read_once(request.ys, group)
-        read, stands_for = ys, {}
-        if request.check != "never":
-            ys, stands_for = correct(ys, group)
+        stands_for = dict(request.stands_for)
+        read, group = read_once(request.ys, group, stands_for)
+        ys = read if request.check == "never" else correct(read, group, stands_for)
         gradients = _gradients(request, ys, group)
         given += [
             (ys, ys is not read, stands_for, x, g) for x, g in zip(group, gradients)
@@ -257,11 +255,11 @@ def _parts(made, region):
     """ys with softmax and the like in elementary ops, and their `Partition`."""
     if not made.is_proven:
         raise NoPartitionError(made.proof.op, made.proof.reason)
-    apart, stands_for = take_apart(made.ys, made.x, made.stands_for)
+    apart = take_apart(made.ys, made.x, made.stands_for)
     if apart is not made.ys:
         region = Region(apart, made.x)
-    axis = made.layout.axis
-    return apart, partition(region, apart, made.x, made.walk, axis, stands_for)
+    given = made.x, made.walk, made.layout.axis, made.stands_for
+    return apart, partition(region, apart, *given)
 
 
 def _is_thin(made):

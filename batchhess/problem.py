@@ -34,10 +34,10 @@ class Request(
     collections.namedtuple(
         "Request",
         "ys xs name wanted passes vs batch_axis method check per_output coordinates "
-        "sparsity dense unconnected_gradients with_gradients",
+        "sparsity dense unconnected_gradients with_gradients stands_for",
         defaults=(
             (None, 0, "auto", "auto", False, None, None, True)
-            + (tf.UnconnectedGradients.NONE, False)
+            + (tf.UnconnectedGradients.NONE, False, {})
         ),
     )
 ):
@@ -48,6 +48,7 @@ class Request(
       passes: the `Passes`.
       with_gradients: bool, whether the gradients are wanted too, so that what computes
         both is taken for both.
+      stands_for: dict from the key of a Tensor that was built to the caller's own.
       The others: as in the public functions.
     """
 

@@ -16,7 +16,21 @@ from batchhess.ops.inputs import SHAPE
 from batchhess.ops.sizes import shape_of
 
 
-def rebuild(ys, olds, news, for_values=False):
+def stand_for(stands_for, old, new):
+    """Adds to `stands_for` that `new` has the value of `old`, where both can be read.
+
+    Args:
+      stands_for: dict from the key of a Tensor that was built to the caller's own.
+      old: Tensor, which may stand for another.
+      new: Tensor.
+    """
+    old = stands_for.get(tensor_key(old), old)
+    known = old.shape.ndims is not None and old.shape.ndims == new.shape.ndims
+    if new is not old and known and old.dtype == new.dtype:
+        stands_for[tensor_key(new)] = old
+
+
+def rebuild(ys, olds, news, for_values=False, stands_for=None):
     """Builds `ys` again, with `news` in the places of `olds`.
 
     What depends on the value of `olds` is copied, whether a derivative passes it or
@@ -29,6 +43,8 @@ def rebuild(ys, olds, news, for_values=False):
       for_values: bool, whether the copy will not be differentiated. Else what has a
         custom gradient cannot be copied: it may be a function of what the original
         reads.
+      stands_for: dict as of `stand_for`, to which what is built is added, if `news`
+        have the values of `olds`.
 
     Returns:
       list of Tensors: `ys` as they would be if the model had been written with `news`;
@@ -55,8 +71,11 @@ def rebuild(ys, olds, news, for_values=False):
         for place, tensor in enumerate(op.inputs)
         if tensor_key(tensor) in built
     }
-    copies = copy(ops, replaced, wanted, keep_shapes=True)
-    built.update(zip(map(tensor_key, wanted), copies))
+    copies = dict(zip(ops, copies_of(ops, replaced, keep_shapes=True)))
+    built.update({tensor_key(y): copies[y.op].outputs[y.value_index] for y in wanted})
+    for op in ops if stands_for is not None else []:
+        for old, new in zip(op.outputs, copies[op].outputs):
+            stand_for(stands_for, old, new)
     return [built.get(tensor_key(y), y) for y in ys]
 
 
@@ -229,12 +248,12 @@ def _in_order(ops, needs):
     return list(ordered)
 
 
-def copies_of(ops, replaced):
+def copies_of(ops, replaced, keep_shapes=False):
     """As `copy`, but answers the copies of `ops`."""
     if not ops:
         return []
     outputs = [next(iter(op.outputs)) for op in ops]
-    return [tensor.op for tensor in copy(ops, replaced, outputs)]
+    return [tensor.op for tensor in copy(ops, replaced, outputs, keep_shapes)]
 
 
 def here(tensor):

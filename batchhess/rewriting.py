@@ -15,12 +15,12 @@ from batchhess.compat import (
 from batchhess.control_flow import rebuild_control_flow
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.table import correction_of, declared
-from batchhess.rebuild import rewrite
+from batchhess.rebuild import rewrite, stand_for
 
 _logged = set()
 
 
-def correct(ys, xs):
+def correct(ys, xs, stands_for):
     """Builds `ys` again where TensorFlow would differentiate them wrongly twice.
 
     What cannot be built again, inside functions and branches, is left for the audit.
@@ -28,14 +28,13 @@ def correct(ys, xs):
     Args:
       ys: list of Tensors of the default graph.
       xs: list of Tensors or Variables, none of them computed from another.
+      stands_for: dict as of `stand_for`, to which what is built is added.
 
     Returns:
-      list of Tensors of the same values, `ys` itself if there is nothing to correct;
-      and a dict, as of `take_apart`, or None where control flow was built anew.
+      list of Tensors of the same values, `ys` itself if there is nothing to correct.
     """
-    rebuilt = rebuild_control_flow(ys, xs)
-    corrected, stands_for = _rewrite(rebuilt, xs, correction_of, notify=_log)
-    return corrected, stands_for if rebuilt is ys else None
+    rebuilt = rebuild_control_flow(ys, xs, stands_for)
+    return _rewrite(rebuilt, xs, correction_of, stands_for, notify=_log)
 
 
 def take_apart(ys, x, stands_for):
@@ -46,29 +45,25 @@ def take_apart(ys, x, stands_for):
     Args:
       ys: list of Tensors of the default graph.
       x: a Tensor.
-      stands_for: dict as below, of `ys` themselves; None for an empty one.
+      stands_for: dict as of `stand_for`, to which what is built is added.
 
     Returns:
-      list of Tensors of the same values and derivatives; and a dict from the key of
-      each Tensor that was built for one of the model to that one.
+      list of Tensors of the same values and derivatives.
     """
-    ys, found = _rewrite(ys, [x], _parts)
-    known = stands_for or {}
-    found = {key: known.get(tensor_key(t), t) for key, t in found.items()}
-    return ys, {**known, **found}
+    return _rewrite(ys, [x], _parts, stands_for)
 
 
 def _parts(op, depends):
     return None if depends(op.inputs[1:]) else declared(op).parts
 
 
-def _rewrite(ys, xs, form_of, notify=lambda op: None):
+def _rewrite(ys, xs, form_of, stands_for, notify=lambda op: None):
     """Builds `ys` again with each op for which there is a form in that form.
 
     What is a pattern only when parts of it have been rewritten is seen in a second
     walk. An op of which an output is left is not rewritten again.
     """
-    done, stands_for = set(), {}
+    done = set()
     while not in_v1_while_loop():
         region, found = Region(ys, xs), []
 
@@ -90,12 +85,11 @@ def _rewrite(ys, xs, form_of, notify=lambda op: None):
             break
         done.update(found)
         for (op, place), new in built.items():
-            old = op.outputs[place]
-            stands_for[tensor_key(new)] = stands_for.get(tensor_key(old), old)
+            stand_for(stands_for, op.outputs[place], new)
         ys = rewritten
         for op in found:
             notify(op)
-    return ys, stands_for
+    return ys
 
 
 def _is_in_reach(op):

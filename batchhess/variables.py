@@ -7,12 +7,12 @@ from batchhess.compat import (
     control_flow_context,
     source_tensor,
 )
-from batchhess.graph.tensors import has_custom_gradient, note_read, tensor_key
+from batchhess.graph.tensors import has_custom_gradient, note_name, tensor_key
 from batchhess.ops.table import PASSED, declared
 from batchhess.rebuild import rebuild
 
 
-def read_once(ys, xs):
+def read_once(ys, xs, stands_for):
     """Takes a Tensor for each Variable that the model only reads the value of.
 
     Where it reads one several times, the model is built again, on the first of these
@@ -21,6 +21,7 @@ def read_once(ys, xs):
     Args:
       ys: list of Tensors.
       xs: list of Tensors or Variables, none of them computed from another.
+      stands_for: dict as of `stand_for`, to which what is built is added.
 
     Returns:
       list of Tensors of the values of `ys`; and list of the xs, of which those that are
@@ -30,10 +31,12 @@ def read_once(ys, xs):
     for x in xs:
         reads = _reads(ys, x) if isinstance(x, Variable) else []
         if len(reads) > 1:
-            rebuilt = rebuild(ys, reads[1:], reads[:1] * (len(reads) - 1))
+            rebuilt = rebuild(
+                ys, reads[1:], reads[:1] * (len(reads) - 1), stands_for=stands_for
+            )
             ys, reads = (ys, []) if rebuilt is None else (rebuilt, reads)
         if reads:
-            note_read(reads[0], x)
+            note_name(reads[0], x.name)
         found.append(reads[0] if reads else x)
     return ys, found
 

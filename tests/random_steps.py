@@ -177,7 +177,7 @@ def proof_of(y, x):
 
     state = prove([y], walk_from(x, 0))
     return (
-        prove(correct([y], [x])[0], walk_from(x, 0))
+        prove(correct([y], [x], {}), walk_from(x, 0))
         if state.kind == UNPROVEN
         else state
     )

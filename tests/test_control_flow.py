@@ -346,7 +346,7 @@ def test_a_variable_read_in_a_loop_is_read_once_outside_of_its_copy(x, control_f
     body = lambda i, a: (i + 1, tf.sin(a * v.read_value()) * x)  # noqa: E731
     y = tf.while_loop(lambda i, _: i < 2, body, (0, x))[1]
     count = len(tf.get_default_graph().get_operations())
-    (copy,) = rebuild_control_flow([y], [x])
+    (copy,) = rebuild_control_flow([y], [x], {})
     assert copy is not y
     made = tf.get_default_graph().get_operations()[count:]
     assert len([op for op in made if op.type == "ReadVariableOp"]) == 1
@@ -403,7 +403,7 @@ def test_what_a_loop_draws_is_drawn_once(x, control_flow):
         return i + 1, tf.sin(a) * factor
 
     y = tf.while_loop(lambda i, _: i < 3, body, (0, x))[1]
-    assert rebuild_control_flow([y], [x])[0] is y
+    assert rebuild_control_flow([y], [x], {})[0] is y
 
 
 def test_an_effect_in_a_function_is_not_repeated(x):
@@ -415,7 +415,7 @@ def test_an_effect_in_a_function_is_not_repeated(x):
         return tf.sin(x)
 
     y = f(x)
-    assert rebuild_control_flow([y], [x])[0] is y
+    assert rebuild_control_flow([y], [x], {})[0] is y
 
 
 def test_an_assertion_in_a_loop_holds_for_its_copy(x, control_flow):
@@ -449,7 +449,7 @@ def test_an_assertion_on_what_a_loop_only_counts_holds_for_its_copy(x, control_f
 
     limit = tf.placeholder(tf.float32, [])
     y = tf.while_loop(lambda i, *_: i < 3, body, (0, x, 0.0))[1]
-    (made,) = rebuild_control_flow([y], [x])
+    (made,) = rebuild_control_flow([y], [x], {})
     assert made is not y
     run(made, {x: ROWS, limit: 2.5})
     with pytest.raises(tf.errors.InvalidArgumentError, match="did not hold"):
@@ -468,7 +468,7 @@ def test_an_assertion_of_a_loop_in_a_function_holds_for_its_copy(x):
         return tf.while_loop(lambda i, *_: i < 3, body, (0, x, 0.0))[1]
 
     y = f(x, limit)
-    (made,) = rebuild_control_flow([y], [x])
+    (made,) = rebuild_control_flow([y], [x], {})
     assert made is not y
     run(made, {x: ROWS, limit: 2.5})
     for fetched in (y, made):
@@ -485,7 +485,7 @@ def test_an_assertion_in_a_function_whose_gradient_alone_is_read_holds(x):
         return tf.sin(z) * z
 
     y = tf.gradients(f(x), x, tf.constant(ROWS[::-1]))[0] ** 2
-    (made,) = rebuild_control_flow([y], [x])
+    (made,) = rebuild_control_flow([y], [x], {})
     assert made is not y
     first, second = run([y, made], {x: ROWS * 0.1})
     np.testing.assert_allclose(first, second, rtol=1e-12)

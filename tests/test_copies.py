@@ -49,7 +49,7 @@ def test_a_copy_is_the_model_on_another_x(name, x):
 def test_a_copy_reads_neither_the_old_x_nor_its_loops(x):
     tf.disable_control_flow_v2()
     y = normalized(loop(x))
-    (made,) = rebuild_control_flow([y], [x])
+    (made,) = rebuild_control_flow([y], [x], {})
     seen, pending = set(), [made.op]
     while pending:
         op = pending.pop()
@@ -167,7 +167,7 @@ def test_a_copy_reads_what_was_assigned_before(f, resource, x, control_flow):
     with tf.control_dependencies([v.assign(3.0)]):
         y = f(tf.identity(x), v)
     check(y, x)
-    rebuilt = rebuild_control_flow([y], [x])[0]
+    rebuilt = rebuild_control_flow([y], [x], {})[0]
     for _ in range(5):
         first, second = run([y, rebuilt], {x: ROWS})
         np.testing.assert_allclose(first, second, rtol=1e-12)
@@ -186,7 +186,7 @@ def test_control_dependencies_between_copied_ops_are_copied(x):
 
 
 def rebuilt_with_check(y, x):
-    (made,) = rebuild_control_flow([y], [x])
+    (made,) = rebuild_control_flow([y], [x], {})
     assert made is not y
     with tf.control_dependencies([assert_same([y], [made], x)]):
         return tf.identity(made)

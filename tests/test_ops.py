@@ -201,7 +201,7 @@ def test_every_sound_op_is_in_a_program_and_proven():
         seen |= {op.type for op in region([y], x)}
         ys = [y]
         if prove(ys, walk_from(x, 0)).kind == UNPROVEN:  # As is a call in 1.15.
-            ys, _ = correct(ys, [x])
+            ys = correct(ys, [x], {})
         if prove(ys, walk_from(x, 0)).kind == UNPROVEN:
             unproven.append(name)
     sound = {t for t, d in all_declared().items() if d.follow and d.twice == SOUND}

@@ -90,3 +90,28 @@ def test_a_large_observation_hides_nothing_in_another(answer, summed):
         fed[7] += 0.1
         with pytest.raises(tf.errors.InvalidArgumentError, match="tensor .* was fed"):
             session.run(result, {x: rows, eta: fed})
+
+
+def looped(h):
+    return tf.while_loop(lambda i, z: i < 2, lambda i, z: (i + 1, z * z), [0, h])[1]
+
+
+@pytest.mark.parametrize("name", ["joined", "in a loop"])
+def test_one_observation_of_a_thousand_that_is_fed_is_told(name, control_flow):
+    """In a sum over all it is lost."""
+    x, u = (tf.placeholder(tf.float32, [None, k]) for k in (8, 2))
+    h = tf.tanh(tf.matmul(x, tf.constant(WEIGHTS, tf.float32)))
+    z = looped(h) if name == "in a loop" else h
+    y = tf.reduce_sum(tf.exp(tf.reduce_sum(z, 1) + tf.reduce_sum(u * u, 1)))
+    results = {
+        "joined": lambda: batchhess.hessian_blocks(y, [x, u])[0][0],
+        "in a loop": lambda: batchhess.hessians(y, x)[0],
+    }
+    result, feed = results[name](), {x: ROWS, u: ROWS[:, :2] / 3}
+    with tf.Session() as session:
+        assert np.isfinite(session.run(result, feed)).all()
+        fed, before = session.run([z, y], feed)
+        fed[7] += 0.1
+        assert abs(session.run(y, {z: fed, **feed}) / before - 1) < 1e-4
+        with pytest.raises(tf.errors.InvalidArgumentError, match="tensor .* was fed"):
+            session.run(result, {z: fed, **feed})

@@ -52,7 +52,7 @@ class Partition(
       states: dict from the key of a Tensor that depends on x to its `State`.
       kinds: dict from each of `ops` to its kind.
       alignments: dict from each of `ops` to where the observations are in its inputs.
-      stands_for: dict from the key of a Tensor in elementary ops to the caller's own.
+      stands_for: dict from the key of a Tensor that was built to the caller's own.
     """
 
     def depends(self, tensor):
@@ -88,9 +88,10 @@ class Partition(
         """The caller's own Tensors for those `of_each` observation."""
         return [self.stands_for.get(tensor_key(t), t) for t in self.of_each()]
 
-    def in_callers_ops(self):
-        """List of bool, whether those `of_each` are the caller's own Tensors."""
-        return [tensor_key(t) not in self.stands_for for t in self.of_each()]
+    def are_alike(self):
+        """List of bool, whether those are of the same ops."""
+        pairs = zip(self.originals(), self.of_each())
+        return [a.op.type == b.op.type for a, b in pairs]
 
     def depending(self, op):
         """The inputs of `op` that depend on x, each once."""

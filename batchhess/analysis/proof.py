@@ -12,13 +12,14 @@ from batchhess.ops.states import (
     FREE,
     FREED,
     OWN,
+    SUM,
     UNPROVEN,
     NotProvenError,
     batched,
     labelled,
     unproven,
 )
-from batchhess.ops.table import declared
+from batchhess.ops.table import NO, declared, linearity
 
 
 def prove(ys, walk):
@@ -75,6 +76,21 @@ class Walk:
                 entered.add(key)
                 pending.extend(unknown)
         return self._states[tensor_key(tensor)]
+
+    def of_each(self, ys):
+        """The Tensors nearest `ys` that are no sums over observations.
+
+        They tell more than a sum, in which what changes a few of many is lost.
+        """
+        found, pending = {}, list(ys)
+        while pending:
+            tensor = pending.pop()
+            if self.state(tensor).kind == SUM and linearity(tensor.op) != NO:
+                inputs = tensor.op.inputs
+                pending += [t for t in inputs if self.state(t).kind != FREE]
+            else:
+                found[tensor_key(tensor)] = tensor
+        return list(found.values())
 
     def _parents(self, tensor):
         if not carries_derivative(tensor):

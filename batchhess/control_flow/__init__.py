@@ -27,15 +27,17 @@ from batchhess.control_flow.scope import (
     must_be_shared,
 )
 from batchhess.graph.tensors import note_held, tensor_key
-from batchhess.ops.table import EXIT, correction_of, declared
+from batchhess.ops.table import EXIT, SWITCH, correction_of, declared
+from batchhess.rebuild import stand_for
 
 
-def rebuild_control_flow(ys, xs):
+def rebuild_control_flow(ys, xs, stands_for):
     """Builds `ys` again with what controls the flow between `xs` and them built anew.
 
     Args:
       ys: list of Tensors of the default graph.
       xs: list of Tensors or Variables, none of them computed from another.
+      stands_for: dict as of `stand_for`, to which what is built is added.
 
     Returns:
       list of Tensors of the same values; `ys` itself if there is nothing to build, or
@@ -57,7 +59,11 @@ def rebuild_control_flow(ys, xs):
         with tf.name_scope("rebuilt"), differentiable_control_flow():
             known = {tensor_key(old): old for old in olds}
             top = Scope(known, lambda op: op in inside or is_array(op), xs=olds)
-            return top.tensors(ys)
+            built = top.tensors(ys)
+        for old, new in top.pairs():
+            if not frames.is_inside(old.op) and declared(old.op).frame != SWITCH:
+                stand_for(stands_for, old, new)
+        return built
     except NotBuiltError as error:
         if error.op is not None:
             note_held(between.ops, error.op)

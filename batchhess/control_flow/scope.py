@@ -191,6 +191,11 @@ class Scope:
     def set(self, tensor, value):
         self._known[tensor_key(tensor)] = _of_shape(tensor, value)
 
+    def pairs(self):
+        """Pairs of a Tensor of the model, and the one that stands for it here."""
+        for (op, index), new in self._known.items():
+            yield op.outputs[index], new
+
     def is_known(self, tensor):
         return tensor_key(tensor) in self._known
 

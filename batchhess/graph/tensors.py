@@ -44,18 +44,18 @@ def product_of(sizes):
     return functools.reduce(operator.mul, sizes, 1)
 
 
-# From the op that reads a variable to the variable's name.
-_READ_FROM = weakref.WeakKeyDictionary()
+# From the op that reads a variable, or joins xs, to their names.
+_KNOWN_AS = weakref.WeakKeyDictionary()
 
 
-def note_read(tensor, variable):
-    """Keeps in mind that `tensor` stands for `variable`, which errors name."""
-    _READ_FROM[tensor.op] = variable.name
+def note_name(tensor, name):
+    """Keeps in mind that the user knows `tensor` by this name, for errors."""
+    _KNOWN_AS[tensor.op] = name
 
 
 def name_of(x):
     """The name by which the user knows a Tensor or Variable to differentiate by."""
-    return _READ_FROM.get(x.op, x.name)
+    return _KNOWN_AS.get(x.op, x.name)
 
 
 # From a copy to a weak reference to the op that it copies.

@@ -71,10 +71,10 @@ def as_it_stands(method, problem, passes, check=True):
     found = method(problem._replace(copied=copied), passes)
     if not check:
         return found
-    alike = parts.in_callers_ops()
-    if not all(alike):
+    if any(a is not b for a, b in zip(parts.originals(), parts.of_each())):
         precision = audit.precision_in(parts.of_each(), problem.x)
-        same = are_same(parts.originals(), alike, problem, passes, precision)
+        given = parts.originals(), parts.are_alike()
+        same = are_same(*given, problem, passes, precision)
         checks.append(assert_that(same, not_the_same(problem)))
     if copied:
         checks.append(assert_same(*zip(*copied), problem.x, in_parts=True))
@@ -320,7 +320,7 @@ def _on_block(method, problem, passes, start, count, with_gradient, check):
     seeds = [reader.own(seed, state) for seed, state in weighing]
     states = [parts.state(t) for t in parts.of_each()]
     originals = [reader.own(*pair) for pair in zip(parts.originals(), states)]
-    alike = parts.in_callers_ops()
+    alike = parts.are_alike()
     precision = audit.precision_in(parts.of_each(), problem.x)
 
     def build():

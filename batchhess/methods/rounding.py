@@ -12,10 +12,18 @@ import functools
 
 from batchhess.analysis.partition import ELEMENTS, GENERAL
 from batchhess.compat import tf, where
-from batchhess.copies import CANCELLED, fit, is_near_everywhere, magnitudes, near
+from batchhess.copies import (
+    CANCELLED,
+    as_wide,
+    fit,
+    is_near_everywhere,
+    largest_of_each,
+    near,
+    of_each,
+    terms_of_each,
+)
 from batchhess.graph.tensors import tensor_key
 from batchhess.methods.tangents import added
-from batchhess.ops.states import State
 from batchhess.ops.table import AFFINE, NO, SUBTRACTED, YES, declared, linearity
 from batchhess.rebuild import copies_of, copy_op
 
@@ -37,13 +45,18 @@ def are_same(originals, alike, problem, passes, precision):
       a bool Tensor [].
     """
     parts, x = problem.partition, problem.x
-    size = _largest_of_each([(x, parts.state(x))])  # [N]
+
+    def states_of(op):
+        inputs = zip(op.inputs, parts.alignments.get(op, []))
+        return [parts.state(t) if parts.depends(t) else known for t, known in inputs]
+
+    size = largest_of_each([(x, parts.state(x))])  # [N]
     flags, fits, close = [], [], []
     for a, b, is_alike in zip(originals, parts.of_each(), alike):
         state = parts.state(b)
-        terms = list(_terms(b, state, parts)) if is_alike else [(a, state)]
-        largest = _largest_of_each(terms)
-        here = [_as_wide(each, b, state) for each in (largest, size)]
+        terms = terms_of_each(b, state, states_of) if is_alike else [(a, state)]
+        largest = largest_of_each(terms)
+        here = [as_wide(each, b, state) for each in (largest, size)]
         close.append(near(a, b, *here, precision))
         fits.append(fit(a, b))
         flags.append(is_near_everywhere(a, b, close[-1]))
@@ -53,46 +66,6 @@ def are_same(originals, alike, problem, passes, precision):
         lambda: same,
         lambda: _is_rounding(originals, close, problem, passes, precision),
     )
-
-
-def _terms(tensor, state, parts, depth=4):
-    """Pairs of `tensor` and what it sums up with their `State`; None of a constant."""
-    yield tensor, state
-    if not (parts.depends(tensor) and linearity(tensor.op) == YES and depth):
-        return
-    for term, aligned in zip(tensor.op.inputs, parts.alignments[tensor.op]):
-        if term.dtype.base_dtype == tensor.dtype.base_dtype:
-            known = parts.state(term) if parts.depends(term) else aligned
-            yield from _terms(term, known, parts, depth - 1)
-
-
-def _largest_of_each(pairs):
-    """The largest of the magnitudes in some Tensors: [N], or [] of constants alone."""
-    return functools.reduce(tf.maximum, [_largest(*pair) for pair in pairs])
-
-
-def _largest(tensor, state):
-    sizes = magnitudes(tensor)
-    if not (isinstance(state, State) and state.each):
-        return tf.maximum(tf.reduce_max(sizes), 0)  # Of nothing it is -inf.
-    return tf.maximum(_of_each(tf.reduce_max, sizes, tensor, state), 0)
-
-
-def _of_each(reduce, values, tensor, state):
-    """[N], of `values` that have the shape of `tensor` and its `State`."""
-    others = [a for a in range(tensor.shape.ndims) if a != state.axis]
-    found = reduce(values, others) if others else values  # [N T]
-    if state.each == 1:
-        return found
-    return reduce(tf.reshape(found, [-1, state.each]), 1)
-
-
-def _as_wide(values, tensor, state):
-    """`values` [N], each along what its observation has in `tensor`."""
-    if state.each > 1:
-        values = tf.reshape(tf.tile(values[:, None], [1, state.each]), [-1])
-    shape = [-1 if a == state.axis else 1 for a in range(tensor.shape.ndims)]
-    return tf.broadcast_to(tf.reshape(values, shape), tf.shape(tensor))
 
 
 def _is_rounding(originals, near, problem, passes, precision):
@@ -188,4 +161,4 @@ class _Weighted:
             tf.equal(values, 0), tf.zeros_like(values), tf.abs(adjoint) * values
         )
         state = self._parts.state(tensor)
-        return _of_each(tf.reduce_sum, products, tensor, state)
+        return of_each(tf.reduce_sum, products, tensor, state)
