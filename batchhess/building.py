@@ -72,23 +72,15 @@ def execute(made):
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
     with tf.control_dependencies(made.checks.readers):
         gradient, answer = build_answer(made)
-    checks = _same_observations(made) + same_values(made, made.walk.of_each(made.ys))
-    checks += unchanged(made, answer)
+    checks = _same_observations(made) + same_values(made) + unchanged(made, answer)
     return gradient, after(checks, answer)
 
 
-def same_values(made, rows):
+def same_values(made):
     """The check that the model, built again, has the values of the original.
 
-    Where a method follows the observations, what it reads is held against it, instead.
-
-    Args:
-      made: a `Plan` or `JacobianPlan`.
-      rows: list of Tensors of each observation, that ys are sums of: these are compared
-        where it is known what they stand for.
-
-    Returns:
-      list of Operations.
+    Where a method follows the observations, what it reads is held against it, instead;
+    else what tells of each observation, where it is known what that stands for.
     """
     request, parts = made.request, made.parts and made.parts[1]
     if request.check == "never" or made.is_linear:
@@ -104,7 +96,7 @@ def same_values(made, rows):
 
     if parts and are_known(parts.of_each()):
         return []
-    in_parts = parts is not None
+    in_parts, rows = parts is not None, made.walk.of_each(made.ys)
     if not (are_known(rows) and any(tensor_key(t) in made.stands_for for t in rows)):
         return [assert_same(originals, made.ys, made.x, in_parts)]
     originals = [made.stands_for.get(tensor_key(t), t) for t in rows]

@@ -51,7 +51,7 @@ def execute(made):
         with tf.control_dependencies(checks):  # What they find has a better name.
             checks = [verified(made, lambda: _differences(made, found))]
     answer = _shaped(made, after(checks, found))
-    checks = same_count(made) + same_values(made, made.ys) + unchanged(made, answer)
+    checks = same_count(made) + same_values(made) + unchanged(made, answer)
     return after(checks, answer)
 
 

@@ -32,7 +32,7 @@ Checks = collections.namedtuple(
 class JacobianPlan(
     collections.namedtuple(
         "JacobianPlan",
-        "request x compressed ys stands_for layout outputs state is_zero method parts "
+        "request x compressed ys stands_for layout outputs walk is_zero method parts "
         "block lost unrolled checks refusal",
     )
 ):
@@ -47,7 +47,7 @@ class JacobianPlan(
       stands_for: dict, as of a `Plan`.
       layout: the `Layout` of `x`.
       outputs: the `Layout` of y, whose size is M.
-      state: the `State` of y.
+      walk: the `Walk` from `x`; None where y does not depend on it.
       is_zero: bool, whether y does not depend on `x`.
       method: the name of the method to take.
       parts: pair of the list with y in elementary ops, and its `Partition`; or None.
@@ -58,6 +58,11 @@ class JacobianPlan(
       checks: `Checks`.
       refusal: the exception to raise instead of building; None if there is none.
     """
+
+    @property
+    def state(self):
+        """The `State` of y; None where it does not depend on `x`."""
+        return self.walk and self.walk.state(self.ys[0])
 
     @property
     def is_followed(self):
@@ -95,7 +100,7 @@ def plan(request, x, pattern=None):
         stands_for=stands_for,
         layout=layout,
         outputs=Layout(ys[0], 0),
-        state=None,
+        walk=None,
         is_zero=False,
         method=None,
         parts=None,
@@ -116,8 +121,7 @@ def plan(request, x, pattern=None):
     if request.passes.gradient(ys, x) is None:
         return _unconnected(made, region)
     walk = walk_from(x, layout.axis)
-    made = made._replace(state=walk.state(ys[0]))
-    made = _with_method(made, region, walk)
+    made = _with_method(made._replace(walk=walk), region)
     if made.refusal is None and request.check != "never":
         made = made._replace(refusal=_axis_refusal(made))
     return _with_checks(made, region, findings)
@@ -148,7 +152,7 @@ def _unconnected(made, region):
     return made._replace(refusal=arguments.not_connected(given, made.x))
 
 
-def _with_method(made, region, walk):
+def _with_method(made, region):
     """Chooses the method, with a partition if it goes block by block."""
     compiled = made.request.passes.jit_compile
     names = _names(made)
@@ -159,7 +163,7 @@ def _with_method(made, region, walk):
         if not (compiled or JACOBIAN_METHODS[name].by_blocks):
             return made._replace(refusal=_loop_refusal(made))
         try:
-            made = made._replace(parts=_parts(made, region, walk), lost=None)
+            made = made._replace(parts=_parts(made, region), lost=None)
             return made._replace(block=_block(made))
         except NoPartitionError as error:
             made = made._replace(lost=error)
@@ -191,7 +195,7 @@ def columns_of(made):
     return made.layout.size if chosen is None else len(chosen)
 
 
-def _parts(made, region, walk):
+def _parts(made, region):
     """The list with y in elementary ops, and the `Partition` from x to it."""
     if made.state.kind == UNPROVEN:
         raise NoPartitionError(made.state.op, made.state.reason)
@@ -200,10 +204,10 @@ def _parts(made, region, walk):
         apart = take_apart(made.ys, made.x, made.stands_for)
     if apart is not made.ys:
         region = Region(apart, made.x)
-    given = made.x, walk, made.layout.axis, made.stands_for
+    given = made.x, made.walk, made.layout.axis, made.stands_for
     found = partition(region, apart, *given)
     is_end = not found.behind and [t is apart[0] for t in found.frontier] == [True]
-    if not (is_end and walk.state(apart[0]).is_own):
+    if not (is_end and made.walk.state(apart[0]).is_own):
         op = found.behind[0] if found.behind else apart[0].op
         raise NoPartitionError(op, "puts observations where they are not followed")
     for op in found.ops if is_forward else []:
