@@ -16,7 +16,7 @@ _OPTIONS = {
     r"on_nonfinite='keep'": r"--on-nonfinite keep",
     r"method='(\w+)'": r"--method \1",
     r"method=(\w+)": r"--method \1",
-    r",? or pass check='never'[^.]*": r"",
+    r",? or (?:pass )?check='never'[^.]*": r"",
     r"and batch_size is (\d+): they must be equal": r"and \1 are run at a time: pass "
     r"--batch-size with their number",
     r"evaluate: ": r"",

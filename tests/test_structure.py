@@ -17,6 +17,7 @@ LAYERS = [
     ["calling", "results", "tabular", "xla"],
     [
         "reading",
+        "streaming.comparing",
         "streaming.feeding",
         "streaming.fingerprint",
         "streaming.journal",

@@ -10,11 +10,15 @@ from batchhess.calling import public, told
 from batchhess.compat import tf
 from batchhess.errors import cause
 from batchhess.streaming import feeding, fingerprint, naming, storage
+from batchhess.streaming.comparing import is_close, usual_size
 from batchhess.streaming.progress import telling
 
 # Each batch is held against the one before by one observation that both have; where
 # that would be a large part of the work, each of so many batches against another run.
 _SMALL = 16
+
+# Of a batch that is all there is, so many observations are held against another run.
+_SAMPLE = 256
 
 
 @public()
@@ -66,7 +70,8 @@ def evaluate(
         (the extra `progress`), and else a line now and then; or a function that is
         called with the numbers of observations done, and of all, after each batch.
       check: "auto" fails where the answers for an observation are not the same in other
-        company, by more than rounding; "never" does not ask, for random answers.
+        company, or in a second run where there is no other, by more than rounding;
+        "never" does not ask, for random answers.
       on_nonfinite: "keep" writes NaN and Inf as they are; "error" raises, and names the
         observations.
 
@@ -209,7 +214,7 @@ class _Run:
         self._on_nonfinite = on_nonfinite
         self.is_checked, self.sums = is_checked, []
         self.carries = is_checked and not feed.is_fixed and feed.batch_size >= _SMALL
-        self._scales, self._batches = [0.0] * len(fetches), 0
+        self._usual, self._batches = [0.0] * len(fetches), 0
         self._shapes = {}
 
     def answers(self, start, stop, before):
@@ -227,18 +232,21 @@ class _Run:
                 before, [a[:1] for a in found], "observation {}".format(start - 1)
             )
             found = [a[1:] for a in found]
-        elif self._is_due(stop - start):
-            self._check_in_other_company(found, start, stop)
+        elif self.is_checked and self._batches % _SMALL == 0:
+            if self._is_all(stop - start):
+                self._check_again(found)
+            else:
+                self._check_in_other_company(found, start, stop)
         self._batches += 1
         if self._on_nonfinite == "error":
             self._refuse_nonfinite(found, start)
         return found
 
-    def _is_due(self, size):
+    def _is_all(self, size):
+        """Whether a batch of `size` is all that there is: there is no other company."""
         # A graph of more observations is filled up: with company.
         filled = self._feed.is_fixed and size < self._feed.batch_size
-        alone = size == self._feed.count and not filled  # There is no other company.
-        return self.is_checked and not alone and self._batches % _SMALL == 0
+        return size == self._feed.count and not filled
 
     def _run(self, start, stop, first=None, rows=None):
         first = start if first is None else first
@@ -275,6 +283,19 @@ class _Run:
         ]
         return [answer[:kept] for answer in answers], sums
 
+    def _check_again(self, found):
+        """Runs all observations once more: what is random or has state is another."""
+        count = self._feed.count
+        rows = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)
+        again, _ = self._run(0, count)
+        for fetch, one, other in zip(self._fetches, found, again):
+            if not is_close(one[rows], other[rows]):
+                raise ValueError(
+                    "'{}' is another where the same observations are run once more: it "
+                    "is random, or counts its runs. Switch that off, or pass "
+                    "check='never' for what one run answers.".format(fetch.name)
+                )
+
     def _check_in_other_company(self, found, start, stop):
         """Runs a batch again: in another order, and one half without the other.
 
@@ -283,32 +304,43 @@ class _Run:
         """
         size, is_fixed = stop - start, self._feed.is_fixed
         if size > 1:
-            halves = [list(range(last, start - 1, -2)) for last in (stop - 1, stop - 2)]
-            # One alone may be another case for the graph, and two be its number.
-            companies = [h if len(h) > 1 or is_fixed else 3 * h for h in halves]
+            halves = [list(range(first, stop, 2)) for first in (start, start + 1)]
+            companies = [self._shuffled(half) for half in halves]
         elif self._feed.count > 1 and not is_fixed:
             other = start - 1 if start else 1
-            companies = [[other, start, other]]
+            companies = [[other, start, other, other]]
         else:
             return
         for rows in companies:
             self._check_among(rows, found, start, stop)
 
+    def _shuffled(self, rows):
+        """`rows` in a fixed order that does not read the same backwards."""
+        rows = np.random.RandomState(len(rows)).permutation(rows).tolist()
+        if self._feed.is_fixed:
+            return rows
+        # One alone may be another case for the graph, and two be its number.
+        return rows + rows[:1] * (1 if len(rows) > 1 else 2)
+
     def _check_among(self, rows, found, start, stop):
         again, _ = self._run(start, stop, rows=rows)
         places = [at for at, row in enumerate(rows) if start <= row < stop]
         rows = [rows[at] - start for at in places]
-        for index, answer in enumerate(found):
-            self._scales[index] = max(self._scales[index], _largest(answer[rows]))
+        self._note(found)
         self._compare(
             [a[rows] for a in found],
             [a[places] for a in again],
             "observations {} to {}".format(start, stop),
         )
 
+    def _note(self, answers):
+        """Keeps how large the answers are, for those that are compared alone."""
+        for index, answer in enumerate(answers):
+            self._usual[index] = max(self._usual[index], usual_size(answer))
+
     def _compare(self, first, second, which):
-        for fetch, one, other, scale in zip(self._fetches, first, second, self._scales):
-            if not is_close(one, other, scale):
+        for fetch, one, other, usual in zip(self._fetches, first, second, self._usual):
+            if not is_close(one, other, usual):
                 raise ValueError(
                     "'{}' of an observation depends on the others in its "
                     "batch: it is another for {} where they are run with others. "
@@ -319,6 +351,7 @@ class _Run:
     def compare_again(self, directory, start, stop):
         """Raises if what is written for these observations is not what they answer."""
         again, _ = self._run(start, stop)
+        self._note(again)
         for fetch, written, answer in zip(
             self._fetches, directory.read(start, stop), again
         ):
@@ -351,30 +384,6 @@ def _refuse_means(fetches, batch_size):
             "the answers would be of a mean over a batch, not over all. Take a sum, or "
             "pass check='never' if that is what you want.".format(batch_size, mean)
         )
-
-
-def _largest(array):
-    if not np.issubdtype(array.dtype, np.number):
-        return 0.0
-    sizes = np.abs(array[np.isfinite(array)].astype(float))
-    return float(sizes.max(initial=0)) if sizes.size else 0.0
-
-
-def is_close(first, second, scale=0.0):
-    """Whether the same but for rounding, which may differ between runs."""
-    first, second = _widened(first), _widened(second)
-    if (first.shape, first.dtype) != (second.shape, second.dtype):
-        return False
-    if not np.issubdtype(first.dtype, np.inexact):
-        return np.array_equal(first, second)
-    close = np.sqrt(np.finfo(first.dtype).eps)
-    largest = max(_largest(second), scale)
-    return np.allclose(first, second, close, close * largest, equal_nan=True)
-
-
-def _widened(array):
-    """`array`, and a bfloat16 as the float32 that it is written as."""
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _check_choice(name, value, choices):
