@@ -158,6 +158,7 @@ def export(options):
             ys,
             xs,
             signatures=model.signatures,
+            allow_effects=options.allow_effects,
             batch_axis=options.batch_axis,
             method=options.method,
         )
