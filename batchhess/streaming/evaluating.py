@@ -130,7 +130,7 @@ def _describe(session, fetches, feed):
     """What results are of, to be known again."""
     return {
         "observations": feed.count,
-        "model": fingerprint.fingerprint(session, fetches),
+        "model": fingerprint.fingerprint(session, fetches, feed.names),
         "data": feed.kinds(),
         "fed": feed.rest_sums(),
     }

@@ -15,6 +15,7 @@ class Feed:
       count: int, the observations of all.
       batch_size: int, the observations of a run.
       is_fixed: bool, whether the graph is of a fixed number of them.
+      names: set of str, of all that is fed.
     """
 
     def __init__(self, graph, feed_dict, batched, batch_size):
@@ -63,6 +64,7 @@ class Feed:
                 "must be equal.".format(sorted(fixed), batch_size)
             )
         self.is_fixed, self.batch_size = bool(fixed), batch_size
+        self.names = {str(_name(key)) for key in feed_dict}
 
     def batch(self, first, stop, start, rows=None):
         """What to feed for observations `first` to `stop`, or for `rows` of them.
