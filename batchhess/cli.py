@@ -13,6 +13,8 @@ _ERROR_LINES, _LINE = 5, 400
 # What errors of the library say, and how it is said here.
 _OPTIONS = {
     r"resume=True": r"--resume",
+    r"header=True": r"--header yes",
+    r"header=False": r"--header no",
     r"on_nonfinite='keep'": r"--on-nonfinite keep",
     r"method='(\w+)'": r"--method \1",
     r"method=(\w+)": r"--method \1",

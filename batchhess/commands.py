@@ -230,7 +230,9 @@ def _run_by_beam(model, options, feed, batched):
     options.ctrl_c.raises = True
     names = {tensor.name for tensor in batched}
     texts = {model.find(name).name: text for name, text in options.feed}
-    files = {t.name: (texts[t.name],) + _kind(t) for t in feed if t.name in names}
+    files = {
+        t.name: (texts[t.name],) + _kind(t, options) for t in feed if t.name in names
+    }
     rest = {
         t.name: casting.cast(np.asarray(value), t)
         for t, value in feed.items()
@@ -264,7 +266,8 @@ def _fed(model, options):
         tensor = model.find(name)
         if tensor in feed:
             raise ValueError("'{}' is fed twice.".format(tensor.name))
-        feed[tensor] = reading.read(text, tensor.name, *_kind(tensor))
+        kind = _kind(tensor, options)
+        feed[tensor] = reading.read(text, tensor.name, *kind)
     ys, xs = _tensors(model, options, list(feed))
     for missing in _missing(ys, xs, feed):
         raise ValueError(
@@ -311,9 +314,11 @@ def _names(tensors):
     return ", ".join("'{}'".format(tensor.name) for tensor in tensors)
 
 
-def _kind(tensor):
-    """The dtype and the rank of what is read for a placeholder."""
-    return np.dtype(tensor.dtype.base_dtype.as_numpy_dtype), tensor.shape.ndims
+def _kind(tensor, options):
+    """How `reading.read` reads for a placeholder: dtype, rank, and header."""
+    header = {None: None, "yes": True, "no": False}[options.header]
+    dtype = np.dtype(tensor.dtype.base_dtype.as_numpy_dtype)
+    return dtype, tensor.shape.ndims, header
 
 
 def _batched(model, options, xs, feed):

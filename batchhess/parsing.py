@@ -149,6 +149,13 @@ def _data():
         "placeholder",
     )
     data.add_argument(
+        "--header",
+        choices=["yes", "no"],
+        help="whether the first row of .csv files holds names (default: if its cells "
+        "are different words, none of them a number or a word for a missing value; "
+        "what is neither that nor numbers is an error, and 0,1,2 too)",
+    )
+    data.add_argument(
         "--batched",
         nargs="+",
         action=_Extend,

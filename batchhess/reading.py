@@ -21,7 +21,7 @@ from batchhess.tabular import (
 )
 
 
-def read(text, name, dtype=None, rank=None):
+def read(text, name, dtype=None, rank=None, header=None):
     """What to feed for a placeholder.
 
     Args:
@@ -33,6 +33,9 @@ def read(text, name, dtype=None, rank=None):
       dtype: np.dtype of the placeholder, to read text in; None for float64.
       rank: int, of the placeholder: an axis of one number is added to what is read, or
         left out, where it then has that rank; None for what is read.
+      header: bool, whether the first row of a .csv file holds names. None to tell: it
+        does if its cells are different words, none of them a number or a word for a
+        missing value; else all must be numbers, but for 0, 1, 2 ..., which may be both.
 
     Returns:
       a number, or an array or memory map.
@@ -58,7 +61,7 @@ def read(text, name, dtype=None, rank=None):
         )
     short = name.partition(":")[0]
     try:
-        return _of_rank(_READERS[ends[0]](path, columns, short, dtype), rank)
+        return _of_rank(_READERS[ends[0]](path, columns, short, dtype, header), rank)
     except (ImportError, MemoryError):
         raise
     except OSError as error:
@@ -99,7 +102,7 @@ def _of_rank(array, rank):
     return array[..., None] if rank is not None and rank == array.ndim + 1 else array
 
 
-def _npy(path, columns, name, dtype):
+def _npy(path, columns, name, dtype, header):
     if columns:
         raise ValueError("'{}' is one array, and has no '{}'.".format(path, columns))
     with open(path, "rb") as file:
@@ -124,7 +127,7 @@ def _numbers(array, path):
     return array
 
 
-def _npz(path, columns, name, dtype):
+def _npz(path, columns, name, dtype, header):
     archive = np.load(path, allow_pickle=False)
     if isinstance(archive, np.ndarray):
         raise ValueError("'{}' is one array: it is a .npy file.".format(path))
@@ -148,7 +151,7 @@ def _npz(path, columns, name, dtype):
             raise
 
 
-def _tfrecord(path, columns, name, dtype):
+def _tfrecord(path, columns, name, dtype, header):
     records = _records(path)
     store, number = None, 0
     with tf.Graph().as_default(), tf.Session() as session:
