@@ -1,7 +1,8 @@
 """The command line: python -m batchhess, or batchhess. TensorFlow comes in late.
 
 Exit codes: 0, all is well; 1, it could not be done; 2, the command is not understood;
-3, `verify` has found Hessians to be wrong; 130, stopped by Ctrl-C.
+3, `verify` has found Hessians to be wrong; 130, stopped by Ctrl-C; 141, stopped because
+nobody reads what it prints, as of `| head -1`.
 """
 
 import os
@@ -47,12 +48,21 @@ def main(arguments=None):
         print(_stopped(options), file=sys.stderr)
         return 130
     except BrokenPipeError:  # Whoever reads has had enough, such as `head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _close_broken_pipes()
+        return 141
     except Exception as error:
         stopped = ctrl_c is not None and ctrl_c.came
         print(_stopped(options) if stopped else _told(error), file=sys.stderr)
         return 130 if stopped else 1
+
+
+def _close_broken_pipes():
+    """Lets nothing more be written to them, not at the end of the process either."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(options):

@@ -1,5 +1,7 @@
 """What the commands of the command line do."""
 
+import re
+
 import numpy as np
 
 from batchhess import casting, reading
@@ -19,6 +21,11 @@ _RIGHT = {"float32": 1e-2, "float64": 1e-6}
 
 # How many of the tensors on the way to its outputs are listed of a model.
 _INNER = 20
+
+# What takes in data: a queue would wait for ever, and an iterator go on by itself.
+_TAKEN_IN = re.compile(
+    r"Placeholder|\w*Dequeue\w*|\w*IteratorGetNext\w*|Reader\w*Read\w*"
+)
 
 # How many observations are verified at most, and how many entries of their Hessians.
 _SAMPLE, _ENTRIES = 1000, 2**23
@@ -273,15 +280,27 @@ def _fed(model, options):
         raise ValueError(
             "nothing is fed for '{0}'. Pass --feed {0}=FILE.".format(missing.name)
         )
-    for x in xs:
-        if np.ndim(feed[x]) <= options.batch_axis:
-            raise ValueError(
-                "what is fed for '{}' has shape {}, and no axis {} of "
-                "observations.".format(x.name, np.shape(feed[x]), options.batch_axis)
-            )
+    options.batch_axis = _batch_axis(options.batch_axis, xs, feed)
     for tensor, value in feed.items():
         _check_shape(tensor, np.shape(value), options.batch_axis)
     return ys, xs, feed
+
+
+def _batch_axis(axis, xs, feed):
+    """The axis of observations, counted from the first."""
+    found = set()
+    for x in xs:
+        rank = np.ndim(feed[x])
+        if not -rank <= axis < rank:
+            raise ValueError(
+                "what is fed for '{}' has shape {}, and no axis {} of "
+                "observations.".format(x.name, np.shape(feed[x]), axis)
+            )
+        found.add(axis % rank)
+    if len(found) > 1:
+        words = "axis {} is another of each x: they have different numbers of axes."
+        raise ValueError(words.format(axis))
+    return found.pop()
 
 
 def _missing(ys, xs, feed):
@@ -289,7 +308,7 @@ def _missing(ys, xs, feed):
     yield from (x for x in xs if x not in feed)
     for item in above(ys, list(feed)):
         op = item.op if isinstance(item, tf.Tensor) else item
-        if op.type == "Placeholder" or "Dequeue" in op.type:  # It would wait for ever.
+        if _TAKEN_IN.fullmatch(op.type):
             yield item if isinstance(item, tf.Tensor) else op.outputs[0]
 
 

@@ -38,7 +38,7 @@ def _parser():
         prog="batchhess",
         description="Per-observation Hessians for TensorFlow 1 graphs.",
         epilog="Exit codes: 0 well, 1 could not be done, 2 not understood, 3 verify "
-        "found an error, 130 stopped.",
+        "found an error, 130 stopped, 141 stopped since nobody reads what it prints.",
     )
     parser.add_argument(
         "--version", action="version", version="batchhess " + batchhess.__version__
@@ -123,16 +123,27 @@ def _model():
 
 def _tensors():
     tensors = argparse.ArgumentParser(add_help=False)
-    for name in ("--ys", "--xs"):
+    known = "such as f:0 or f, or keys of a signature"
+    for name, what in (
+        ("--ys", "what is differentiated, {}; of several it is their sum"),
+        ("--xs", "by what it is differentiated, {}"),
+    ):
         tensors.add_argument(
             name,
             nargs="+",
             action=_Extend,
             required=True,
             metavar="NAME",
-            help="tensors, such as f:0 or f, or keys of a signature",
+            help=what.format(known),
         )
-    tensors.add_argument("--batch-axis", type=int, default=0, metavar="AXIS")
+    tensors.add_argument(
+        "--batch-axis",
+        type=int,
+        default=0,
+        metavar="AXIS",
+        help="the axis of observations in the xs and what goes with them; a negative "
+        "one is counted from the end (default: %(default)s)",
+    )
     return tensors
 
 

@@ -364,6 +364,26 @@ def test_what_a_table_holds_is_part_of_the_model(tmp_path):
     np.testing.assert_array_equal(go([1.0, 2.0], resume=True), np.full((40, 2), 2.0))
 
 
+def test_nan_that_was_kept_is_told_where_it_is_an_error(model, tmp_path):
+    value = model.value.copy()
+    value[[3, 20]] = np.nan
+    given = {"out": tmp_path, "value": value}
+    with pytest.raises(StoppedError):
+        model.evaluate(progress=stop_after(2 * BATCH), **given)
+    words = "is NaN or Inf at observations 3. Pass on_nonfinite='keep'"
+    for finish in (False, True):
+        with pytest.raises(ValueError, match=words):
+            model.evaluate(resume=True, on_nonfinite="error", **given)
+        if not finish:
+            model.evaluate(resume=True, **given)
+
+
+def test_a_users_file_beside_the_journal_is_left_alone(model, tmp_path):
+    (tmp_path / "journal.jsonl.new").write_text("mine")
+    assert_whole(model, model.evaluate(tmp_path), tmp_path)
+    assert (tmp_path / "journal.jsonl.new").read_text() == "mine"
+
+
 def test_a_link_that_leads_nowhere_is_in_the_way(model, tmp_path):
     os.symlink(str(tmp_path / "nowhere"), str(tmp_path / "H.npy"))
     with pytest.raises(FileExistsError, match="no journal says"):

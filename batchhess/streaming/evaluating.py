@@ -158,6 +158,8 @@ def _left(directory, records, feed, run):
             )
         if not directory.is_sound(record):
             anew.append((start, stop))
+        else:  # They may be of a run that kept NaN.
+            run.refuse_nonfinite(directory, start, stop)
         done = stop
         if stop == start:
             break
@@ -238,8 +240,7 @@ class _Run:
             else:
                 self._check_in_other_company(found, start, stop)
         self._batches += 1
-        if self._on_nonfinite == "error":
-            self._refuse_nonfinite(found, start)
+        self._refuse_nonfinite(found, start)
         return found
 
     def _is_all(self, size):
@@ -363,10 +364,15 @@ class _Run:
                     )
                 )
 
+    def refuse_nonfinite(self, directory, start, stop):
+        """Raises if NaN or Inf is written for these observations, and is not kept."""
+        if self._on_nonfinite == "error":
+            self._refuse_nonfinite(directory.read(start, stop), start)
+
     def _refuse_nonfinite(self, found, start):
         for fetch, answer in zip(self._fetches, found):
             rows = feeding.nonfinite_rows(answer)
-            if len(rows):
+            if len(rows) and self._on_nonfinite == "error":
                 raise ValueError(
                     "'{}' is NaN or Inf at observations {}. Pass "
                     "on_nonfinite='keep' to write them as they are.".format(
