@@ -386,6 +386,9 @@ def describe(model):
     yield "variables: {}; checkpoint: {}".format(
         len(model.variables), model.stored.checkpoint or "none"
     )
+    devices = protos.devices_of_cluster(model.stored.meta_graph.graph_def)
+    if devices:
+        yield "ops are run here, and not on: " + ", ".join(devices[:_INNER])
     effects = model.effects()
     if effects:
         yield "ops that reach files, processes or the network: " + ", ".join(effects)

@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from batchhess.calling import public
 from batchhess.compat import raw_ops, tf
+from batchhess.models import weights
 from batchhess.models.effects import find_effects
 from batchhess.models.outline import mutable_tables, ops_above, unfilled_tables
 from batchhess.operators import derivatives
@@ -193,7 +194,7 @@ def _save(session, directory, signatures, assets, allow_effects):
     with _without_main_ops(session.graph) as main_ops:
         starts = main_ops + tables
         needed = ops_above(t for _, side in signatures.values() for t in side.values())
-        read = [op for op in {**needed, **ops_above(starts)} if op.type in _READS]
+        read = weights.readable({**needed, **ops_above(starts)})
         if not allow_effects:
             _refuse_effects(session.graph, read + mutable_tables(needed))
         variables = _variables(session, read, needed)
@@ -278,29 +279,13 @@ def _variables(session, read, needed):
     Raises:
       ValueError: one that is among the ops `needed` has none.
     """
-    asked = [_HAS_VALUE[op.type](op.outputs[0]) for op in read]
-    found = {}
-    for op, has_value in zip(read, session.run(asked)):
+    found = []
+    for op, has_value in zip(read, weights.have_values(session, read)):
         if has_value:
-            found[op.name] = _READS[op.type](op)
+            found.append(op)
         elif op in needed:
             raise ValueError(
                 "variable '{}' has no value. Restore or initialize it in the "
                 "Session.".format(op.name)
             )
-    return found
-
-
-# By the type of a variable: whether it has a value, and what a Saver takes for it.
-_HAS_VALUE = {
-    "VarHandleOp": lambda handle: raw_ops.VarIsInitializedOp(resource=handle),
-    "VariableV2": lambda ref: raw_ops.IsVariableInitialized(ref=ref),
-    "Variable": lambda ref: raw_ops.IsVariableInitialized(ref=ref),
-}
-_READS = {
-    "VarHandleOp": lambda op: raw_ops.ReadVariableOp(
-        resource=op.outputs[0], dtype=op.get_attr("dtype")
-    ),
-    "VariableV2": lambda op: op.outputs[0],
-    "Variable": lambda op: op.outputs[0],
-}
+    return weights.by_name(found)

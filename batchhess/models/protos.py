@@ -6,6 +6,7 @@ import re
 import warnings
 
 from batchhess.compat import VERSION, message_errors, saved_model_proto, text_format, tf
+from batchhess.models.weights import existing
 
 Stored = collections.namedtuple(
     "Stored", ["kind", "path", "meta_graph", "checkpoint", "assets", "others"]
@@ -55,7 +56,7 @@ def read(path, tags=None):
             proto = tf.MetaGraphDef(graph_def=proto)
         if proto is not None and _is_graph(proto.graph_def):
             prefix = path[: -len(".meta")] if path.endswith(".meta") else None
-            return Stored(kind, path, proto, _existing(prefix), None, [])
+            return Stored(kind, path, proto, existing(prefix), None, [])
     raise ValueError(
         "'{}' is no MetaGraph and no graph, binary or text, or it is damaged. A "
         "SavedModel is a directory.".format(path)
@@ -91,7 +92,7 @@ def _saved_model(path, tags):
         _SAVED,
         path,
         graphs[known.index(wanted)],
-        _existing(os.path.join(path, "variables", "variables")),
+        existing(os.path.join(path, "variables", "variables")),
         os.path.join(path, "assets"),
         [other for other in known if other != wanted],
     )
@@ -122,13 +123,6 @@ def _is_graph(graph_def):
     return bool(graph_def.node) and all(n.name and n.op for n in graph_def.node)
 
 
-def _existing(prefix):
-    """`prefix` if there is a checkpoint of it."""
-    if prefix and (os.path.exists(prefix + ".index") or os.path.isfile(prefix)):
-        return prefix
-    return None
-
-
 def assets_of(meta_graph):
     """The AssetFileDefs of a MetaGraphDef, which are in one of two places."""
     found = list(meta_graph.asset_file_def)
@@ -157,8 +151,22 @@ _NOTES = ("debug_name",)
 _NEWER = ("grad_a", "grad_b", "grad_x", "grad_y")
 
 
+# A machine of a cluster; the one that reads the file is called localhost.
+_CLUSTER = re.compile(r"/job:(?!localhost\b)")
+
+
+def devices_of_cluster(graph_def):
+    """The devices of ops on machines of a cluster: a sorted list of str."""
+    nodes = [graph_def.node, *(f.node_def for f in graph_def.library.function)]
+    found = {node.device for part in nodes for node in part}
+    return sorted(device for device in found if _CLUSTER.search(device))
+
+
 def drop_notes(graph_def):
-    """Takes away what newer TensorFlow only notes or hints, and older does not know."""
+    """Takes away what newer TensorFlow only notes or hints, and older does not know.
+
+    And where ops were run in the cluster that has written it.
+    """
     _drop_notes_of(graph_def.node)
     for function in graph_def.library.function:
         hints = _drop_notes_of(function.node_def)
@@ -173,6 +181,8 @@ def _drop_notes_of(nodes):
     hints = {"^" + n.name for n in nodes if n.op == "DisableCopyOnRead"}
     kept = [node for node in nodes if "^" + node.name not in hints]
     for node in kept:
+        if _CLUSTER.search(node.device):
+            node.device = ""
         for name in _NOTES:
             node.attr.pop(name, None)
         for name in _NEWER:
