@@ -6,24 +6,9 @@ nobody reads what it prints, as of `| head -1`.
 """
 
 import os
-import re
 import sys
 
 _ERROR_LINES, _LINE = 5, 400
-
-# What errors of the library say, and how it is said here.
-_OPTIONS = {
-    r"resume=True": r"--resume",
-    r"header=True": r"--header yes",
-    r"header=False": r"--header no",
-    r"on_nonfinite='keep'": r"--on-nonfinite keep",
-    r"method='(\w+)'": r"--method \1",
-    r"method=(\w+)": r"--method \1",
-    r",? or (?:pass )?check='never'[^.]*": r"",
-    r"and batch_size is (\d+): they must be equal": r"and \1 are run at a time: pass "
-    r"--batch-size with their number",
-    r"evaluate: ": r"",
-}
 
 
 def main(arguments=None):
@@ -90,12 +75,12 @@ def _stopped(options):
 def _told(error):
     """An error in at most five lines that begin with its cause."""
     from batchhess.errors import lines_of
+    from batchhess.parsing import in_options
 
     lines = lines_of(error)
     if isinstance(error, OSError) and error.strerror:
         file = ": '{}'".format(error.filename) if error.filename else ""
         lines = [error.strerror + file]
-    for word, option in _OPTIONS.items():
-        lines = [re.sub(word, option, line) for line in lines]
+    lines = [in_options(line) for line in lines]
     lines = [line[:_LINE] for line in lines[:_ERROR_LINES]]
     return "\n".join(["error: " + lines[0]] + ["  " + line for line in lines[1:]])

@@ -12,6 +12,7 @@ from batchhess.explanation import explain as explain_hessians
 from batchhess.exporting import write as write_model
 from batchhess.models import load, protos
 from batchhess.models.outline import above
+from batchhess.parsing import in_options
 from batchhess.streaming import evaluate, is_close
 from batchhess.streaming.feeding import listed, nonfinite_rows
 from batchhess.verification import compute_hessian_error
@@ -47,7 +48,7 @@ def explain(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs = _tensors(model, options)
         for answer in explain_hessians(ys, xs, batch_axis=options.batch_axis):
-            print(answer)
+            print(in_options(str(answer)))
             print()
     return 0
 
@@ -55,7 +56,9 @@ def explain(options):
 def verify(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
-        rows, sample = _sampled(options, xs, feed, _batched(model, options, xs, feed))
+        batched = _batched(model, options, xs, feed)
+        _tell_batched(options, xs, feed, batched)
+        rows, sample = _sampled(options, xs, feed, batched)
         return _verify(model, options, ys, xs, rows, sample)
 
 
@@ -177,10 +180,7 @@ def run(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
         batched = _batched(model, options, xs, feed)
-        others = [t for t in batched if t not in xs and not options.batched]
-        if others:
-            words = "taken for observations too, as --batched would tell: {}"
-            print(words.format(_names(others)))
+        _tell_batched(options, xs, feed, batched)
         answers = build_answers(
             options.answer,
             ys,
@@ -360,6 +360,22 @@ def _batched(model, options, xs, feed):
         ):
             found.append(tensor)
     return found
+
+
+def _tell_batched(options, xs, feed, batched):
+    """Tells what is taken for observations, and what is not for want of rows."""
+    axis = options.batch_axis
+    others = [t for t in batched if t not in xs and not options.batched]
+    if others:
+        words = "taken for observations too, as --batched would tell: {}"
+        print(words.format(_names(others)))
+    count = np.shape(feed[xs[0]])[axis]
+    for tensor, value in feed.items():
+        shape = tensor.shape.as_list() if tensor.shape.ndims else []
+        if tensor not in batched and shape[axis : axis + 1] == [None]:
+            words = "'{}' has {:,} rows and '{}' {:,}: it is fed whole to each batch"
+            rows = np.shape(value)[axis]
+            print(words.format(tensor.name, rows, xs[0].name, count))
 
 
 def describe(model):

@@ -111,6 +111,8 @@ def write(
 
 
 def _refuse_full(directory):
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        raise ValueError("'{}' is a file, and no directory.".format(directory))
     if os.path.isdir(directory) and os.listdir(directory):
         raise ValueError("'{}' is not empty.".format(directory))
 

@@ -1,8 +1,31 @@
 """What the command line takes. TensorFlow is not needed to tell."""
 
 import argparse
+import re
 
 import batchhess
+
+# What errors of the library say, and how it is said here.
+_OPTIONS = {
+    r"resume=True": r"--resume",
+    r"header=True": r"--header yes",
+    r"header=False": r"--header no",
+    r"on_nonfinite='keep'": r"--on-nonfinite keep",
+    r"method='(\w+)'": r"--method \1",
+    r"method=(\w+)": r"--method \1",
+    r",? or (?:pass )?check='never'[^.]*": r"",
+    r"and batch_size is (\d+): they must be equal": r"and \1 are run at a time: pass "
+    r"--batch-size with their number",
+    r" Pass unconnected_gradients=[\w.]+ for zeros\.": r"",
+    r"evaluate: ": r"",
+}
+
+
+def in_options(text):
+    """What is told of arguments of functions, told of options of the command line."""
+    for word, option in _OPTIONS.items():
+        text = re.sub(word, option, text)
+    return text
 
 
 def parse(arguments=None):

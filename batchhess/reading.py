@@ -6,6 +6,7 @@ that has no name and goes with the process: so data larger than memory may be in
 
 import itertools
 import os
+import re
 
 import numpy as np
 
@@ -167,16 +168,15 @@ def _tfrecord(path, columns, name, dtype, header):
                 parsed = tf.io.parse_example(serialized, {key: spec})[key]
             try:
                 rows = session.run(parsed, {serialized: chunk})
-            except tf.errors.OpError as error:
+            except tf.errors.OpError:
+
+                def parse(record, parsed=parsed, serialized=serialized):
+                    session.run(parsed, {serialized: [record]})
+
+                at, why = _first_failure(parse, chunk)
                 raise ValueError(
-                    "'{}' has no {} numbers as feature '{}' in each of its records {} "
-                    "to {}: {}".format(
-                        path,
-                        spec.shape,
-                        key,
-                        number,
-                        number + len(chunk),
-                        cause(error),
+                    "'{}' has no {} numbers as feature '{}' in record {}: {}".format(
+                        path, spec.shape, key, number + at, why
                     )
                 ) from None
             store = store or Store(rows.shape[1:], rows.dtype)
@@ -185,6 +185,16 @@ def _tfrecord(path, columns, name, dtype, header):
     if store is None:
         raise ValueError("'{}' has no records.".format(path))
     return store.array()
+
+
+def _first_failure(parse, records):
+    """The index of the first of `records` that `parse` fails on, and why."""
+    for at, record in enumerate(records):
+        try:
+            parse(record)
+        except tf.errors.OpError as error:
+            return at, re.sub(r"^Name: <unknown>, | Index: \d+\.", "", cause(error))
+    raise AssertionError("all of them can be parsed alone")
 
 
 def _records(path):

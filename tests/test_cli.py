@@ -187,47 +187,23 @@ def test_a_queue_that_nobody_fills_is_told(tmp_path, capsys):
     assert main(["verify"] + given + ["labels_Dequeue=2.0"]) == 0
 
 
-def test_a_pipeline_that_is_fed_by_half_is_told(tmp_path, capsys):
-    data = tf.data.Dataset.from_tensor_slices((np.zeros((8, 3)), np.ones(8))).batch(4)
-    x, w = tf.data.make_one_shot_iterator(data).get_next()
-    tf.multiply(tf.reduce_sum(x**3, 1), w, name="f")
-    graph = x.graph.as_graph_def()
-    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
-    np.save(str(tmp_path / "x.npy"), np.ones((5, 3)))
-    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", x.name]
-    given += ["--feed", "{}={}".format(x.name, tmp_path / "x.npy")]
-    for command in (["verify"], ["run", "--out", str(tmp_path / "out")]):
-        assert main(command[:1] + given + command[1:]) == 1
-        assert "nothing is fed for '{}'".format(w.name) in capsys.readouterr().err
-    np.save(str(tmp_path / "w.npy"), np.ones(5))
-    more = "{}={}".format(w.name, tmp_path / "w.npy")
-    assert main(["verify"] + given + [more]) == 0
-
-
-def test_an_axis_that_is_counted_from_the_end(tmp_path, random, capsys):
-    x = tf.placeholder(tf.float64, [3, None], name="x")
-    tf.reduce_sum(x**3, name="f")
-    graph = x.graph.as_graph_def()
-    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
-    value = random.randn(3, 7)
-    np.save(str(tmp_path / "x.npy"), value)
-    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x", "--batch-axis", "-1"]
-    given += ["--feed", "x={}".format(tmp_path / "x.npy")]
-    out = ["--out", str(tmp_path / "out"), "--verify", "--batch-size", "2"]
-    assert main(["run"] + given + out) == 0
-    found = np.load(str(tmp_path / "out" / "hessians.npy"))
-    np.testing.assert_allclose(found, 6 * value.T[:, :, None] * np.eye(3), rtol=1e-12)
-    given[given.index("-1")] = "-3"
-    assert main(["verify"] + given) == 1
-    assert "has shape (3, 7), and no axis -3" in capsys.readouterr().err
-
-
 @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
 def test_what_nobody_reads_is_not_told_as_done(saved):
     command = [sys.executable, "-m", "batchhess", "inspect", saved[0] + ".meta"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     process.stdout.close()
     assert process.wait() == 141
+
+
+def test_explain_advises_no_arguments_of_python(saved, capsys):
+    with tf.Graph().as_default() as graph:
+        tf.placeholder(tf.float32, [None, 3], name="x")
+        tf.reduce_sum(tf.placeholder(tf.float32, [None], name="w"), name="f")
+    path = saved[0] + ".pb"
+    with open(path, "wb") as file:
+        file.write(graph.as_graph_def().SerializeToString())
+    assert main(["explain", path, "--ys", "f", "--xs", "x"]) == 0
+    assert "does not depend on 'x:0'.\n" in capsys.readouterr().out
 
 
 def test_verify_tells_right_from_wrong(saved, capsys):

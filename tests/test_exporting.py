@@ -101,6 +101,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with tf.Session() as session:
         with pytest.raises(ValueError, match="is not empty"):
             export(session, tmp_path, y, x)
+        with pytest.raises(ValueError, match="mine' is a file, and no directory"):
+            export(session, tmp_path / "mine", y, x)
         with pytest.raises(TypeError, match="is no placeholder"):
             export(session, tmp_path / "m", y, tf.identity(x))
         with pytest.raises(ValueError, match="a signature 'hessians' of its own"):

@@ -147,13 +147,13 @@ def test_a_journal_that_is_none_is_told_with_a_way_on(model, stopped, text):
 
 
 def test_other_weights_are_refused(model, stopped):
-    with pytest.raises(ValueError, match="another model, or other weights"):
+    with pytest.raises(ValueError, match="another model, other weights"):
         model.evaluate(stopped, resume=True, weight=np.full(2, 2.0002))
 
 
 def test_another_model_is_refused(model, stopped):
     (model.hessians,) = batchhess.hessians(model.y + 1e-4 * model.y, model.x)
-    with pytest.raises(ValueError, match="another model, or other weights"):
+    with pytest.raises(ValueError, match="another model, other weights"):
         model.evaluate(stopped, resume=True)
 
 
@@ -162,6 +162,19 @@ def test_the_same_model_built_anew_is_known(model, stopped, random):
         again = Model(np.random.RandomState(0))
         again.value, again.truth = model.value, model.truth
         assert_whole(again, again.evaluate(stopped, resume=True), stopped)
+
+
+def test_another_method_or_answer_or_tensorflow_is_told(model, stopped, monkeypatch):
+    (model.hessians,) = batchhess.hessians(model.y, model.x, method="observations")
+    with pytest.raises(ValueError, match="or another method. Pass what they were"):
+        model.evaluate(stopped, resume=True)
+    monkeypatch.setattr(storage, "VERSION", "9.9")
+    with pytest.raises(ValueError, match=r"method, or TensorFlow: [12][.0-9]* and 9.9"):
+        model.evaluate(stopped, resume=True)
+    with tf.Session() as session, pytest.raises(ValueError, match=r"\['H'\], not"):
+        session.run(tf.global_variables_initializer())
+        fetches, feed = {"D": model.hessians}, {model.x: model.value}
+        batchhess.evaluate(session, fetches, feed, [model.x], out=stopped, resume=True)
 
 
 @pytest.mark.parametrize("row", [0, 17, 31])

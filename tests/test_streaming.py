@@ -164,6 +164,9 @@ def test_what_has_no_observations_on_axis_0_is_refused(model):
 
 
 def test_bad_arguments(model):
+    with tf.Graph().as_default():
+        other = tf.constant([1.0])
+    shared = np.broadcast_to(0.0, 23)
     for options, error, words in (
         ({"batched": []}, ValueError, "batched names nothing"),
         ({"batched": ["z:0"]}, ValueError, r"batched names \['z:0'\], and feed_dict"),
@@ -171,6 +174,28 @@ def test_bad_arguments(model):
         ({"batch_size": 2.5}, TypeError, "batch_size is 2.5, no int"),
         ({"fetches": ["x:0"]}, TypeError, "fetches hold 'x:0', no tf.Tensor"),
         ({"resume": True}, ValueError, "resume=True needs a directory"),
+        ({"batched": model.x}, TypeError, "batched is 'x:0', no list"),
+        ({"batched": "x:0"}, TypeError, "batched is 'x:0', no list"),
+        ({"progress": 5}, TypeError, "progress is 5, no function"),
+        ({"progress": 1}, TypeError, "progress is 1, no function"),
+        ({"fetches": other}, ValueError, "'.*' is of another graph than the session"),
+        ({"fetches": model.y, "out": 5}, TypeError, "out holds 5, no array"),
+        ({"fetches": model.y, "out": shared}, ValueError, "that can only be read"),
+        (
+            {"fetches": [model.y], "out": {"y": np.zeros(23)}},
+            TypeError,
+            "out has not the structure of fetches: it is a dict, and that a list.$",
+        ),
+        (
+            {"feed": dict(model.feed, **{"w:0": (w for w in range(23))})},
+            TypeError,
+            "what is fed for 'w:0' is a generator, no array",
+        ),
+        (
+            {"feed": dict(model.feed, **{"w:0": [[1], [1, 2]]})},
+            ValueError,
+            "'w:0' is a list of rows of other lengths|'w:0' has|no float|fed for",
+        ),
         (
             {"feed": dict(model.feed, **{"w:0": np.ones(22)})},
             ValueError,

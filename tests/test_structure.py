@@ -81,7 +81,8 @@ LAYERS = [
     ["beam"],
     ["pipeline"],
     ["", "demo"],
-    ["commands", "parsing"],
+    ["parsing"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import os
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Union
 
 from batchhess.calling import public
 from batchhess.compat import tf
@@ -27,7 +27,7 @@ def load(
     path: Any,
     *,
     checkpoint: Optional[Any] = None,
-    tags: Optional[List[str]] = None,
+    tags: Union[str, List[str], None] = None,
     initialize: bool = False,
     allow_effects: bool = False,
 ) -> "Model":
@@ -42,7 +42,8 @@ def load(
       path: str or path.
       checkpoint: the prefix of a checkpoint to restore variables from, or a directory
         of such; None for the one beside a MetaGraph, or in a SavedModel.
-      tags: list of str, which graph of a SavedModel; None for "serve", or its only one.
+      tags: str or list of str, which graph of a SavedModel; "" for the one without
+        tags, None for "serve", or its only one.
       initialize: bool, whether variables get fresh values that no checkpoint gives any.
       allow_effects: bool, whether the model may read and write files, start processes
         and use the network. Pass True only for a model of someone whom you trust.
@@ -89,8 +90,7 @@ class Model:
     def __init__(self, stored, initialize, allow_effects):
         self.path, self.kind = stored.path, stored.kind
         self.stored, self._initialize = stored, initialize
-        self._allow_effects, self._session = allow_effects, None
-        self._asked = []
+        self._allow_effects, self._session, self._asked = allow_effects, None, []
         self.graph = tf.Graph()
         meta = tf.MetaGraphDef()
         meta.CopyFrom(stored.meta_graph)
@@ -285,7 +285,7 @@ class Model:
         variables = [op for op in self.variables if op.name not in local]
         tables = {op.name for op in mutable_tables(variables)}
         missing = [op for op in variables if op.name not in tables & filled]
-        if variables and prefix is not None:
+        if variables and prefix:
             self._restore_variables(session, prefix)
         elif missing and not self._initialize:
             raise ValueError(

@@ -21,8 +21,8 @@ def read(path, tags=None):
     Args:
       path: str: a .meta file, the directory of a SavedModel, or a .pb or .pbtxt file of
         a graph; binary or text.
-      tags: list of str, which of the graphs of a SavedModel; None for "serve", or the
-        only one.
+      tags: str or list of str, which of the graphs of a SavedModel, "" for the one
+        without tags; None for "serve", or the only one.
 
     Returns:
       a `Stored`: the kind in words, the path, a MetaGraphDef, the prefix of the
@@ -79,7 +79,8 @@ def _saved_model(path, tags):
     if not graphs or not all(_is_graph(g.graph_def) for g in graphs):
         raise ValueError("'{}' is damaged: it is no SavedModel.".format(file_name))
     known = [sorted(graph.meta_info_def.tags) for graph in graphs]
-    wanted = sorted(tags) if tags else ["serve"]
+    tags = [tags] if isinstance(tags, str) else tags
+    wanted = sorted(filter(None, tags)) if tags else ["serve"]  # Some have no tags.
     if not tags and wanted not in known and len(known) == 1:
         wanted = known[0]
     if wanted not in known:

@@ -80,21 +80,22 @@ def evaluate(
       memory maps that can be read.
 
     Raises:
-      TypeError: `fetches` hold what is no Tensor, `batch_size` is no int, or what is
-        fed cannot be held by the placeholder's dtype.
-      ValueError: the batched arrays differ in their number of observations, `batched`
-        names what is not fed, a fetch has not the observations on axis 0 or depends on
-        the others in the batch, `out` does not fit, or there is NaN or Inf; or a
-        directory holds results, and `resume` is False or they are of another
-        evaluation.
+      TypeError: `fetches` hold what is no Tensor, `batch_size` is no int, `batched` no
+        list, `progress` no function or `out` no arrays; or what is fed is no array, or
+        cannot be held by the placeholder's dtype.
+      ValueError: a fetch is of another graph, has not the observations on axis 0 or
+        depends on the others in the batch; the batched arrays differ in their number of
+        observations, `batched` names what is not fed, `out` does not fit, or there is
+        NaN or Inf; or a directory holds results, and `resume` is False or they are of
+        another evaluation.
       OSError: a file is in the way, or the disk is full.
       RuntimeError: another evaluation is writing into the directory.
       tf.errors.OpError: a run has failed; its message tells for which observations.
     """
     flat = tf.nest.flatten(fetches)
-    for fetch in flat:
-        if not isinstance(fetch, tf.Tensor):
-            raise TypeError("fetches hold {!r}, no tf.Tensor.".format(fetch))
+    _check_fetches(flat, session.graph)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError("progress is {!r}, no function.".format(progress))
     if isinstance(batch_size, np.integer):
         batch_size = int(batch_size)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int):
@@ -390,6 +391,16 @@ def _refuse_means(fetches, batch_size):
             "the answers would be of a mean over a batch, not over all. Take a sum, or "
             "pass check='never' if that is what you want.".format(batch_size, mean)
         )
+
+
+def _check_fetches(fetches, graph):
+    for fetch in fetches:
+        if not isinstance(fetch, tf.Tensor):
+            raise TypeError("fetches hold {!r}, no tf.Tensor.".format(fetch))
+        if fetch.graph is not graph:
+            raise ValueError(
+                "'{}' is of another graph than the session.".format(fetch.name)
+            )
 
 
 def _check_choice(name, value, choices):
