@@ -192,9 +192,9 @@ def test_bad_arguments(model):
             "what is fed for 'w:0' is a generator, no array",
         ),
         (
-            {"feed": dict(model.feed, **{"w:0": [[1], [1, 2]]})},
-            ValueError,
-            "'w:0' is a list of rows of other lengths|'w:0' has|no float|fed for",
+            {"feed": dict(model.feed, **{"w:0": [[1]] * 22 + [[1, 2]]})},
+            (TypeError, ValueError),
+            "'w:0' is a list of rows of other lengths|what is fed for it is object",
         ),
         (
             {"feed": dict(model.feed, **{"w:0": np.ones(22)})},
