@@ -291,6 +291,22 @@ def test_what_has_cancelled_to_rounding_is_no_other(batch_size, random):
     assert np.any((sizes > 0) & (sizes < 1e-4)) and np.any(sizes > 1)
 
 
+@pytest.mark.parametrize("batch_size", [5, 16, 64])
+def test_rounding_of_what_is_nearly_certain_is_no_other(batch_size):
+    """Most are zero but for rounding, some of them large: no others tell how large."""
+    random = np.random.RandomState(0)
+    x, w = tf.placeholder(tf.float32, [None, 6]), random.randn(6, 32)
+    z = tf.matmul(x, tf.constant(30 * w, tf.float32))
+    (hessian,) = batchhess.hessians(tf.reduce_logsumexp(z, 1), x)
+    value = random.randn(200, 6)
+    with tf.Session() as session:
+        found = batchhess.evaluate(
+            session, hessian, {x: value}, [x], batch_size=batch_size
+        )
+    sizes = np.abs(found).max((1, 2))
+    assert np.mean(sizes < 0.1) > 0.3 and sizes.max() > 100
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 7, 16])
 def test_an_order_that_is_turned_round_is_refused(batch_size, random):
     model = Model(random)

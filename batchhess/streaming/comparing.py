@@ -39,6 +39,11 @@ def usual_size(array):
     return _usual(_sizes(_widened(array))) if _eps(array.dtype) else 0.0
 
 
+def largest_size(array):
+    """How large the largest observation of an array [N, ...] is."""
+    return float(_sizes(_widened(array)).max(initial=0)) if _eps(array.dtype) else 0.0
+
+
 def _usual(sizes):
     """The size that nine of ten do not exceed."""
     rank = int(_USUAL * (sizes.size - 1))
@@ -63,3 +68,17 @@ def _widened(array):
     """`array`; and less precise numbers as those that they are written as."""
     narrow = array.dtype.name in ("bfloat16", "float16")
     return array.astype(np.float32) if narrow else array
+
+
+def in_turns(rows):
+    """Two batches like `rows`: one keeps its even places, and one its odd ones."""
+    last = len(rows) - 1
+    even = [rows[at - at % 2] for at in range(len(rows))]
+    return even, [rows[min(at | 1, last)] for at in range(len(rows))]
+
+
+def of_turns(even, odd):
+    """The answers of what was kept, of the two batches of `in_turns`: [N, ...]."""
+    found = np.array(odd)
+    found[::2] = even[::2]
+    return found

@@ -10,7 +10,13 @@ from batchhess.calling import public, told
 from batchhess.compat import tf
 from batchhess.errors import cause
 from batchhess.streaming import feeding, fingerprint, naming, storage
-from batchhess.streaming.comparing import is_close, usual_size
+from batchhess.streaming.comparing import (
+    in_turns,
+    is_close,
+    largest_size,
+    of_turns,
+    usual_size,
+)
 from batchhess.streaming.progress import telling
 
 # Each batch is held against the one before by one observation that both have; where
@@ -109,7 +115,7 @@ def evaluate(
         feed.refuse_nonfinite_rest()
     run = _Run(session, flat, feed, check == "auto", on_nonfinite)
     if check == "auto" and feed.is_fixed and batch_size != feed.count:
-        _refuse_means(flat, batch_size)
+        naming.refuse_means(flat, batch_size)
 
     if isinstance(out, (str, os.PathLike)):
         names = naming.output_names(fetches)
@@ -217,7 +223,8 @@ class _Run:
         self._on_nonfinite = on_nonfinite
         self.is_checked, self.sums = is_checked, []
         self.carries = is_checked and not feed.is_fixed and feed.batch_size >= _SMALL
-        self._usual, self._batches = [0.0] * len(fetches), 0
+        self._usual, self._largest = [0.0] * len(fetches), [0.0] * len(fetches)
+        self._batches = 0
         self._shapes = {}
 
     def answers(self, start, stop, before):
@@ -230,9 +237,13 @@ class _Run:
         """
         first = start - (before is not None)
         found, self.sums = self._run(start, stop, first)
+        self._note(found)
         if before is not None:
             self._compare(
-                before, [a[:1] for a in found], "observation {}".format(start - 1)
+                before,
+                [a[:1] for a in found],
+                "observation {}".format(start - 1),
+                self._kept_in_place(list(range(first, stop)), [0]),
             )
             found = [a[1:] for a in found]
         elif self.is_checked and self._batches % _SMALL == 0:
@@ -327,43 +338,83 @@ class _Run:
     def _check_among(self, rows, found, start, stop):
         again, _ = self._run(start, stop, rows=rows)
         places = [at for at, row in enumerate(rows) if start <= row < stop]
-        rows = [rows[at] - start for at in places]
-        self._note(found)
+        kept = [rows[at] - start for at in places]
+        self._note(again)
         self._compare(
-            [a[rows] for a in found],
+            [a[kept] for a in found],
             [a[places] for a in again],
             "observations {} to {}".format(start, stop),
+            self._kept_in_place(rows, places),
         )
 
     def _note(self, answers):
-        """Keeps how large the answers are, for those that are compared alone."""
+        """Keeps how large some answers are, for those that are compared alone."""
         for index, answer in enumerate(answers):
-            self._usual[index] = max(self._usual[index], usual_size(answer))
+            some = answer[:: max(len(answer) // _SMALL, 1)]
+            self._usual[index] = max(self._usual[index], usual_size(some))
+            self._largest[index] = max(self._largest[index], largest_size(some))
 
-    def _compare(self, first, second, which):
-        for fetch, one, other, usual in zip(self._fetches, first, second, self._usual):
-            if not is_close(one, other, usual):
-                raise ValueError(
-                    "'{}' of an observation depends on the others in its "
-                    "batch: it is another for {} where they are run with others. "
-                    "Take a sum for a mean over observations, pass all of them in one "
-                    "batch, or check='never' if it is random.".format(fetch.name, which)
-                )
+    def _compare(self, first, second, which, run):
+        for name in self._differing(first, second, run):
+            raise ValueError(
+                "'{}' of an observation depends on the others in its "
+                "batch: it is another for {} where they are run with others. "
+                "Take a sum for a mean over observations, pass all of them in one "
+                "batch, or check='never' if it is random.".format(name, which)
+            )
+
+    def _differing(self, first, second, run):
+        """The names of those answers that differ by more than rounding.
+
+        Rounding depends on where in a batch an observation is, and on nothing else. So
+        what is small beside the largest of all may differ so much if it does not where
+        it stays in its place and others come beside it.
+
+        Args:
+          first: list of arrays.
+          second: list of arrays.
+          run: function as `_kept_in_place` makes it, for `second`.
+        """
+        whole = list(zip(first, second))
+        usual = [is_close(*pair, size) for pair, size in zip(whole, self._usual)]
+        if all(usual):
+            return []
+        again, found = run(), []
+        for index, pair in enumerate(whole):
+            is_rounding = is_close(pair[1], again[index]) and is_close(
+                *pair, self._largest[index]
+            )
+            if not (usual[index] or is_rounding):
+                found.append(self._fetches[index].name)
+        return found
+
+    def _kept_in_place(self, rows, places):
+        """A function that answers `places` of a batch again, among other company.
+
+        Args:
+          rows: list of int, the observations of the batch.
+          places: list of int.
+        """
+
+        def run():
+            span = min(rows), max(rows) + 1
+            pairs = zip(*(self._run(*span, rows=one)[0] for one in in_turns(rows)))
+            return [of_turns(*pair)[places] for pair in pairs]
+
+        return run
 
     def compare_again(self, directory, start, stop):
         """Raises if what is written for these observations is not what they answer."""
         again, _ = self._run(start, stop)
-        self._note(again)
-        for fetch, written, answer in zip(
-            self._fetches, directory.read(start, stop), again
-        ):
-            if not is_close(written, answer):
-                raise ValueError(
-                    "'{}' holds results of another model: '{}' of "
-                    "observations {} to {} is not what this one answers.".format(
-                        directory.path, fetch.name, start, stop
-                    )
+        rows = list(range(start, stop))
+        run = self._kept_in_place(rows, list(range(len(rows))))
+        for name in self._differing(directory.read(start, stop), again, run):
+            raise ValueError(
+                "'{}' holds results of another model: '{}' of "
+                "observations {} to {} is not what this one answers.".format(
+                    directory.path, name, start, stop
                 )
+            )
 
     def refuse_nonfinite(self, directory, start, stop):
         """Raises if NaN or Inf is written for these observations, and is not kept."""
@@ -380,17 +431,6 @@ class _Run:
                         fetch.name, feeding.listed(rows + start)
                     )
                 )
-
-
-def _refuse_means(fetches, batch_size):
-    """Raises where a graph of a fixed number of observations takes a mean over them."""
-    mean = naming.find_mean(fetches, batch_size)
-    if mean is not None:
-        raise ValueError(
-            "the graph is of {} observations, and '{}' is a mean over them: "
-            "the answers would be of a mean over a batch, not over all. Take a sum, or "
-            "pass check='never' if that is what you want.".format(batch_size, mean)
-        )
 
 
 def _check_fetches(fetches, graph):
