@@ -1,26 +1,14 @@
 """The command line: python -m batchhess, or batchhess. TensorFlow comes in late.
 
 Exit codes: 0, all is well; 1, it could not be done; 2, the command is not understood;
-3, `verify` has found Hessians to be wrong; 130, stopped by Ctrl-C.
+3, `verify` has found Hessians to be wrong; 130, stopped by Ctrl-C; 141, stopped because
+nobody reads what it prints, as of `| head -1`.
 """
 
 import os
-import re
 import sys
 
 _ERROR_LINES, _LINE = 5, 400
-
-# What errors of the library say, and how it is said here.
-_OPTIONS = {
-    r"resume=True": r"--resume",
-    r"on_nonfinite='keep'": r"--on-nonfinite keep",
-    r"method='(\w+)'": r"--method \1",
-    r"method=(\w+)": r"--method \1",
-    r",? or pass check='never'[^.]*": r"",
-    r"and batch_size is (\d+): they must be equal": r"and \1 are run at a time: pass "
-    r"--batch-size with their number",
-    r"evaluate: ": r"",
-}
 
 
 def main(arguments=None):
@@ -45,12 +33,21 @@ def main(arguments=None):
         print(_stopped(options), file=sys.stderr)
         return 130
     except BrokenPipeError:  # Whoever reads has had enough, such as `head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _close_broken_pipes()
+        return 141
     except Exception as error:
         stopped = ctrl_c is not None and ctrl_c.came
         print(_stopped(options) if stopped else _told(error), file=sys.stderr)
         return 130 if stopped else 1
+
+
+def _close_broken_pipes():
+    """Lets nothing more be written to them, not at the end of the process either."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(options):
@@ -78,12 +75,12 @@ def _stopped(options):
 def _told(error):
     """An error in at most five lines that begin with its cause."""
     from batchhess.errors import lines_of
+    from batchhess.parsing import in_options
 
     lines = lines_of(error)
     if isinstance(error, OSError) and error.strerror:
         file = ": '{}'".format(error.filename) if error.filename else ""
         lines = [error.strerror + file]
-    for word, option in _OPTIONS.items():
-        lines = [re.sub(word, option, line) for line in lines]
+    lines = [in_options(line) for line in lines]
     lines = [line[:_LINE] for line in lines[:_ERROR_LINES]]
     return "\n".join(["error: " + lines[0]] + ["  " + line for line in lines[1:]])

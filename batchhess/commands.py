@@ -1,5 +1,7 @@
 """What the commands of the command line do."""
 
+import re
+
 import numpy as np
 
 from batchhess import casting, reading
@@ -10,6 +12,7 @@ from batchhess.explanation import explain as explain_hessians
 from batchhess.exporting import write as write_model
 from batchhess.models import load, protos
 from batchhess.models.outline import above
+from batchhess.parsing import in_options
 from batchhess.streaming import evaluate, is_close
 from batchhess.streaming.feeding import listed, nonfinite_rows
 from batchhess.verification import compute_hessian_error
@@ -19,6 +22,11 @@ _RIGHT = {"float32": 1e-2, "float64": 1e-6}
 
 # How many of the tensors on the way to its outputs are listed of a model.
 _INNER = 20
+
+# What takes in data: a queue would wait for ever, and an iterator go on by itself.
+_TAKEN_IN = re.compile(
+    r"Placeholder|\w*Dequeue\w*|\w*IteratorGetNext\w*|Reader\w*Read\w*"
+)
 
 # How many observations are verified at most, and how many entries of their Hessians.
 _SAMPLE, _ENTRIES = 1000, 2**23
@@ -40,7 +48,7 @@ def explain(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs = _tensors(model, options)
         for answer in explain_hessians(ys, xs, batch_axis=options.batch_axis):
-            print(answer)
+            print(in_options(str(answer)))
             print()
     return 0
 
@@ -48,7 +56,9 @@ def explain(options):
 def verify(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
-        rows, sample = _sampled(options, xs, feed, _batched(model, options, xs, feed))
+        batched = _batched(model, options, xs, feed)
+        _tell_batched(options, xs, feed, batched)
+        rows, sample = _sampled(options, xs, feed, batched)
         return _verify(model, options, ys, xs, rows, sample)
 
 
@@ -158,6 +168,7 @@ def export(options):
             ys,
             xs,
             signatures=model.signatures,
+            allow_effects=options.allow_effects,
             batch_axis=options.batch_axis,
             method=options.method,
         )
@@ -169,10 +180,7 @@ def run(options):
     with _loaded(options) as model, model.graph.as_default():
         ys, xs, feed = _fed(model, options)
         batched = _batched(model, options, xs, feed)
-        others = [t for t in batched if t not in xs and not options.batched]
-        if others:
-            words = "taken for observations too, as --batched would tell: {}"
-            print(words.format(_names(others)))
+        _tell_batched(options, xs, feed, batched)
         answers = build_answers(
             options.answer,
             ys,
@@ -229,7 +237,9 @@ def _run_by_beam(model, options, feed, batched):
     options.ctrl_c.raises = True
     names = {tensor.name for tensor in batched}
     texts = {model.find(name).name: text for name, text in options.feed}
-    files = {t.name: (texts[t.name],) + _kind(t) for t in feed if t.name in names}
+    files = {
+        t.name: (texts[t.name],) + _kind(t, options) for t in feed if t.name in names
+    }
     rest = {
         t.name: casting.cast(np.asarray(value), t)
         for t, value in feed.items()
@@ -263,21 +273,34 @@ def _fed(model, options):
         tensor = model.find(name)
         if tensor in feed:
             raise ValueError("'{}' is fed twice.".format(tensor.name))
-        feed[tensor] = reading.read(text, tensor.name, *_kind(tensor))
+        kind = _kind(tensor, options)
+        feed[tensor] = reading.read(text, tensor.name, *kind)
     ys, xs = _tensors(model, options, list(feed))
     for missing in _missing(ys, xs, feed):
         raise ValueError(
             "nothing is fed for '{0}'. Pass --feed {0}=FILE.".format(missing.name)
         )
-    for x in xs:
-        if np.ndim(feed[x]) <= options.batch_axis:
-            raise ValueError(
-                "what is fed for '{}' has shape {}, and no axis {} of "
-                "observations.".format(x.name, np.shape(feed[x]), options.batch_axis)
-            )
+    options.batch_axis = _batch_axis(options.batch_axis, xs, feed)
     for tensor, value in feed.items():
         _check_shape(tensor, np.shape(value), options.batch_axis)
     return ys, xs, feed
+
+
+def _batch_axis(axis, xs, feed):
+    """The axis of observations, counted from the first."""
+    found = set()
+    for x in xs:
+        rank = np.ndim(feed[x])
+        if not -rank <= axis < rank:
+            raise ValueError(
+                "what is fed for '{}' has shape {}, and no axis {} of "
+                "observations.".format(x.name, np.shape(feed[x]), axis)
+            )
+        found.add(axis % rank)
+    if len(found) > 1:
+        words = "axis {} is another of each x: they have different numbers of axes."
+        raise ValueError(words.format(axis))
+    return found.pop()
 
 
 def _missing(ys, xs, feed):
@@ -285,7 +308,7 @@ def _missing(ys, xs, feed):
     yield from (x for x in xs if x not in feed)
     for item in above(ys, list(feed)):
         op = item.op if isinstance(item, tf.Tensor) else item
-        if op.type == "Placeholder" or "Dequeue" in op.type:  # It would wait for ever.
+        if _TAKEN_IN.fullmatch(op.type):
             yield item if isinstance(item, tf.Tensor) else op.outputs[0]
 
 
@@ -310,9 +333,11 @@ def _names(tensors):
     return ", ".join("'{}'".format(tensor.name) for tensor in tensors)
 
 
-def _kind(tensor):
-    """The dtype and the rank of what is read for a placeholder."""
-    return np.dtype(tensor.dtype.base_dtype.as_numpy_dtype), tensor.shape.ndims
+def _kind(tensor, options):
+    """How `reading.read` reads for a placeholder: dtype, rank, and header."""
+    header = {None: None, "yes": True, "no": False}[options.header]
+    dtype = np.dtype(tensor.dtype.base_dtype.as_numpy_dtype)
+    return dtype, tensor.shape.ndims, header
 
 
 def _batched(model, options, xs, feed):
@@ -335,6 +360,22 @@ def _batched(model, options, xs, feed):
         ):
             found.append(tensor)
     return found
+
+
+def _tell_batched(options, xs, feed, batched):
+    """Tells what is taken for observations, and what is not for want of rows."""
+    axis = options.batch_axis
+    others = [t for t in batched if t not in xs and not options.batched]
+    if others:
+        words = "taken for observations too, as --batched would tell: {}"
+        print(words.format(_names(others)))
+    count = np.shape(feed[xs[0]])[axis]
+    for tensor, value in feed.items():
+        shape = tensor.shape.as_list() if tensor.shape.ndims else []
+        if tensor not in batched and shape[axis : axis + 1] == [None]:
+            words = "'{}' has {:,} rows and '{}' {:,}: it is fed whole to each batch"
+            rows = np.shape(value)[axis]
+            print(words.format(tensor.name, rows, xs[0].name, count))
 
 
 def describe(model):
@@ -361,6 +402,9 @@ def describe(model):
     yield "variables: {}; checkpoint: {}".format(
         len(model.variables), model.stored.checkpoint or "none"
     )
+    devices = protos.devices_of_cluster(model.stored.meta_graph.graph_def)
+    if devices:
+        yield "ops are run here, and not on: " + ", ".join(devices[:_INNER])
     effects = model.effects()
     if effects:
         yield "ops that reach files, processes or the network: " + ", ".join(effects)

@@ -2,11 +2,13 @@
 
 import contextlib
 import os
-import shutil
+import tempfile
 from typing import Any, Dict, Optional, Tuple
 
 from batchhess.calling import public
 from batchhess.compat import raw_ops, tf
+from batchhess.models import weights
+from batchhess.models.effects import find_effects
 from batchhess.models.outline import mutable_tables, ops_above, unfilled_tables
 from batchhess.operators import derivatives
 from batchhess.streaming.fingerprint import table_contents
@@ -52,8 +54,10 @@ def export(
 
     Raises:
       TypeError: an x is no placeholder, or as `derivatives`.
-      ValueError: the directory is not empty, a signature is called "hessians", or as
+      ValueError: the directory is not empty, a signature is called "hessians", a
+        variable has no value, or can be read only after ops that reach files; or as
         `derivatives`.
+      OSError: the directory cannot be written beside where it is to be.
       NotImplementedError: the graph is of a SavedModel, whose tables are filled from
         files.
     """
@@ -69,14 +73,16 @@ def export(
     )
 
 
-def write(session_of, directory, ys, xs, *, signatures=None, **options):
+def write(
+    session_of, directory, ys, xs, *, signatures=None, allow_effects=False, **options
+):
     """As `export`, with a function from nothing to the Session.
 
-    It is called when all is built: what has run cannot be differentiated always.
+    It is called when all is built: what has run cannot be differentiated always. With
+    `allow_effects` what is read may reach files, as in `load`.
     """
     directory = os.fspath(directory)
-    if os.path.isdir(directory) and os.listdir(directory):
-        raise ValueError("'{}' is not empty.".format(directory))
+    _refuse_full(directory)
     flat_ys, flat_xs = tf.nest.flatten(ys), tf.nest.flatten(xs)
     for x in flat_xs:
         if not isinstance(x, tf.Tensor) or not x.op.type.startswith("Placeholder"):
@@ -98,8 +104,35 @@ def write(session_of, directory, ys, xs, *, signatures=None, **options):
     with graph.as_default():
         built = derivatives(flat_ys, flat_xs, **options)
         signatures["hessians"] = (inputs, _answers(built, flat_xs))
-        _save(session_of(), directory, signatures, assets)
+        session = session_of()
+        with _made_whole(directory) as beside:
+            _save(session, beside, signatures, assets, allow_effects)
     return directory
+
+
+def _refuse_full(directory):
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        raise ValueError("'{}' is a file, and no directory.".format(directory))
+    if os.path.isdir(directory) and os.listdir(directory):
+        raise ValueError("'{}' is not empty.".format(directory))
+
+
+@contextlib.contextmanager
+def _made_whole(directory):
+    """A directory to write, which gets its name at the end: all of it, or nothing."""
+    if "://" in directory:  # A store that has no directories, and so no names of them.
+        yield directory
+        return
+    final = os.path.realpath(directory)
+    parent, name = os.path.split(final)
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=name + ".", dir=parent) as beside:
+        made = os.path.join(beside, name)
+        yield made
+        _refuse_full(final)  # What is there now is another's.
+        if os.name == "nt" and os.path.isdir(final):
+            os.rmdir(final)
+        os.rename(made, final)
 
 
 def _assets(graph):
@@ -156,42 +189,43 @@ def _answers(built, xs):
     return found
 
 
-def _save(session, directory, signatures, assets):
-    """Writes a SavedModel, or nothing."""
-    was_there = os.path.isdir(directory)
+def _save(session, directory, signatures, assets, allow_effects):
+    """Writes a SavedModel."""
+    builder = tf.saved_model.Builder(directory)
     tables = tf.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
-    try:
-        builder = tf.saved_model.Builder(directory)
+    with _without_main_ops(session.graph) as main_ops:
+        starts = main_ops + tables
         needed = ops_above(t for _, side in signatures.values() for t in side.values())
-        variables = _variables(session, needed)
-        with _without_main_ops(session.graph) as main_ops:
-            starts = main_ops + tables
-            starts += _fill_tables(session, needed, starts)
-            builder.add_meta_graph_and_variables(
-                session,
-                [tf.saved_model.tag_constants.SERVING],
-                {
-                    name: tf.saved_model.predict_signature_def(inputs, outputs)
-                    for name, (inputs, outputs) in signatures.items()
-                },
-                assets_collection=assets or None,
-                main_op=tf.group(*starts) if starts else None,
-                strip_default_attrs=True,
-                saver=tf.train.Saver(variables, sharded=True) if variables else None,
-            )
-        builder.save()
-    except BaseException:
-        _clear(directory, was_there)
-        raise
+        read = weights.readable({**needed, **ops_above(starts)})
+        if not allow_effects:
+            _refuse_effects(session.graph, read + mutable_tables(needed))
+        variables = _variables(session, read, needed)
+        starts += _fill_tables(session, needed, starts)
+        builder.add_meta_graph_and_variables(
+            session,
+            [tf.saved_model.tag_constants.SERVING],
+            {
+                name: tf.saved_model.predict_signature_def(inputs, outputs)
+                for name, (inputs, outputs) in signatures.items()
+            },
+            assets_collection=assets or None,
+            main_op=tf.group(*starts) if starts else None,
+            strip_default_attrs=True,
+            saver=tf.train.Saver(variables, sharded=True) if variables else None,
+        )
+    builder.save()
 
 
-def _clear(directory, was_there):
-    """Takes away what a builder has begun in a directory that was empty."""
-    for name in os.listdir(directory) if os.path.isdir(directory) else []:
-        path = os.path.join(directory, name)
-        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
-    if os.path.isdir(directory) and not was_there:
-        os.rmdir(directory)
+def _refuse_effects(graph, ops):
+    """Raises if to read variables or tables takes ops that reach beyond the model."""
+    functions = graph.as_graph_def().library.function
+    found = find_effects(graph, ops, {f.signature.name: f for f in functions})
+    if found:
+        raise ValueError(
+            "its variables can be read only after ops that reach files, processes or "
+            "the network: {}. Export it by the command line with --allow-effects if "
+            "you trust its author.".format(", ".join(sorted(set(found))[:5]))
+        )
 
 
 @contextlib.contextmanager
@@ -241,39 +275,19 @@ def _fill_tables(session, needed, starts):
     return found
 
 
-def _variables(session, needed):
-    """What to save, by name: variables, and those that are in no collection.
+def _variables(session, read, needed):
+    """What to save, by name: those of the variables `read` that have a value.
 
     Raises:
-      ValueError: one of the ops `needed` is a variable that has no value.
+      ValueError: one that is among the ops `needed` has none.
     """
-    found = {_name(variable): variable for variable in tf.global_variables()}
-    ops = session.graph.get_operations()
-    others = [op for op in ops if op.type in _READS and op.name not in found]
-    asked = [_HAS_VALUE[op.type](op.outputs[0]) for op in others]
-    for op, has_value in zip(others, session.run(asked)):
-        if has_value:  # A SavedModel of version 2 has them.
-            found[op.name] = _READS[op.type](op)
+    found = []
+    for op, has_value in zip(read, weights.have_values(session, read)):
+        if has_value:
+            found.append(op)
         elif op in needed:
-            raise ValueError("variable '{}' has no value.".format(op.name))
-    return found
-
-
-# By the type of a variable: whether it has a value, and what a Saver takes for it.
-_HAS_VALUE = {
-    "VarHandleOp": lambda handle: raw_ops.VarIsInitializedOp(resource=handle),
-    "VariableV2": lambda ref: raw_ops.IsVariableInitialized(ref=ref),
-    "Variable": lambda ref: raw_ops.IsVariableInitialized(ref=ref),
-}
-_READS = {
-    "VarHandleOp": lambda op: raw_ops.ReadVariableOp(
-        resource=op.outputs[0], dtype=op.get_attr("dtype")
-    ),
-    "VariableV2": lambda op: op.outputs[0],
-    "Variable": lambda op: op.outputs[0],
-}
-
-
-def _name(variable):
-    handle = getattr(variable, "handle", None)
-    return variable.op.name if handle is None else handle.op.name
+            raise ValueError(
+                "variable '{}' has no value. Restore or initialize it in the "
+                "Session.".format(op.name)
+            )
+    return weights.by_name(found)

@@ -1,8 +1,31 @@
 """What the command line takes. TensorFlow is not needed to tell."""
 
 import argparse
+import re
 
 import batchhess
+
+# What errors of the library say, and how it is said here.
+_OPTIONS = {
+    r"resume=True": r"--resume",
+    r"header=True": r"--header yes",
+    r"header=False": r"--header no",
+    r"on_nonfinite='keep'": r"--on-nonfinite keep",
+    r"method='(\w+)'": r"--method \1",
+    r"method=(\w+)": r"--method \1",
+    r",? or (?:pass )?check='never'[^.]*": r"",
+    r"and batch_size is (\d+): they must be equal": r"and \1 are run at a time: pass "
+    r"--batch-size with their number",
+    r" Pass unconnected_gradients=[\w.]+ for zeros\.": r"",
+    r"evaluate: ": r"",
+}
+
+
+def in_options(text):
+    """What is told of arguments of functions, told of options of the command line."""
+    for word, option in _OPTIONS.items():
+        text = re.sub(word, option, text)
+    return text
 
 
 def parse(arguments=None):
@@ -38,7 +61,7 @@ def _parser():
         prog="batchhess",
         description="Per-observation Hessians for TensorFlow 1 graphs.",
         epilog="Exit codes: 0 well, 1 could not be done, 2 not understood, 3 verify "
-        "found an error, 130 stopped.",
+        "found an error, 130 stopped, 141 stopped since nobody reads what it prints.",
     )
     parser.add_argument(
         "--version", action="version", version="batchhess " + batchhess.__version__
@@ -123,16 +146,27 @@ def _model():
 
 def _tensors():
     tensors = argparse.ArgumentParser(add_help=False)
-    for name in ("--ys", "--xs"):
+    known = "such as f:0 or f, or keys of a signature"
+    for name, what in (
+        ("--ys", "what is differentiated, {}; of several it is their sum"),
+        ("--xs", "by what it is differentiated, {}"),
+    ):
         tensors.add_argument(
             name,
             nargs="+",
             action=_Extend,
             required=True,
             metavar="NAME",
-            help="tensors, such as f:0 or f, or keys of a signature",
+            help=what.format(known),
         )
-    tensors.add_argument("--batch-axis", type=int, default=0, metavar="AXIS")
+    tensors.add_argument(
+        "--batch-axis",
+        type=int,
+        default=0,
+        metavar="AXIS",
+        help="the axis of observations in the xs and what goes with them; a negative "
+        "one is counted from the end (default: %(default)s)",
+    )
     return tensors
 
 
@@ -147,6 +181,13 @@ def _data():
         metavar="NAME=FILE[:COLUMNS]",
         help="a .npy, .npz, .csv, .tfrecord or .parquet file, or a number, for each "
         "placeholder",
+    )
+    data.add_argument(
+        "--header",
+        choices=["yes", "no"],
+        help="whether the first row of .csv files holds names (default: if its cells "
+        "are different words, none of them a number or a word for a missing value; "
+        "what is neither that nor numbers is an error, and 0,1,2 too)",
     )
     data.add_argument(
         "--batched",

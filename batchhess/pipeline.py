@@ -33,7 +33,7 @@ def run(options, files, rest):
     Args:
       options: those of the command line.
       files: dict from the names of placeholders of observations to their file, as
-        `reading.read` takes it, dtype and rank.
+        `reading.read` takes it, dtype, rank and header.
       rest: dict from the names of other placeholders to arrays.
     """
     if options.batch_axis != 0:

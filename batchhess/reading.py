@@ -6,6 +6,7 @@ that has no name and goes with the process: so data larger than memory may be in
 
 import itertools
 import os
+import re
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from batchhess.tabular import (
 )
 
 
-def read(text, name, dtype=None, rank=None):
+def read(text, name, dtype=None, rank=None, header=None):
     """What to feed for a placeholder.
 
     Args:
@@ -33,6 +34,9 @@ def read(text, name, dtype=None, rank=None):
       dtype: np.dtype of the placeholder, to read text in; None for float64.
       rank: int, of the placeholder: an axis of one number is added to what is read, or
         left out, where it then has that rank; None for what is read.
+      header: bool, whether the first row of a .csv file holds names. None to tell: it
+        does if its cells are different words, none of them a number or a word for a
+        missing value; else all must be numbers, but for 0, 1, 2 ..., which may be both.
 
     Returns:
       a number, or an array or memory map.
@@ -58,7 +62,7 @@ def read(text, name, dtype=None, rank=None):
         )
     short = name.partition(":")[0]
     try:
-        return _of_rank(_READERS[ends[0]](path, columns, short, dtype), rank)
+        return _of_rank(_READERS[ends[0]](path, columns, short, dtype, header), rank)
     except (ImportError, MemoryError):
         raise
     except OSError as error:
@@ -99,7 +103,7 @@ def _of_rank(array, rank):
     return array[..., None] if rank is not None and rank == array.ndim + 1 else array
 
 
-def _npy(path, columns, name, dtype):
+def _npy(path, columns, name, dtype, header):
     if columns:
         raise ValueError("'{}' is one array, and has no '{}'.".format(path, columns))
     with open(path, "rb") as file:
@@ -124,7 +128,7 @@ def _numbers(array, path):
     return array
 
 
-def _npz(path, columns, name, dtype):
+def _npz(path, columns, name, dtype, header):
     archive = np.load(path, allow_pickle=False)
     if isinstance(archive, np.ndarray):
         raise ValueError("'{}' is one array: it is a .npy file.".format(path))
@@ -148,7 +152,7 @@ def _npz(path, columns, name, dtype):
             raise
 
 
-def _tfrecord(path, columns, name, dtype):
+def _tfrecord(path, columns, name, dtype, header):
     records = _records(path)
     store, number = None, 0
     with tf.Graph().as_default(), tf.Session() as session:
@@ -164,16 +168,15 @@ def _tfrecord(path, columns, name, dtype):
                 parsed = tf.io.parse_example(serialized, {key: spec})[key]
             try:
                 rows = session.run(parsed, {serialized: chunk})
-            except tf.errors.OpError as error:
+            except tf.errors.OpError:
+
+                def parse(record, parsed=parsed, serialized=serialized):
+                    session.run(parsed, {serialized: [record]})
+
+                at, why = _first_failure(parse, chunk)
                 raise ValueError(
-                    "'{}' has no {} numbers as feature '{}' in each of its records {} "
-                    "to {}: {}".format(
-                        path,
-                        spec.shape,
-                        key,
-                        number,
-                        number + len(chunk),
-                        cause(error),
+                    "'{}' has no {} numbers as feature '{}' in record {}: {}".format(
+                        path, spec.shape, key, number + at, why
                     )
                 ) from None
             store = store or Store(rows.shape[1:], rows.dtype)
@@ -182,6 +185,16 @@ def _tfrecord(path, columns, name, dtype):
     if store is None:
         raise ValueError("'{}' has no records.".format(path))
     return store.array()
+
+
+def _first_failure(parse, records):
+    """The index of the first of `records` that `parse` fails on, and why."""
+    for at, record in enumerate(records):
+        try:
+            parse(record)
+        except tf.errors.OpError as error:
+            return at, re.sub(r"^Name: <unknown>, | Index: \d+\.", "", cause(error))
+    raise AssertionError("all of them can be parsed alone")
 
 
 def _records(path):

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 import tempfile
 
 import numpy as np
@@ -13,6 +14,8 @@ CHUNK = 4096
 
 
 def is_number(text):
+    if "_" in text:  # Of Python's own numbers alone.
+        return False
     try:
         float(text)
         return True
@@ -47,13 +50,13 @@ def _odd(number):
     return abs(number) // (number & -number)
 
 
-def read_csv(path, columns, name, dtype):
+def read_csv(path, columns, name, dtype, header):
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = _but_blank_ends(csv.reader(_whole_lines(file, path), strict=True))
         first = next(rows, None)
         if first is None:
             raise ValueError("'{}' is empty.".format(path))
-        header = _header(first, path)
+        header = _header(first, path, header)
         lines = rows if header else itertools.chain([first], rows)
         wanted = _columns(path, columns, name, header, len(first))
         titles = [header[i] if header else str(i) for i in wanted]
@@ -104,19 +107,46 @@ def _but_blank_ends(rows):
         yield row
 
 
-def _header(first, path):
-    """The names in the first row, or None if it holds numbers."""
+# A name begins with a letter, or with "_". Words that stand where a value is missing,
+# and for values, are none.
+_NAME = re.compile(r"[^\W\d]")
+_NO_NAME = re.compile(
+    "na|n/a|nan|nat|null|none|nil|missing|unknown|undefined|void|true|false|yes|no"
+)
+
+
+def _header(first, path, header):
+    """The names in the first row, or None if it holds numbers.
+
+    Args:
+      first: list of str.
+      path: str.
+      header: bool, whether it holds names; None to tell by what stands there.
+
+    Raises:
+      ValueError: it may be either, or is neither.
+    """
     cells = [cell.strip() for cell in first]
+    if header is not None:
+        return cells if header else None
+    words = (
+        "'{}' has {!r} in its first row, column {}, {}. Pass header=True if that row "
+        "holds names, header=False if it does not."
+    )
     numbers = [is_number(cell) for cell in cells]
+    if cells == [str(at) for at in range(len(cells))]:
+        why = "and counts on: numbers, or what pandas calls columns without names"
+        raise ValueError(words.format(path, cells[0], 0, why))
     if all(numbers):
         return None
-    missing = [cell in ("", "NA", "N/A", "NULL", "?", "-") for cell in cells]
     for at, cell in enumerate(cells):
-        if any(numbers) and not numbers[at] or all(missing):
-            raise ValueError(
-                "'{}' has {!r} in its first row, column {}, which is no number, and "
-                "not all of that row are names.".format(path, cell, at)
-            )
+        why = "which is no number, and not all of that row are names"
+        is_name = _NAME.match(cell) and not _NO_NAME.fullmatch(cell.lower())
+        if not is_name and not numbers[at]:
+            raise ValueError(words.format(path, cell, at, why))
+        if is_name and (any(numbers) or cell in cells[:at]):
+            why = "which is there twice" if cell in cells[:at] else why
+            raise ValueError(words.format(path, cell, at, why))
     return cells
 
 
@@ -141,12 +171,14 @@ def _parsed_cells(cells, kind, place, dtype):
 def _parsed(cells, kind):
     if kind == np.uint64:  # Of text numpy takes -1 for a large one.
         return np.array([[_unsigned(cell) for cell in row] for row in cells], kind)
+    if any("_" in cell for row in cells for cell in row):  # Python's own numbers.
+        raise ValueError("no number")
     return np.array(cells, dtype=str).astype(kind)
 
 
 def _unsigned(text):
     number = int(text)
-    if not 0 <= number < 2**64:
+    if not 0 <= number < 2**64 or "_" in text:
         raise OverflowError(text)
     return number
 
@@ -186,7 +218,7 @@ def _columns(path, columns, name, header, width):
     return [known.index(column) for column in columns.split(",")]
 
 
-def read_parquet(path, columns, name, dtype):
+def read_parquet(path, columns, name, dtype, header):
     try:
         import pyarrow.parquet as parquet
     except ImportError:

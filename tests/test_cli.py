@@ -187,6 +187,25 @@ def test_a_queue_that_nobody_fills_is_told(tmp_path, capsys):
     assert main(["verify"] + given + ["labels_Dequeue=2.0"]) == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes")
+def test_what_nobody_reads_is_not_told_as_done(saved):
+    command = [sys.executable, "-m", "batchhess", "inspect", saved[0] + ".meta"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait() == 141
+
+
+def test_explain_advises_no_arguments_of_python(saved, capsys):
+    with tf.Graph().as_default() as graph:
+        tf.placeholder(tf.float32, [None, 3], name="x")
+        tf.reduce_sum(tf.placeholder(tf.float32, [None], name="w"), name="f")
+    path = saved[0] + ".pb"
+    with open(path, "wb") as file:
+        file.write(graph.as_graph_def().SerializeToString())
+    assert main(["explain", path, "--ys", "f", "--xs", "x"]) == 0
+    assert "does not depend on 'x:0'.\n" in capsys.readouterr().out
+
+
 def test_verify_tells_right_from_wrong(saved, capsys):
     prefix, path, _ = saved
     common = ["verify", prefix + ".meta", "--xs", "x:0", "--feed", "x:0=" + path]

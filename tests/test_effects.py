@@ -8,6 +8,7 @@ import pytest
 import tensorflow
 
 import batchhess
+from batchhess.cli import main
 from batchhess.compat import IS_V1, raw_ops, tf
 from batchhess.models import effects
 
@@ -79,6 +80,22 @@ def test_the_same_op_without_a_file_is_not(tmp_path):
     path = saved(tmp_path / "model.pb", of_words_that_are_given)
     with batchhess.load(path) as model:
         assert model.tensor("f").name == "f:0"
+
+
+def test_what_is_above_a_fed_tensor_is_not_run(tmp_path):
+    """Not to know the model again either."""
+    victim = tmp_path / "victim"
+    with tf.control_dependencies([tf.write_file(str(victim), "harm")]):
+        v = raw_ops.VariableV2(shape=[2], dtype=tf.float32)
+    x = tf.add(tf.placeholder(tf.float32, [None, 2]), v, name="x")
+    tf.reduce_sum(x**3, 1, name="f")
+    graph = x.graph.as_graph_def()
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    np.save(str(tmp_path / "x.npy"), np.ones((3, 2)))
+    command = ["run", str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x", "--initialize"]
+    command += ["--feed", "x={}".format(tmp_path / "x.npy")]
+    assert main(command + ["--out", str(tmp_path / "out")]) == 0
+    assert not victim.exists()
 
 
 def initialized_by_a_function(path, name_of_file):

@@ -10,7 +10,7 @@ import pytest
 
 from batchhess.cli import main
 from batchhess.compat import raw_ops, tf
-from batchhess.exporting import export
+from batchhess.exporting import export, write
 from batchhess.models import load
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "models")
@@ -101,6 +101,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with tf.Session() as session:
         with pytest.raises(ValueError, match="is not empty"):
             export(session, tmp_path, y, x)
+        with pytest.raises(ValueError, match="mine' is a file, and no directory"):
+            export(session, tmp_path / "mine", y, x)
         with pytest.raises(TypeError, match="is no placeholder"):
             export(session, tmp_path / "m", y, tf.identity(x))
         with pytest.raises(ValueError, match="a signature 'hessians' of its own"):
@@ -243,7 +245,7 @@ def test_what_fails_leaves_no_directory(tmp_path):
     v = tf.get_variable("v", initializer=np.float64(2))
     y = v * tf.reduce_sum(x**3, 1)
     with tf.Session() as session:
-        with pytest.raises(tf.errors.FailedPreconditionError):
+        with pytest.raises(ValueError, match="variable 'v' has no value. Restore or"):
             export(session, tmp_path / "out", y, x)
         assert not list(tmp_path.iterdir())
         session.run(tf.global_variables_initializer())
@@ -262,6 +264,62 @@ def test_an_empty_directory_is_kept_and_filled(tmp_path, monkeypatch):
             export(session, tmp_path / "other", x, [])
     assert (tmp_path / "real" / "saved_model.pb").exists()
     assert (tmp_path / "link").is_symlink() and (tmp_path / "link.partial").is_dir()
+
+
+def test_what_appears_meanwhile_is_anothers(tmp_path):
+    """A file in the new directory is kept, and nothing is written beside it."""
+    x = tf.placeholder(tf.float64, [None, 2], name="x")
+    y = tf.reduce_sum(x**3, 1)
+    out = tmp_path / "out"
+
+    def session_of():
+        out.mkdir()
+        (out / "mine").write_text("mine")
+        return session
+
+    with tf.Session() as session:
+        with pytest.raises(ValueError, match="out' is not empty"):
+            write(session_of, out, y, x)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in out.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("ref", [False, True])
+def test_what_is_run_to_save_has_no_effects(tmp_path, ref):
+    """Neither a variable of no use whose op waits for one, nor one of a signature."""
+    victim = tmp_path / "victim"
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        f = tf.reduce_sum(x**3, 1, name="f")
+        with tf.control_dependencies([tf.write_file(str(victim), "harm")]):
+            if ref:
+                v = raw_ops.VariableV2(shape=[], dtype=tf.float64)
+            else:
+                handle = raw_ops.VarHandleOp(dtype=tf.float64, shape=[], shared_name="")
+                v = raw_ops.ReadVariableOp(resource=handle, dtype=tf.float64)
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=x.graph)
+        signatures = {"other": ({"x": x}, {"g": v * f})}
+        with pytest.raises(ValueError, match=r"only after ops .* \(WriteFile\)"):
+            export(session, tmp_path / "out", f, x, signatures=signatures)
+    command = ["export", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x"]
+    command += ["--initialize", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert not victim.exists()
+
+
+def test_slots_without_a_value_are_left_out(tmp_path):
+    """Of a Saver that has saved what is trained alone."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        v = tf.get_variable("v", initializer=np.float64(2))
+        f = tf.multiply(v, tf.reduce_sum(x**3, 1), name="f")
+        tf.train.AdamOptimizer().minimize(tf.reduce_mean(f))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver([v]).save(session, str(tmp_path / "m"))
+    command = ["export", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x"]
+    assert main(command + ["--out", str(tmp_path / "out")]) == 0
+    found = answers_of(tmp_path / "out", {"x:0": [[1.0, 2.0]]})
+    np.testing.assert_allclose(found, [[[12.0, 0], [0, 24]]])
 
 
 def test_names_that_make_one_key_are_numbered(tmp_path):

@@ -234,3 +234,53 @@ def test_verify_says_where_nothing_could_be_told(frozen, capsys):
     told = capsys.readouterr().out
     assert "4 of 4 observations" in told and "nothing was checked" in told
     assert "right" not in told
+
+
+def test_what_has_too_few_rows_is_told(tmp_path, capsys):
+    x = tf.placeholder(tf.float32, [None, 3], name="x")
+    labels = tf.placeholder(tf.float32, [None], name="labels")
+    tf.reduce_sum(x**3 * tf.reduce_sum(labels), name="f")
+    graph = x.graph.as_graph_def()
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    np.save(str(tmp_path / "x.npy"), np.ones((6, 3)))
+    np.save(str(tmp_path / "labels.npy"), np.ones(3))
+    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x", "--feed"]
+    given += ["{}={}/{}.npy".format(name, tmp_path, name) for name in ("x", "labels")]
+    for command in (["verify"], ["run", "--out", str(tmp_path / "out")]):
+        assert main(command[:1] + given + command[1:]) == 0
+        assert "'labels:0' has 3 rows and 'x:0' 6: it" in capsys.readouterr().out
+
+
+def test_a_pipeline_that_is_fed_by_half_is_told(tmp_path, capsys):
+    data = tf.data.Dataset.from_tensor_slices((np.zeros((8, 3)), np.ones(8))).batch(4)
+    x, w = tf.data.make_one_shot_iterator(data).get_next()
+    tf.multiply(tf.reduce_sum(x**3, 1), w, name="f")
+    graph = x.graph.as_graph_def()
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    np.save(str(tmp_path / "x.npy"), np.ones((5, 3)))
+    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", x.name]
+    given += ["--feed", "{}={}".format(x.name, tmp_path / "x.npy")]
+    for command in (["verify"], ["run", "--out", str(tmp_path / "out")]):
+        assert main(command[:1] + given + command[1:]) == 1
+        assert "nothing is fed for '{}'".format(w.name) in capsys.readouterr().err
+    np.save(str(tmp_path / "w.npy"), np.ones(5))
+    more = "{}={}".format(w.name, tmp_path / "w.npy")
+    assert main(["verify"] + given + [more]) == 0
+
+
+def test_an_axis_that_is_counted_from_the_end(tmp_path, random, capsys):
+    x = tf.placeholder(tf.float64, [3, None], name="x")
+    tf.reduce_sum(x**3, name="f")
+    graph = x.graph.as_graph_def()
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    value = random.randn(3, 7)
+    np.save(str(tmp_path / "x.npy"), value)
+    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x", "--batch-axis", "-1"]
+    given += ["--feed", "x={}".format(tmp_path / "x.npy")]
+    out = ["--out", str(tmp_path / "out"), "--verify", "--batch-size", "2"]
+    assert main(["run"] + given + out) == 0
+    found = np.load(str(tmp_path / "out" / "hessians.npy"))
+    np.testing.assert_allclose(found, 6 * value.T[:, :, None] * np.eye(3), rtol=1e-12)
+    given[given.index("-1")] = "-3"
+    assert main(["verify"] + given) == 1
+    assert "has shape (3, 7), and no axis -3" in capsys.readouterr().err

@@ -80,6 +80,26 @@ def test_a_key_that_two_tensors_go_by_is_refused(tmp_path):
             model.tensor("x")
 
 
+def test_tags_are_a_word_or_words_or_none(tmp_path):
+    x = tf.placeholder(tf.float32, [None], name="x")
+    with tf.Session() as session:
+        builder = tf.saved_model.Builder(str(tmp_path / "m"))
+        builder.add_meta_graph_and_variables(session, ["train"])
+        builder.add_meta_graph([])
+        builder.save()
+    assert x.name == "x:0"
+    for tags, others in (
+        ("train", []),
+        (["train"], []),
+        ("", "train"),
+        ([""], "train"),
+    ):
+        with load(tmp_path / "m", tags=tags) as model:
+            assert model.stored.others == [[others] if others else []]
+    with pytest.raises(ValueError, match=r"and none of \['serve'\]"):
+        load(tmp_path / "m")
+
+
 def test_weights_are_initialized_only_if_asked_for(tmp_path):
     shutil.copy(path_of("model.meta"), str(tmp_path))
     with load(tmp_path / "model.meta") as model:

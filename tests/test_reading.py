@@ -58,6 +58,11 @@ def test_csv_with_and_without_a_header(tmp_path, x):
         ("a,b\n1,2\n3,1e400\n", "'1e400' in row 1, column 'b', which is no float64"),
         ("1\n9007199254740993\n", "'9007199254740993' in row 1, column '0'"),
         ("1,2\n3,6.7\0\0\n", "(has a|NUL)"),
+        ("1,2\n3,1_0\n", "'1_0' in row 1, column '1', which is no float64"),
+        ("1_0,2\n3,4\n", "'1_0' in its first row, column 0"),
+        ("0,1,2\n30,10,20\n", "'0' in its first row, column 0, and counts on"),
+        (",a,b\n0,1,2\n", "'' in its first row, column 0.*Pass header=True if"),
+        ("a,b,a\n0,1,2\n", "'a' in its first row, column 2, which is there twice"),
     ],
 )
 def test_csv_that_is_wrong_is_told_by_row_and_column(tmp_path, text, words):
@@ -66,10 +71,32 @@ def test_csv_that_is_wrong_is_told_by_row_and_column(tmp_path, text, words):
         read(str(tmp_path / "d.csv"), "x:0")
 
 
+@pytest.mark.parametrize(
+    "first",
+    ["null", "None", "n/a", "#N/A", "missing", "1.5.2", "1,234", "$3", "NaT", "nil"]
+    + ["--", ".", "unknown", "5;6", "na", "1;2", "True", "5 kg"],
+)
+def test_a_first_observation_is_not_taken_for_a_header(tmp_path, first):
+    for text in ('"{0}"\n1\n2\n', '"{0}","{0}"\n1,2\n3,4\n'):
+        (tmp_path / "d.csv").write_text(text.format(first))
+        with pytest.raises(ValueError, match="in its first row, column 0"):
+            read(str(tmp_path / "d.csv"), "x:0")
+
+
+def test_csv_whose_header_is_told(tmp_path):
+    (tmp_path / "d.csv").write_text("1,0,2\n30,10,20\n")
+    path = str(tmp_path / "d.csv")
+    np.testing.assert_array_equal(read(path, "x:0"), [[1, 0, 2], [30, 10, 20]])
+    found = read(path + ":0,1,2", "x:0", header=True)
+    np.testing.assert_array_equal(found, [[10, 30, 20]])
+    (tmp_path / "d.csv").write_text("0,1\n2,3\n")
+    np.testing.assert_array_equal(read(path, "x:0", header=False), [[0, 1], [2, 3]])
+
+
 @pytest.mark.parametrize("names", [",a,b", "Na,a,b"])
 def test_csv_with_a_column_of_no_name_or_an_odd_one(tmp_path, names):
     (tmp_path / "d.csv").write_text(names + "\n0,1,2\n1,3,4\n")
-    found = read(str(tmp_path / "d.csv") + ":a,b", "x:0")
+    found = read(str(tmp_path / "d.csv") + ":a,b", "x:0", header=True)
     np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
 
 
@@ -83,10 +110,11 @@ def test_csv_with_blank_lines_at_its_end(tmp_path):
 def test_columns_of_one_name_are_refused_by_name_alone(tmp_path):
     path = str(tmp_path / "d.csv")
     (tmp_path / "d.csv").write_text("a,b,a\n1,2,3\n")
-    np.testing.assert_array_equal(read(path, "x:0"), [[1, 2, 3]])
+    found = read(path, "x:0", header=True)
+    np.testing.assert_array_equal(found, [[1, 2, 3]])
     for columns, name in ((":a,b", "x:0"), ("", "a:0")):
         with pytest.raises(ValueError, match="has more than one column 'a'"):
-            read(path + columns, name)
+            read(path + columns, name, header=True)
 
 
 def test_an_axis_of_one_number_is_as_the_placeholder_has_it(tmp_path):
@@ -153,7 +181,7 @@ def test_tfrecord(tmp_path, x):
     with pytest.raises(ValueError, match="no feature 'y'; it has x"):
         read(str(path) + ":y", "x:0")
     write_examples(path, [[1.0, 2.0], [3.0]])
-    with pytest.raises(ValueError, match=r"no \[2\] numbers as feature 'x'"):
+    with pytest.raises(ValueError, match=r"no \[2\] .* feature 'x' in record 1: "):
         read(str(path), "x:0")
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="d.tfrecord' is damaged"):

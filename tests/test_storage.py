@@ -147,13 +147,13 @@ def test_a_journal_that_is_none_is_told_with_a_way_on(model, stopped, text):
 
 
 def test_other_weights_are_refused(model, stopped):
-    with pytest.raises(ValueError, match="another model, or other weights"):
+    with pytest.raises(ValueError, match="another model, other weights"):
         model.evaluate(stopped, resume=True, weight=np.full(2, 2.0002))
 
 
 def test_another_model_is_refused(model, stopped):
     (model.hessians,) = batchhess.hessians(model.y + 1e-4 * model.y, model.x)
-    with pytest.raises(ValueError, match="another model, or other weights"):
+    with pytest.raises(ValueError, match="another model, other weights"):
         model.evaluate(stopped, resume=True)
 
 
@@ -162,6 +162,19 @@ def test_the_same_model_built_anew_is_known(model, stopped, random):
         again = Model(np.random.RandomState(0))
         again.value, again.truth = model.value, model.truth
         assert_whole(again, again.evaluate(stopped, resume=True), stopped)
+
+
+def test_another_method_or_answer_or_tensorflow_is_told(model, stopped, monkeypatch):
+    (model.hessians,) = batchhess.hessians(model.y, model.x, method="observations")
+    with pytest.raises(ValueError, match="or another method. Pass what they were"):
+        model.evaluate(stopped, resume=True)
+    monkeypatch.setattr(storage, "VERSION", "9.9")
+    with pytest.raises(ValueError, match=r"method, or TensorFlow: [12][.0-9]* and 9.9"):
+        model.evaluate(stopped, resume=True)
+    with tf.Session() as session, pytest.raises(ValueError, match=r"\['H'\], not"):
+        session.run(tf.global_variables_initializer())
+        fetches, feed = {"D": model.hessians}, {model.x: model.value}
+        batchhess.evaluate(session, fetches, feed, [model.x], out=stopped, resume=True)
 
 
 @pytest.mark.parametrize("row", [0, 17, 31])
@@ -362,6 +375,26 @@ def test_what_a_table_holds_is_part_of_the_model(tmp_path):
     with pytest.raises(ValueError, match="another model"):
         go([1.0, 7.0], resume=True)
     np.testing.assert_array_equal(go([1.0, 2.0], resume=True), np.full((40, 2), 2.0))
+
+
+def test_nan_that_was_kept_is_told_where_it_is_an_error(model, tmp_path):
+    value = model.value.copy()
+    value[[3, 20]] = np.nan
+    given = {"out": tmp_path, "value": value}
+    with pytest.raises(StoppedError):
+        model.evaluate(progress=stop_after(2 * BATCH), **given)
+    words = "is NaN or Inf at observations 3. Pass on_nonfinite='keep'"
+    for finish in (False, True):
+        with pytest.raises(ValueError, match=words):
+            model.evaluate(resume=True, on_nonfinite="error", **given)
+        if not finish:
+            model.evaluate(resume=True, **given)
+
+
+def test_a_users_file_beside_the_journal_is_left_alone(model, tmp_path):
+    (tmp_path / "journal.jsonl.new").write_text("mine")
+    assert_whole(model, model.evaluate(tmp_path), tmp_path)
+    assert (tmp_path / "journal.jsonl.new").read_text() == "mine"
 
 
 def test_a_link_that_leads_nowhere_is_in_the_way(model, tmp_path):

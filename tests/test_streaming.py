@@ -164,6 +164,9 @@ def test_what_has_no_observations_on_axis_0_is_refused(model):
 
 
 def test_bad_arguments(model):
+    with tf.Graph().as_default():
+        other = tf.constant([1.0])
+    shared = np.broadcast_to(0.0, 23)
     for options, error, words in (
         ({"batched": []}, ValueError, "batched names nothing"),
         ({"batched": ["z:0"]}, ValueError, r"batched names \['z:0'\], and feed_dict"),
@@ -171,6 +174,28 @@ def test_bad_arguments(model):
         ({"batch_size": 2.5}, TypeError, "batch_size is 2.5, no int"),
         ({"fetches": ["x:0"]}, TypeError, "fetches hold 'x:0', no tf.Tensor"),
         ({"resume": True}, ValueError, "resume=True needs a directory"),
+        ({"batched": model.x}, TypeError, "batched is 'x:0', no list"),
+        ({"batched": "x:0"}, TypeError, "batched is 'x:0', no list"),
+        ({"progress": 5}, TypeError, "progress is 5, no function"),
+        ({"progress": 1}, TypeError, "progress is 1, no function"),
+        ({"fetches": other}, ValueError, "'.*' is of another graph than the session"),
+        ({"fetches": model.y, "out": 5}, TypeError, "out holds 5, no array"),
+        ({"fetches": model.y, "out": shared}, ValueError, "that can only be read"),
+        (
+            {"fetches": [model.y], "out": {"y": np.zeros(23)}},
+            TypeError,
+            "out has not the structure of fetches: it is a dict, and that a list.$",
+        ),
+        (
+            {"feed": dict(model.feed, **{"w:0": (w for w in range(23))})},
+            TypeError,
+            "what is fed for 'w:0' is a generator, no array",
+        ),
+        (
+            {"feed": dict(model.feed, **{"w:0": [[1]] * 22 + [[1, 2]]})},
+            (TypeError, ValueError),
+            "'w:0' is a list of rows of other lengths|what is fed for it is object",
+        ),
         (
             {"feed": dict(model.feed, **{"w:0": np.ones(22)})},
             ValueError,
@@ -236,6 +261,57 @@ def test_what_the_largest_of_a_batch_decides_is_refused(f, batch_size, random):
         batchhess.evaluate(
             session, [hessian], {x: value}, batched=[x], batch_size=batch_size
         )
+
+
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_a_large_observation_hides_no_company_of_others(batch_size, random):
+    x = tf.placeholder(tf.float32, [None, 3])
+    value = random.randn(64, 3)
+    value[:, 1] += np.arange(64) / 8
+    value[3, 0] = 1e5
+    mean = x**2 - tf.reduce_mean(x[:, 1])
+    with tf.Session() as session, pytest.raises(ValueError, match="depends on the oth"):
+        batchhess.evaluate(session, mean, {x: value}, [x], batch_size=batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 16, 64])
+def test_what_has_cancelled_to_rounding_is_no_other(batch_size, random):
+    """A Hessian that is zero for half of the observations, but for rounding."""
+    x, w = tf.placeholder(tf.float32, [None, 6]), random.randn(6, 32)
+    z = tf.matmul(x, tf.constant(w, tf.float32))
+    linear = tf.reduce_sum(tf.nn.softplus(z) - tf.nn.softplus(-z), 1)
+    f = tf.where(x[:, 0] > 0, linear, 10 * tf.reduce_sum(tf.tanh(z), 1))
+    (hessian,) = batchhess.hessians(f, x)
+    value = random.randn(64, 6)
+    with tf.Session() as session:
+        found = batchhess.evaluate(
+            session, hessian, {x: value}, [x], batch_size=batch_size
+        )
+    sizes = np.abs(found).max((1, 2))
+    assert np.any((sizes > 0) & (sizes < 1e-4)) and np.any(sizes > 1)
+
+
+@pytest.mark.parametrize("batch_size", [5, 16, 64])
+def test_rounding_of_what_is_nearly_certain_is_no_other(batch_size):
+    """Most are zero but for rounding, some of them large: no others tell how large."""
+    random = np.random.RandomState(0)
+    x, w = tf.placeholder(tf.float32, [None, 6]), random.randn(6, 32)
+    z = tf.matmul(x, tf.constant(30 * w, tf.float32))
+    (hessian,) = batchhess.hessians(tf.reduce_logsumexp(z, 1), x)
+    value = random.randn(200, 6)
+    with tf.Session() as session:
+        found = batchhess.evaluate(
+            session, hessian, {x: value}, [x], batch_size=batch_size
+        )
+    sizes = np.abs(found).max((1, 2))
+    assert np.mean(sizes < 0.1) > 0.3 and sizes.max() > 100
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 7, 16])
+def test_an_order_that_is_turned_round_is_refused(batch_size, random):
+    model = Model(random)
+    with pytest.raises(ValueError, match="depends on the others in its batch"):
+        model.evaluate(fetches=tf.reverse(model.x, [0]), batch_size=batch_size)
 
 
 def test_company_that_only_a_later_batch_shows_is_refused(random):
@@ -308,6 +384,22 @@ def test_random_answers_may_pass(model):
     with pytest.raises(ValueError, match="check='never' if it is random"):
         model.evaluate(fetches=noise)
     assert model.evaluate(fetches=noise, check="never").shape == (23,)
+
+
+@pytest.mark.parametrize("kind", ["random", "dropout", "counted"])
+def test_all_in_one_batch_is_run_once_more(model, kind):
+    count = tf.get_variable("count", initializer=np.float64(0))
+    y = {
+        "random": lambda: model.y + tf.random_uniform([], dtype=tf.float64),
+        "dropout": lambda: tf.nn.dropout(model.y, rate=0.5, seed=7),
+        "counted": lambda: model.y + tf.assign_add(count, 1.0),
+    }[kind]()
+    with tf.Session() as session:
+        session.run(count.initializer)
+        given = session, y, model.feed, [model.x, model.w]
+        with pytest.raises(ValueError, match="is another where the same .* once more"):
+            batchhess.evaluate(*given)
+        assert batchhess.evaluate(*given, check="never").shape == (23,)
 
 
 def test_progress_may_be_left_to_the_library(model, capsys, monkeypatch):

@@ -3,12 +3,12 @@
 import contextlib
 import difflib
 import os
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Union
 
 from batchhess.calling import public
 from batchhess.compat import tf
 from batchhess.errors import cause
-from batchhess.models import protos
+from batchhess.models import protos, weights
 from batchhess.models.effects import find_effects
 from batchhess.models.inlining import inline
 from batchhess.models.outline import (
@@ -27,7 +27,7 @@ def load(
     path: Any,
     *,
     checkpoint: Optional[Any] = None,
-    tags: Optional[List[str]] = None,
+    tags: Union[str, List[str], None] = None,
     initialize: bool = False,
     allow_effects: bool = False,
 ) -> "Model":
@@ -42,8 +42,9 @@ def load(
       path: str or path.
       checkpoint: the prefix of a checkpoint to restore variables from, or a directory
         of such; None for the one beside a MetaGraph, or in a SavedModel.
-      tags: list of str, which graph of a SavedModel; None for "serve", or its only one.
-      initialize: bool, whether variables get fresh values where no checkpoint is there.
+      tags: str or list of str, which graph of a SavedModel; "" for the one without
+        tags, None for "serve", or its only one.
+      initialize: bool, whether variables get fresh values that no checkpoint gives any.
       allow_effects: bool, whether the model may read and write files, start processes
         and use the network. Pass True only for a model of someone whom you trust.
 
@@ -57,7 +58,9 @@ def load(
     with _named(os.fspath(path)):
         stored = protos.read(os.fspath(path), tags)
         if checkpoint is not None:
-            stored = stored._replace(checkpoint=_checkpoint(os.fspath(checkpoint)))
+            stored = stored._replace(
+                checkpoint=weights.find_checkpoint(os.fspath(checkpoint))
+            )
         model = Model(stored, initialize, allow_effects)
         if checkpoint is not None and not model.variables:
             raise ValueError(
@@ -87,7 +90,7 @@ class Model:
     def __init__(self, stored, initialize, allow_effects):
         self.path, self.kind = stored.path, stored.kind
         self.stored, self._initialize = stored, initialize
-        self._allow_effects, self._session = allow_effects, None
+        self._allow_effects, self._session, self._asked = allow_effects, None, []
         self.graph = tf.Graph()
         meta = tf.MetaGraphDef()
         meta.CopyFrom(stored.meta_graph)
@@ -167,6 +170,7 @@ class Model:
         """
         found = self.find(name)
         self._refuse_effects([found.op], "'{}'".format(name), {t.op for t in fed})
+        self._asked.append((found, list(fed)))
         for table in unfilled_tables(ops_above([found], fed)):
             raise ValueError(
                 "'{}': '{}' needs table '{}', and nothing in the file fills it. A "
@@ -281,16 +285,16 @@ class Model:
         variables = [op for op in self.variables if op.name not in local]
         tables = {op.name for op in mutable_tables(variables)}
         missing = [op for op in variables if op.name not in tables & filled]
-        if variables and prefix is not None:
+        if variables and prefix:
             self._restore_variables(session, prefix)
-        elif missing and self._initialize:
-            self._run(session, [tf.global_variables_initializer()], "its initializers")
-        elif missing:
+        elif missing and not self._initialize:
             raise ValueError(
                 "'{}' has {} variables, and no checkpoint is beside it. Pass "
                 "checkpoint=PREFIX (--checkpoint), or initialize=True (--initialize) "
                 "for fresh values.".format(self.path, len(missing))
             )
+        if self._initialize:
+            self._initialize_rest(session)
         try:
             if starts:
                 self._run(session, starts, "its initializers", feed)
@@ -298,6 +302,45 @@ class Model:
             raise ValueError(
                 "'{}' cannot be started: {}.".format(self.path, _first_line(error))
             ) from error
+        self._refuse_unknown(session)
+
+    def _needed(self):
+        """The variables that the Tensors need which were asked for."""
+        found = {}
+        for tensor, fed in self._asked:
+            found.update(ops_above([tensor], fed))
+        return weights.readable(found)
+
+    def _without_value(self, session, variables):
+        self._refuse_effects(variables, "reading its variables")
+        known = weights.have_values(session, variables)
+        return [op for op, is_known in zip(variables, known) if not is_known]
+
+    def _initialize_rest(self, session):
+        """Gives those variables their first values that no checkpoint has given one."""
+        names = {v.op.name for v in tf.global_variables()}
+        are_all = not names and not self._asked
+        known = [op for op in self.variables if are_all or op.name in names]
+        rest = dict.fromkeys(weights.readable(known) + self._needed())
+        rest = self._without_value(session, list(rest))
+        found = [weights.initializer(op) for op in rest]
+        self._run(session, [op for op in found if op is not None], "its initializers")
+
+    def _refuse_unknown(self, session):
+        """Raises if a variable that is needed has no value."""
+        for variable in self._without_value(session, self._needed()):
+            why, other = (
+                "its Saver leaves it out",
+                ", or initialize=True (--initialize)",
+            )
+            if self._initialize:
+                why, other = "nothing in the file initializes it", ""
+            raise ValueError(
+                "'{}': variable '{}' has no value beside those of '{}': {}. Pass "
+                "checkpoint=PREFIX (--checkpoint) of one that has it{}.".format(
+                    self.path, variable.name, self.stored.checkpoint, why, other
+                )
+            )
 
     def _restore_variables(self, session, prefix):
         saver_def = self.stored.meta_graph.saver_def
@@ -308,9 +351,12 @@ class Model:
             filename = self.graph.get_tensor_by_name(saver_def.filename_tensor_name)
             self._run(session, [restore], "its saver", {filename: prefix})
         except (KeyError, TypeError, tf.errors.OpError) as error:
+            more = " Only what its Saver leaves out is initialized." * self._initialize
             raise ValueError(
-                "'{}' does not restore '{}': {}. It is of another model, or "
-                "damaged.".format(prefix, self.path, _first_line(error))
+                "'{}' does not restore '{}': {}. It is of another model, or damaged: "
+                "pass checkpoint=PREFIX (--checkpoint) of this one.{}".format(
+                    prefix, self.path, _first_line(error), more
+                )
             ) from error
 
     def _read_by_saver(self):
@@ -328,7 +374,9 @@ class Model:
                 "'{}' does not tell how table '{}' is restored: it has no "
                 "Saver.".format(self.path, table.name)
             )
-        return tf.train.Saver()
+        if tf.global_variables():
+            return tf.train.Saver()
+        return tf.train.Saver(weights.by_name(weights.readable(self.variables)))
 
     def _starts(self):
         """What fills tables, and what else a SavedModel runs at its start.
@@ -396,23 +444,6 @@ def _named(path):
             raise
         words = "'{}' is damaged: {}.".format(path, _first_line(error))
         raise ValueError(words) from error
-
-
-def _checkpoint(path):
-    """The prefix of a checkpoint that `path` is, or the last one in that directory."""
-    if os.path.isdir(path):
-        latest = tf.train.latest_checkpoint(path)
-        if latest is None:
-            raise ValueError("'{}' is a directory without a checkpoint.".format(path))
-        return latest
-    for end in (".index", ".meta"):
-        if path.endswith(end):
-            path = path[: -len(end)]
-    if not (os.path.exists(path + ".index") or os.path.exists(path)):
-        raise FileNotFoundError(
-            "no checkpoint '{}': there is no '{}.index'.".format(path, path)
-        )
-    return path
 
 
 def _first_line(error):

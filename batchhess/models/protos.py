@@ -6,6 +6,7 @@ import re
 import warnings
 
 from batchhess.compat import VERSION, message_errors, saved_model_proto, text_format, tf
+from batchhess.models.weights import existing
 
 Stored = collections.namedtuple(
     "Stored", ["kind", "path", "meta_graph", "checkpoint", "assets", "others"]
@@ -20,8 +21,8 @@ def read(path, tags=None):
     Args:
       path: str: a .meta file, the directory of a SavedModel, or a .pb or .pbtxt file of
         a graph; binary or text.
-      tags: list of str, which of the graphs of a SavedModel; None for "serve", or the
-        only one.
+      tags: str or list of str, which of the graphs of a SavedModel, "" for the one
+        without tags; None for "serve", or the only one.
 
     Returns:
       a `Stored`: the kind in words, the path, a MetaGraphDef, the prefix of the
@@ -55,7 +56,7 @@ def read(path, tags=None):
             proto = tf.MetaGraphDef(graph_def=proto)
         if proto is not None and _is_graph(proto.graph_def):
             prefix = path[: -len(".meta")] if path.endswith(".meta") else None
-            return Stored(kind, path, proto, _existing(prefix), None, [])
+            return Stored(kind, path, proto, existing(prefix), None, [])
     raise ValueError(
         "'{}' is no MetaGraph and no graph, binary or text, or it is damaged. A "
         "SavedModel is a directory.".format(path)
@@ -78,7 +79,8 @@ def _saved_model(path, tags):
     if not graphs or not all(_is_graph(g.graph_def) for g in graphs):
         raise ValueError("'{}' is damaged: it is no SavedModel.".format(file_name))
     known = [sorted(graph.meta_info_def.tags) for graph in graphs]
-    wanted = sorted(tags) if tags else ["serve"]
+    tags = [tags] if isinstance(tags, str) else tags
+    wanted = sorted(filter(None, tags)) if tags else ["serve"]  # Some have no tags.
     if not tags and wanted not in known and len(known) == 1:
         wanted = known[0]
     if wanted not in known:
@@ -91,7 +93,7 @@ def _saved_model(path, tags):
         _SAVED,
         path,
         graphs[known.index(wanted)],
-        _existing(os.path.join(path, "variables", "variables")),
+        existing(os.path.join(path, "variables", "variables")),
         os.path.join(path, "assets"),
         [other for other in known if other != wanted],
     )
@@ -122,13 +124,6 @@ def _is_graph(graph_def):
     return bool(graph_def.node) and all(n.name and n.op for n in graph_def.node)
 
 
-def _existing(prefix):
-    """`prefix` if there is a checkpoint of it."""
-    if prefix and (os.path.exists(prefix + ".index") or os.path.isfile(prefix)):
-        return prefix
-    return None
-
-
 def assets_of(meta_graph):
     """The AssetFileDefs of a MetaGraphDef, which are in one of two places."""
     found = list(meta_graph.asset_file_def)
@@ -157,8 +152,22 @@ _NOTES = ("debug_name",)
 _NEWER = ("grad_a", "grad_b", "grad_x", "grad_y")
 
 
+# A machine of a cluster; the one that reads the file is called localhost.
+_CLUSTER = re.compile(r"/job:(?!localhost\b)")
+
+
+def devices_of_cluster(graph_def):
+    """The devices of ops on machines of a cluster: a sorted list of str."""
+    nodes = [graph_def.node, *(f.node_def for f in graph_def.library.function)]
+    found = {node.device for part in nodes for node in part}
+    return sorted(device for device in found if _CLUSTER.search(device))
+
+
 def drop_notes(graph_def):
-    """Takes away what newer TensorFlow only notes or hints, and older does not know."""
+    """Takes away what newer TensorFlow only notes or hints, and older does not know.
+
+    And where ops were run in the cluster that has written it.
+    """
     _drop_notes_of(graph_def.node)
     for function in graph_def.library.function:
         hints = _drop_notes_of(function.node_def)
@@ -173,6 +182,8 @@ def _drop_notes_of(nodes):
     hints = {"^" + n.name for n in nodes if n.op == "DisableCopyOnRead"}
     kept = [node for node in nodes if "^" + node.name not in hints]
     for node in kept:
+        if _CLUSTER.search(node.device):
+            node.device = ""
         for name in _NOTES:
             node.attr.pop(name, None)
         for name in _NEWER:

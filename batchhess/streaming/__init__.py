@@ -1,5 +1,6 @@
 """Evaluations of more data than memory holds, batch by batch, into arrays or files."""
 
-from batchhess.streaming.evaluating import evaluate, is_close
+from batchhess.streaming.comparing import is_close
+from batchhess.streaming.evaluating import evaluate
 
 __all__ = ["evaluate", "is_close"]

@@ -10,11 +10,21 @@ from batchhess.calling import public, told
 from batchhess.compat import tf
 from batchhess.errors import cause
 from batchhess.streaming import feeding, fingerprint, naming, storage
+from batchhess.streaming.comparing import (
+    in_turns,
+    is_close,
+    largest_size,
+    of_turns,
+    usual_size,
+)
 from batchhess.streaming.progress import telling
 
 # Each batch is held against the one before by one observation that both have; where
 # that would be a large part of the work, each of so many batches against another run.
 _SMALL = 16
+
+# Of a batch that is all there is, so many observations are held against another run.
+_SAMPLE = 256
 
 
 @public()
@@ -66,7 +76,8 @@ def evaluate(
         (the extra `progress`), and else a line now and then; or a function that is
         called with the numbers of observations done, and of all, after each batch.
       check: "auto" fails where the answers for an observation are not the same in other
-        company, by more than rounding; "never" does not ask, for random answers.
+        company, or in a second run where there is no other, by more than rounding;
+        "never" does not ask, for random answers.
       on_nonfinite: "keep" writes NaN and Inf as they are; "error" raises, and names the
         observations.
 
@@ -75,21 +86,22 @@ def evaluate(
       memory maps that can be read.
 
     Raises:
-      TypeError: `fetches` hold what is no Tensor, `batch_size` is no int, or what is
-        fed cannot be held by the placeholder's dtype.
-      ValueError: the batched arrays differ in their number of observations, `batched`
-        names what is not fed, a fetch has not the observations on axis 0 or depends on
-        the others in the batch, `out` does not fit, or there is NaN or Inf; or a
-        directory holds results, and `resume` is False or they are of another
-        evaluation.
+      TypeError: `fetches` hold what is no Tensor, `batch_size` is no int, `batched` no
+        list, `progress` no function or `out` no arrays; or what is fed is no array, or
+        cannot be held by the placeholder's dtype.
+      ValueError: a fetch is of another graph, has not the observations on axis 0 or
+        depends on the others in the batch; the batched arrays differ in their number of
+        observations, `batched` names what is not fed, `out` does not fit, or there is
+        NaN or Inf; or a directory holds results, and `resume` is False or they are of
+        another evaluation.
       OSError: a file is in the way, or the disk is full.
       RuntimeError: another evaluation is writing into the directory.
       tf.errors.OpError: a run has failed; its message tells for which observations.
     """
     flat = tf.nest.flatten(fetches)
-    for fetch in flat:
-        if not isinstance(fetch, tf.Tensor):
-            raise TypeError("fetches hold {!r}, no tf.Tensor.".format(fetch))
+    _check_fetches(flat, session.graph)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError("progress is {!r}, no function.".format(progress))
     if isinstance(batch_size, np.integer):
         batch_size = int(batch_size)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int):
@@ -103,7 +115,7 @@ def evaluate(
         feed.refuse_nonfinite_rest()
     run = _Run(session, flat, feed, check == "auto", on_nonfinite)
     if check == "auto" and feed.is_fixed and batch_size != feed.count:
-        _refuse_means(flat, batch_size)
+        naming.refuse_means(flat, batch_size)
 
     if isinstance(out, (str, os.PathLike)):
         names = naming.output_names(fetches)
@@ -125,7 +137,7 @@ def _describe(session, fetches, feed):
     """What results are of, to be known again."""
     return {
         "observations": feed.count,
-        "model": fingerprint.fingerprint(session, fetches),
+        "model": fingerprint.fingerprint(session, fetches, feed.names),
         "data": feed.kinds(),
         "fed": feed.rest_sums(),
     }
@@ -153,6 +165,8 @@ def _left(directory, records, feed, run):
             )
         if not directory.is_sound(record):
             anew.append((start, stop))
+        else:  # They may be of a run that kept NaN.
+            run.refuse_nonfinite(directory, start, stop)
         done = stop
         if stop == start:
             break
@@ -209,7 +223,8 @@ class _Run:
         self._on_nonfinite = on_nonfinite
         self.is_checked, self.sums = is_checked, []
         self.carries = is_checked and not feed.is_fixed and feed.batch_size >= _SMALL
-        self._scales, self._batches = [0.0] * len(fetches), 0
+        self._usual, self._largest = [0.0] * len(fetches), [0.0] * len(fetches)
+        self._batches = 0
         self._shapes = {}
 
     def answers(self, start, stop, before):
@@ -222,23 +237,29 @@ class _Run:
         """
         first = start - (before is not None)
         found, self.sums = self._run(start, stop, first)
+        self._note(found)
         if before is not None:
             self._compare(
-                before, [a[:1] for a in found], "observation {}".format(start - 1)
+                before,
+                [a[:1] for a in found],
+                "observation {}".format(start - 1),
+                self._kept_in_place(list(range(first, stop)), [0]),
             )
             found = [a[1:] for a in found]
-        elif self._is_due(stop - start):
-            self._check_in_other_company(found, start, stop)
+        elif self.is_checked and self._batches % _SMALL == 0:
+            if self._is_all(stop - start):
+                self._check_again(found)
+            else:
+                self._check_in_other_company(found, start, stop)
         self._batches += 1
-        if self._on_nonfinite == "error":
-            self._refuse_nonfinite(found, start)
+        self._refuse_nonfinite(found, start)
         return found
 
-    def _is_due(self, size):
+    def _is_all(self, size):
+        """Whether a batch of `size` is all that there is: there is no other company."""
         # A graph of more observations is filled up: with company.
         filled = self._feed.is_fixed and size < self._feed.batch_size
-        alone = size == self._feed.count and not filled  # There is no other company.
-        return self.is_checked and not alone and self._batches % _SMALL == 0
+        return size == self._feed.count and not filled
 
     def _run(self, start, stop, first=None, rows=None):
         first = start if first is None else first
@@ -275,6 +296,19 @@ class _Run:
         ]
         return [answer[:kept] for answer in answers], sums
 
+    def _check_again(self, found):
+        """Runs all observations once more: what is random or has state is another."""
+        count = self._feed.count
+        rows = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)
+        again, _ = self._run(0, count)
+        for fetch, one, other in zip(self._fetches, found, again):
+            if not is_close(one[rows], other[rows]):
+                raise ValueError(
+                    "'{}' is another where the same observations are run once more: it "
+                    "is random, or counts its runs. Switch that off, or pass "
+                    "check='never' for what one run answers.".format(fetch.name)
+                )
+
     def _check_in_other_company(self, found, start, stop):
         """Runs a batch again: in another order, and one half without the other.
 
@@ -283,57 +317,114 @@ class _Run:
         """
         size, is_fixed = stop - start, self._feed.is_fixed
         if size > 1:
-            halves = [list(range(last, start - 1, -2)) for last in (stop - 1, stop - 2)]
-            # One alone may be another case for the graph, and two be its number.
-            companies = [h if len(h) > 1 or is_fixed else 3 * h for h in halves]
+            halves = [list(range(first, stop, 2)) for first in (start, start + 1)]
+            companies = [self._shuffled(half) for half in halves]
         elif self._feed.count > 1 and not is_fixed:
             other = start - 1 if start else 1
-            companies = [[other, start, other]]
+            companies = [[other, start, other, other]]
         else:
             return
         for rows in companies:
             self._check_among(rows, found, start, stop)
 
+    def _shuffled(self, rows):
+        """`rows` in a fixed order that does not read the same backwards."""
+        rows = np.random.RandomState(len(rows)).permutation(rows).tolist()
+        if self._feed.is_fixed:
+            return rows
+        # One alone may be another case for the graph, and two be its number.
+        return rows + rows[:1] * (1 if len(rows) > 1 else 2)
+
     def _check_among(self, rows, found, start, stop):
         again, _ = self._run(start, stop, rows=rows)
         places = [at for at, row in enumerate(rows) if start <= row < stop]
-        rows = [rows[at] - start for at in places]
-        for index, answer in enumerate(found):
-            self._scales[index] = max(self._scales[index], _largest(answer[rows]))
+        kept = [rows[at] - start for at in places]
+        self._note(again)
         self._compare(
-            [a[rows] for a in found],
+            [a[kept] for a in found],
             [a[places] for a in again],
             "observations {} to {}".format(start, stop),
+            self._kept_in_place(rows, places),
         )
 
-    def _compare(self, first, second, which):
-        for fetch, one, other, scale in zip(self._fetches, first, second, self._scales):
-            if not is_close(one, other, scale):
-                raise ValueError(
-                    "'{}' of an observation depends on the others in its "
-                    "batch: it is another for {} where they are run with others. "
-                    "Take a sum for a mean over observations, pass all of them in one "
-                    "batch, or check='never' if it is random.".format(fetch.name, which)
-                )
+    def _note(self, answers):
+        """Keeps how large some answers are, for those that are compared alone."""
+        for index, answer in enumerate(answers):
+            some = answer[:: max(len(answer) // _SMALL, 1)]
+            self._usual[index] = max(self._usual[index], usual_size(some))
+            self._largest[index] = max(self._largest[index], largest_size(some))
+
+    def _compare(self, first, second, which, run):
+        for name in self._differing(first, second, run):
+            raise ValueError(
+                "'{}' of an observation depends on the others in its "
+                "batch: it is another for {} where they are run with others. "
+                "Take a sum for a mean over observations, pass all of them in one "
+                "batch, or check='never' if it is random.".format(name, which)
+            )
+
+    def _differing(self, first, second, run):
+        """The names of those answers that differ by more than rounding.
+
+        Rounding depends on where in a batch an observation is, and on nothing else. So
+        what is small beside the largest of all may differ so much if it does not where
+        it stays in its place and others come beside it.
+
+        Args:
+          first: list of arrays.
+          second: list of arrays.
+          run: function as `_kept_in_place` makes it, for `second`.
+        """
+        whole = list(zip(first, second))
+        usual = [is_close(*pair, size) for pair, size in zip(whole, self._usual)]
+        if all(usual):
+            return []
+        again, found = run(), []
+        for index, pair in enumerate(whole):
+            is_rounding = is_close(pair[1], again[index]) and is_close(
+                *pair, self._largest[index]
+            )
+            if not (usual[index] or is_rounding):
+                found.append(self._fetches[index].name)
+        return found
+
+    def _kept_in_place(self, rows, places):
+        """A function that answers `places` of a batch again, among other company.
+
+        Args:
+          rows: list of int, the observations of the batch.
+          places: list of int.
+        """
+
+        def run():
+            span = min(rows), max(rows) + 1
+            pairs = zip(*(self._run(*span, rows=one)[0] for one in in_turns(rows)))
+            return [of_turns(*pair)[places] for pair in pairs]
+
+        return run
 
     def compare_again(self, directory, start, stop):
         """Raises if what is written for these observations is not what they answer."""
         again, _ = self._run(start, stop)
-        for fetch, written, answer in zip(
-            self._fetches, directory.read(start, stop), again
-        ):
-            if not is_close(written, answer):
-                raise ValueError(
-                    "'{}' holds results of another model: '{}' of "
-                    "observations {} to {} is not what this one answers.".format(
-                        directory.path, fetch.name, start, stop
-                    )
+        rows = list(range(start, stop))
+        run = self._kept_in_place(rows, list(range(len(rows))))
+        for name in self._differing(directory.read(start, stop), again, run):
+            raise ValueError(
+                "'{}' holds results of another model: '{}' of "
+                "observations {} to {} is not what this one answers.".format(
+                    directory.path, name, start, stop
                 )
+            )
+
+    def refuse_nonfinite(self, directory, start, stop):
+        """Raises if NaN or Inf is written for these observations, and is not kept."""
+        if self._on_nonfinite == "error":
+            self._refuse_nonfinite(directory.read(start, stop), start)
 
     def _refuse_nonfinite(self, found, start):
         for fetch, answer in zip(self._fetches, found):
             rows = feeding.nonfinite_rows(answer)
-            if len(rows):
+            if len(rows) and self._on_nonfinite == "error":
                 raise ValueError(
                     "'{}' is NaN or Inf at observations {}. Pass "
                     "on_nonfinite='keep' to write them as they are.".format(
@@ -342,39 +433,14 @@ class _Run:
                 )
 
 
-def _refuse_means(fetches, batch_size):
-    """Raises where a graph of a fixed number of observations takes a mean over them."""
-    mean = naming.find_mean(fetches, batch_size)
-    if mean is not None:
-        raise ValueError(
-            "the graph is of {} observations, and '{}' is a mean over them: "
-            "the answers would be of a mean over a batch, not over all. Take a sum, or "
-            "pass check='never' if that is what you want.".format(batch_size, mean)
-        )
-
-
-def _largest(array):
-    if not np.issubdtype(array.dtype, np.number):
-        return 0.0
-    sizes = np.abs(array[np.isfinite(array)].astype(float))
-    return float(sizes.max(initial=0)) if sizes.size else 0.0
-
-
-def is_close(first, second, scale=0.0):
-    """Whether the same but for rounding, which may differ between runs."""
-    first, second = _widened(first), _widened(second)
-    if (first.shape, first.dtype) != (second.shape, second.dtype):
-        return False
-    if not np.issubdtype(first.dtype, np.inexact):
-        return np.array_equal(first, second)
-    close = np.sqrt(np.finfo(first.dtype).eps)
-    largest = max(_largest(second), scale)
-    return np.allclose(first, second, close, close * largest, equal_nan=True)
-
-
-def _widened(array):
-    """`array`, and a bfloat16 as the float32 that it is written as."""
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+def _check_fetches(fetches, graph):
+    for fetch in fetches:
+        if not isinstance(fetch, tf.Tensor):
+            raise TypeError("fetches hold {!r}, no tf.Tensor.".format(fetch))
+        if fetch.graph is not graph:
+            raise ValueError(
+                "'{}' is of another graph than the session.".format(fetch.name)
+            )
 
 
 def _check_choice(name, value, choices):

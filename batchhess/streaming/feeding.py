@@ -15,9 +15,15 @@ class Feed:
       count: int, the observations of all.
       batch_size: int, the observations of a run.
       is_fixed: bool, whether the graph is of a fixed number of them.
+      names: set of str, of all that is fed.
     """
 
     def __init__(self, graph, feed_dict, batched, batch_size):
+        if isinstance(
+            batched, (tf.Tensor, str)
+        ):  # Which would be read letter by letter.
+            words = "batched is {!r}, no list: put it into one."
+            raise TypeError(words.format(getattr(batched, "name", batched)))
         axes = batched if isinstance(batched, dict) else dict.fromkeys(batched, 0)
         known = {_name(key): key for key in feed_dict}
         missing = [_name(key) for key in axes if _name(key) not in known]
@@ -31,7 +37,7 @@ class Feed:
         counts, fixed = {}, set()
         for name, axis in sorted((_name(key), axis) for key, axis in axes.items()):
             key = known[name]
-            shape = np.shape(feed_dict[key])
+            shape = _shape(feed_dict[key], name)
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(
                     "what is fed for '{}' has shape {}, and no axis {} of "
@@ -63,6 +69,7 @@ class Feed:
                 "must be equal.".format(sorted(fixed), batch_size)
             )
         self.is_fixed, self.batch_size = bool(fixed), batch_size
+        self.names = {str(_name(key)) for key in feed_dict}
 
     def batch(self, first, stop, start, rows=None):
         """What to feed for observations `first` to `stop`, or for `rows` of them.
@@ -139,6 +146,21 @@ class Feed:
                 parts = tf.nest.flatten(value)
                 found[str(_name(key))] = zlib.crc32(b"".join(map(_as_bytes, parts)))
         return found
+
+
+def _shape(value, name):
+    """The shape of what is fed, which is an array, or lists of numbers."""
+    if not hasattr(value, "shape") and not isinstance(value, (list, tuple)):
+        raise TypeError(
+            "what is fed for '{}' is a {}, no array: it is read in parts, and again "
+            "where that is checked.".format(name, type(value).__name__)
+        )
+    try:
+        return np.shape(value)
+    except ValueError:  # numpy's own words are of its insides.
+        raise ValueError(
+            "what is fed for '{}' is a list of rows of other lengths.".format(name)
+        ) from None
 
 
 def _as_bytes(value):

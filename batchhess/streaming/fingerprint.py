@@ -7,7 +7,8 @@ import re
 from batchhess.compat import raw_ops, tf
 
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
-_NAMED = _VARIABLES + ("Placeholder", "PlaceholderWithDefault")
+_FED = ("Placeholder",)
+_NAMED = _VARIABLES + _FED + ("PlaceholderWithDefault",)
 
 # Tables, of which the contents are digested.
 _TABLES = re.compile(r"(Anonymous)?(Mutable)?(Dense)?HashTable(OfTensors)?(V2)?")
@@ -17,7 +18,7 @@ _TABLES = re.compile(r"(Anonymous)?(Mutable)?(Dense)?HashTable(OfTensors)?(V2)?"
 _NO_PART = ("_class", "_output_shapes", "_gradient_op_type", "_XlaScope", "shared_name")
 
 
-def fingerprint(session, fetches):
+def fingerprint(session, fetches, fed=()):
     """A digest of all that `fetches` are computed by, but for what is fed.
 
     The names of ops and functions do not count, so that a program that builds the same
@@ -27,11 +28,12 @@ def fingerprint(session, fetches):
     Args:
       session: a tf.Session.
       fetches: list of Tensors.
+      fed: names of Tensors that are fed: what only they are made from is not run.
 
     Returns:
       str, hexadecimal.
     """
-    ops = _ancestors([fetch.op for fetch in fetches])
+    ops = _ancestors([fetch.op for fetch in fetches], fed)
     functions = {f.signature.name: f for f in _library(session.graph)}
     digest = hashlib.sha256()
     number = {op: str(index) for index, op in enumerate(ops)}
@@ -48,8 +50,11 @@ def fingerprint(session, fetches):
     return digest.hexdigest()
 
 
-def _ancestors(ops):
-    """All ops that `ops` need, in an order that their names have no part in."""
+def _ancestors(ops, fed):
+    """All ops that `ops` need, in an order that their names have no part in.
+
+    Of what is fed only the placeholders.
+    """
     order, seen, stack = [], set(), list(reversed(ops))
     while stack:
         op = stack.pop()
@@ -57,12 +62,15 @@ def _ancestors(ops):
             seen.add(op)
             order.append(op)
             stack.extend(reversed(op.control_inputs))
-            stack.extend(t.op for t in reversed(list(op.inputs)))
+            inputs = reversed(list(op.inputs))
+            stack.extend(t.op for t in inputs if t.op.type in _FED or t.name not in fed)
     return order
 
 
 def _place(number, tensor):
-    return "{}:{}".format(number[tensor.op], tensor.value_index)
+    """Where an input is from: the number of its op, or its name if it is fed."""
+    place = number.get(tensor.op)
+    return tensor.name if place is None else "{}:{}".format(place, tensor.value_index)
 
 
 def _digest_op(digest, op, number, functions):

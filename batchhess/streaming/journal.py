@@ -1,7 +1,9 @@
 """An append-only file of records, each with its checksum."""
 
+import contextlib
 import json
 import os
+import uuid
 import zlib
 
 _FORMAT = "batchhess journal 1"
@@ -22,12 +24,17 @@ class Journal:
 
     def create(self, header):
         """Begins with `header`, at once: a stop leaves all of it or nothing."""
-        new = self._path + ".new"
-        with open(new, "wb") as file:
-            file.write(_line({"format": _FORMAT, "header": header}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self._path)
+        new = "{}.{}".format(self._path, uuid.uuid4().hex)  # No file of another's.
+        try:
+            with open(new, "xb") as file:
+                file.write(_line({"format": _FORMAT, "header": header}))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, self._path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(new)
+            raise
         sync_directory(os.path.dirname(self._path))
 
     def append(self, record):

@@ -64,7 +64,7 @@ def _as_file(name):
     return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "output"
 
 
-def find_mean(fetches, count):
+def _find_mean(fetches, count):
     """The name of a mean over an axis 0 of `count` that `fetches` are made of, or None.
 
     The gradient of a mean holds its number of terms as a constant, and may not hold
@@ -82,6 +82,17 @@ def find_mean(fetches, count):
             if candidate.type == "Mean" and _is_over(candidate, count):
                 return candidate.name
     return None
+
+
+def refuse_means(fetches, batch_size):
+    """Raises where a graph of a fixed number of observations takes a mean over them."""
+    mean = _find_mean(fetches, batch_size)
+    if mean is not None:
+        raise ValueError(
+            "the graph is of {} observations, and '{}' is a mean over them: "
+            "the answers would be of a mean over a batch, not over all. Take a sum, or "
+            "pass check='never' if that is what you want.".format(batch_size, mean)
+        )
 
 
 def _differentiated(graph, name):

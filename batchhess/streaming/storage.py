@@ -21,7 +21,7 @@ from concurrent import futures
 import numpy as np
 
 from batchhess.calling import told
-from batchhess.compat import tf
+from batchhess.compat import VERSION, tf
 from batchhess.streaming import journal, lock
 
 # What loss of power may cost, in bytes of results and in seconds.
@@ -40,8 +40,7 @@ class Arrays:
         self._given, self._count = None, count
         self.arrays = None
         if out is not None:
-            tf.nest.assert_same_structure(fetches, out)
-            self._given = tf.nest.flatten(out)
+            self._given = _arrays_of(out, fetches)
 
     def begin(self, answers):
         """Makes room for all, where `answers` are those of one batch."""
@@ -70,6 +69,23 @@ class Arrays:
         return self.arrays
 
 
+def _arrays_of(out, fetches):
+    """The arrays in `out`, which is made like `fetches`."""
+    try:
+        tf.nest.assert_same_structure(fetches, out)
+    except (TypeError, ValueError) as error:  # It prints all that is in the arrays.
+        words = "out has not the structure of fetches: it is a {}, and that a {}."
+        kinds = [type(one).__name__ for one in (out, fetches)]
+        raise type(error)(words.format(*kinds)) from None
+    found = tf.nest.flatten(out)
+    for array in found:
+        if not (hasattr(array, "shape") and hasattr(array, "dtype")):
+            raise TypeError("out holds {!r}, no array.".format(array))
+        if isinstance(array, np.ndarray) and not array.flags.writeable:
+            raise ValueError("out has an array that can only be read.")
+    return found
+
+
 class Directory:
     """Writes a .npy file for each output, and a journal of what is in them.
 
@@ -81,7 +97,7 @@ class Directory:
 
     def __init__(self, path, names, what):
         self.path, self._names = path, names
-        self._what = dict(what, names=names)
+        self._what = dict({"names": names}, **what)
         self._journal = journal.Journal(os.path.join(path, "journal.jsonl"))
         self._finals = [os.path.join(path, name + ".npy") for name in names]
         self._files, self._offsets, self._header = [], [], None
@@ -127,16 +143,19 @@ class Directory:
 
     def _compare(self, header):
         for key, mine in self._what.items():
-            if header.get(key) != mine:
-                raise ValueError(
-                    "'{}' holds results of another {}: {}, not {}. Pass "
-                    "what they were begun with, or another directory.".format(
-                        self.path,
-                        _WORDS.get(key, key),
-                        _shown(header.get(key)),
-                        _shown(mine),
-                    )
+            if header.get(key) == mine:
+                continue
+            told_apart = ": {}, not {}".format(_shown(header.get(key)), _shown(mine))
+            if key == "model":  # Of digests nobody can tell.
+                writer = header.get("tensorflow", VERSION)
+                told_apart = "" if writer == VERSION else ", or TensorFlow: {} and {}"
+                told_apart = told_apart.format(writer, VERSION)
+            raise ValueError(
+                "'{}' holds results of another {}{}. Pass what they were begun "
+                "with, or another directory.".format(
+                    self.path, _WORDS.get(key, key), told_apart
                 )
+            )
 
     def begin(self, answers):
         """Takes the space for all, where `answers` are those of one batch."""
@@ -152,7 +171,7 @@ class Directory:
                     )
                 )
             return
-        self._header = dict(self._what, outputs=outputs)
+        self._header = dict(self._what, outputs=outputs, tensorflow=VERSION)
         self._check_space()
         self._journal.create(self._header)
         self._open_files(fresh=True)
@@ -312,7 +331,7 @@ class Directory:
 _WORDS = {
     "observations": "number of observations",
     "names": "set of outputs",
-    "model": "model, or other weights",
+    "model": "model, other weights, or another method",
     "fed": "value that is fed",
     "data": "kind of data",
 }
