@@ -396,7 +396,9 @@ TRIALS = collections.OrderedDict(
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the tries")
-    parser.add_argument("--only", nargs="+", choices=list(TRIALS), default=list(TRIALS))
+    parser.add_argument(
+        "--only", nargs="+", choices=list(TRIALS), default=list(TRIALS), help="some"
+    )
     options = parser.parse_args()
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.FATAL)
