@@ -2,7 +2,7 @@
 
     python benchmarks/reliability.py [--quick] [--only NAME ...]
 
-Prints a table in Markdown, as docs/at_scale.md has it. Takes minutes. Needs os.fork.
+Prints a table in Markdown, as docs/reliability.md has it. Takes minutes. Needs os.fork.
 """
 
 import argparse
