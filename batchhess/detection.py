@@ -37,8 +37,9 @@ def detect_sparsity(
       of: "hessians" or "jacobians".
 
     Returns:
-      A list of bool arrays, one for each x: `[K, K]`, or `[M, K]` of a Jacobian. All of
-      it is true where the observations cannot be followed through the graph.
+      A list of bool arrays, one for each x, of shape `[K, K]`, or `[M, K]` of a
+      Jacobian. All of it is true where the observations cannot be followed through the
+      graph.
 
     Raises:
       RuntimeError: as `hessians`.

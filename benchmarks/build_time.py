@@ -7,7 +7,7 @@ Each row builds the model anew in a graph of its own. `tf.hessians` is the measu
 building is meant to be linear in the ops, and at most three times as long as that.
 """
 
-import sys
+import argparse
 import time
 
 import workloads  # noqa: F401  Sets TensorFlow's environment.
@@ -68,8 +68,13 @@ def several(count=30):
 
 
 def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    help_text = "ops of a chain; {} {} {} {} if none".format(*SIZES)
+    parser.add_argument("sizes", nargs="*", type=int, metavar="OPS", help=help_text)
+    sizes = parser.parse_args().sizes or SIZES
     tf.disable_eager_execution()
-    sizes = [int(size) for size in sys.argv[1:]] or SIZES
     print("TensorFlow {}, seconds to build".format(VERSION))
     print("{:<12} {:>6}".format("model", "ops"), *["{:>12}".format(w) for w in WAYS])
     for model in MODELS:

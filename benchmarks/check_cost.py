@@ -3,6 +3,7 @@
 Run: python benchmarks/check_cost.py
 """
 
+import argparse
 import os
 import statistics
 import time
@@ -29,6 +30,9 @@ def network(x, size):
 
 
 def main():
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     tf.disable_eager_execution()
     print("TensorFlow {}, N = {}, medians of {}".format(VERSION, COUNT, REPEATS))
     print('| K | passes | check="never" | check="auto" | check="always" |')

@@ -294,14 +294,18 @@ def plot(results, peers, path):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
-    parser.add_argument("--peers", nargs="+", default=OURS + HESSIANS)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--jax-python", default=sys.executable)
-    parser.add_argument("--torch-python", default=sys.executable)
-    parser.add_argument("--json")
-    parser.add_argument("--plot")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--workloads", nargs="+", default=list(WORKLOADS), help="NAME or NAME:N"
+    )
+    parser.add_argument("--peers", nargs="+", default=OURS + HESSIANS, help="which")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each")
+    parser.add_argument("--jax-python", default=sys.executable, help="of JAX")
+    parser.add_argument("--torch-python", default=sys.executable, help="of PyTorch")
+    parser.add_argument("--json", help="a file for the numbers")
+    parser.add_argument("--plot", help="a file for the figure")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:

@@ -6,9 +6,9 @@ Every product of matrices and every convolution that a run executes is taken fro
 trace, with the shapes that it had; a multiplication and an addition are two operations.
 """
 
+import argparse
 import os
 import re
-import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -61,7 +61,24 @@ def count(name, method):
         return operations(session, fetch.op, feed)
 
 
-def main(names):
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    help_text = "of {}; mlp16, mlp32, mlp256, pinn and conv if none".format(
+        ", ".join(WORKLOADS)
+    )
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=help_text)
+    names = parser.parse_args().workloads or [
+        "mlp16",
+        "mlp32",
+        "mlp256",
+        "pinn",
+        "conv",
+    ]
+    unknown = sorted(set(names) - set(WORKLOADS))
+    if unknown:
+        parser.error("no workload {}".format(", ".join(unknown)))
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.ERROR)
     print("TensorFlow {}, billions of operations of a run".format(VERSION))
@@ -77,4 +94,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["mlp16", "mlp32", "mlp256", "pinn", "conv"])
+    main()

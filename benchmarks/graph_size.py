@@ -3,6 +3,7 @@
 Run: python benchmarks/graph_size.py
 """
 
+import argparse
 import os
 import statistics
 import time
@@ -51,6 +52,9 @@ def build(way, size):
 
 
 def main():
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     tf.disable_eager_execution()
     print("TensorFlow {}, medians of {} builds".format(VERSION, REPEATS))
     print("| way | ops, K = 4 | ops, K = 512 | build, K = 4 | build, K = 512 |")

@@ -1,8 +1,9 @@
-"""Times Jacobians of networks: batchhess, TensorFlow's own, and JAX.
+r"""Times Jacobians of networks: batchhess, TensorFlow's own, and JAX.
 
-    python benchmarks/jacobians.py [--networks 8-128-128-64 64-128-8] [--rounds 7]
+    python benchmarks/jacobians.py [--networks 8-128-128-64 64-128-8] [--count 1024] \
+        [--rounds 7]
 
-A network is its widths, from K coordinates to M outputs, with tanh between; N = 1,024
+A network is its widths, from K coordinates to M outputs, with tanh between; N = --count
 observations in float32. In one process, in another order each round; medians of the
 rounds, in ms. JAX, if it is installed, is compiled; its answer is waited for. All
 answers are held against each other first.
@@ -89,10 +90,12 @@ def measure(widths, count, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="of widths")
     parser.add_argument("--count", type=int, default=1024, help="observations")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each")
     given = parser.parse_args()
     tf.disable_eager_execution()
     tf.disable_v2_tensorshape()  # batch_jacobian compares sizes with None.

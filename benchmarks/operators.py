@@ -37,11 +37,13 @@ def faster(reports, peers):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--operators", nargs="+", default=list(WORKLOADS))
-    parser.add_argument("--workloads", nargs="+")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--jax-python", default=sys.executable)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--operators", nargs="+", default=list(WORKLOADS), help="which")
+    parser.add_argument("--workloads", nargs="+", help="all of the operator if none")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each")
+    parser.add_argument("--jax-python", default=sys.executable, help="of JAX")
     given = parser.parse_args()
     pythons = {"jax": given.jax_python}
     for operator in given.operators:

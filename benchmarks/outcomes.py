@@ -1,6 +1,6 @@
 """What TensorFlow and batchhess answer where second derivatives go wrong: tables.
 
-Run: python benchmarks/outcomes.py [--out FILE] [--programs FILE]
+Run: python benchmarks/outcomes.py [--out FILE] [--programs FILE] [--known FILE]
 """
 
 import argparse
@@ -176,7 +176,24 @@ def sections():
     return found
 
 
-def write_tables(out):
+def known_rows(text):
+    """From (title, name) to the other cells, as an older table has them."""
+    rows, title = {}, None
+    for line in text.splitlines():
+        if line.startswith("## "):
+            title = line[3:]
+        if line.startswith("| ["):
+            name, *cells = re.split(r" \| ", line[2:-2])[1:]
+            rows[title, name] = [cell.strip() for cell in cells]
+    return rows
+
+
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+
+def write_tables(out, known):
     print("# Second derivatives, TensorFlow {}\n".format(VERSION), file=out)
     print(
         "Made by `python benchmarks/outcomes.py`. A row's number leads to its program. "
@@ -196,19 +213,27 @@ def write_tables(out):
         for program in programs:
             number += 1
             row = "[{0}]({1}#row-{0})".format(number, PROGRAMS)
-            cells = [row, program.name.replace("|", "\\|")] + cells_of(program)
-            print("| {} |".format(" | ".join(cells)), file=out, flush=True)
+            name = program.name.replace("|", "\\|")
+            cells = known.get((title, name)) or cells_of(program)
+            print(
+                "| {} |".format(" | ".join([row, name] + cells)), file=out, flush=True
+            )
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=argparse.FileType("w"), default=sys.stdout)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out", metavar="FILE", help="where to; standard output if none"
+    )
     help_text = "write the rows' programs, and no tables"
     parser.add_argument("--programs", type=argparse.FileType("w"), help=help_text)
+    help_text = "an older table: what it has a row of is not run again"
+    parser.add_argument("--known", metavar="FILE", help=help_text)
     given = parser.parse_args()
     del sys.argv[1:]  # TensorFlow 1.15 reads it too, for flags of its own.
     if given.programs is None:
-        write_tables(given.out)
+        known = known_rows(read(given.known)) if given.known else {}
+        write_tables(open(given.out, "w") if given.out else sys.stdout, known)
         return
     from spelling import write_programs
 

@@ -2,7 +2,7 @@
 
     python benchmarks/reliability.py [--quick] [--only NAME ...]
 
-Prints a table in Markdown, as docs/at_scale.md has it. Takes minutes. Needs os.fork.
+Prints a table in Markdown, as docs/reliability.md has it. Takes minutes. Needs os.fork.
 """
 
 import argparse
@@ -396,7 +396,9 @@ TRIALS = collections.OrderedDict(
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the tries")
-    parser.add_argument("--only", nargs="+", choices=list(TRIALS), default=list(TRIALS))
+    parser.add_argument(
+        "--only", nargs="+", choices=list(TRIALS), default=list(TRIALS), help="some"
+    )
     options = parser.parse_args()
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.FATAL)

@@ -63,12 +63,14 @@ def plot(results, path):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--peers", nargs="+", default=PEERS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--jax-python", default=sys.executable)
-    parser.add_argument("--json")
-    parser.add_argument("--plot")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peers", nargs="+", default=PEERS, help="which")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each")
+    parser.add_argument("--jax-python", default=sys.executable, help="of JAX")
+    parser.add_argument("--json", help="a file for the numbers")
+    parser.add_argument("--plot", help="a file for the figure")
     given = parser.parse_args()
     pythons = {"jax": given.jax_python}
     results = {}

@@ -124,9 +124,13 @@ def report(size, rounds, python):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", nargs="*", type=int, default=[64, 512, 4096])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes", nargs="*", type=int, default=[64, 512, 4096], help="K"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="runs of each")
     parser.add_argument("--asdex-python", help="a Python that has asdex and JAX")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     given = parser.parse_args()

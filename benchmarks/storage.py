@@ -62,9 +62,11 @@ def measure(model, data, batch_size, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--observations", type=int, default=100000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--observations", type=int, default=100000, help="N")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each")
     given = parser.parse_args()
     data = np.random.RandomState(1).randn(given.observations, K).astype("f")
     print("| model | batch | by hand | `evaluate` | `evaluate` / by hand |")

@@ -6,11 +6,11 @@ The shares are of the time that all ops take together, on whatever core; op time
 from a trace, the time of a run is the median of several without one.
 """
 
+import argparse
 import collections
 import os
 import re
 import statistics
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,7 +44,16 @@ def profile(name):
     return statistics.median(taken), by_kind
 
 
-def main(names):
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    help_text = "of {}; all if none".format(", ".join(WORKLOADS))
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=help_text)
+    names = parser.parse_args().workloads or list(WORKLOADS)
+    unknown = sorted(set(names) - set(WORKLOADS))
+    if unknown:
+        parser.error("no workload {}".format(", ".join(unknown)))
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.ERROR)
     print("TensorFlow {}".format(VERSION))
@@ -62,4 +71,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(WORKLOADS))
+    main()

@@ -9,7 +9,7 @@ step, the gradient of its mean square by the weights. Above 1, batchhess is fast
 row whose answers differ says so: TensorFlow 1.15 differentiates slogdet wrongly.
 """
 
-import sys
+import argparse
 import time
 
 import numpy as np
@@ -182,8 +182,16 @@ def medians(name):
 
 
 def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    help_text = "of {}; all if none".format(", ".join(PROGRAMS))
+    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help=help_text)
+    names = parser.parse_args().programs or list(PROGRAMS)
+    unknown = sorted(set(names) - set(PROGRAMS))
+    if unknown:
+        parser.error("no program {}".format(", ".join(unknown)))
     tf.disable_eager_execution()
-    names = sys.argv[1:] or list(PROGRAMS)
     print("TensorFlow {}: by hand, batchhess, ratio".format(VERSION))
     print("{:<10} {:^24} {:^24} {:^24}".format("", "residual", "step", "build"))
     ratios = []

@@ -32,14 +32,15 @@ def compute():
 
 def draw(whole, blocks, path):
     """One square that is mostly zeros, beside six full ones."""
-    limit = np.abs(whole).max() / 2  # Beyond it, all is equally dark.
+    limit = np.ceil(np.abs(whole).max() / 2)  # Beyond it, all is equally dark.
     shades = {"cmap": "RdBu", "vmin": -limit, "vmax": limit}
-    figure = plt.figure(figsize=(9, 4))
+    figure = plt.figure(figsize=(9.6, 4))
+    widths = [2.35, 1, 1, 1, 0.12]
     grid = figure.add_gridspec(
-        2, 4, width_ratios=[2.35, 1, 1, 1], wspace=0.12, left=0.05, right=0.98, top=0.9
+        2, 5, width_ratios=widths, wspace=0.14, left=0.05, right=0.92, top=0.9
     )
     axis = figure.add_subplot(grid[:, 0])
-    axis.imshow(whole.reshape(N * K, N * K), **shades)
+    image = axis.imshow(whole.reshape(N * K, N * K), **shades)
     axis.set_title("tf.hessians: (6, 4, 6, 4)", fontsize=12, pad=10)
     for edge in range(K, N * K, K):
         axis.axhline(edge - 0.5, color="0.8", linewidth=0.7)
@@ -59,6 +60,8 @@ def draw(whole, blocks, path):
         axis.set_xlabel("observation {}".format(n))
         if n == 1:
             axis.set_title("batchhess.hessians: (6, 4, 4)", fontsize=12, pad=10)
+    bar = figure.colorbar(image, cax=figure.add_subplot(grid[:, 4]), extend="both")
+    bar.set_label("second derivative, clipped at {:.0f}".format(limit))
     figure.savefig(path, dpi=120)
 
 

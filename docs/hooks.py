@@ -36,6 +36,8 @@ def on_page_markdown(markdown, page, config, files):
 def as_page(cells, name):
     """Markdown of the cells and their outputs.
 
+    A figure's alternative text is the title of the notebook and the last heading.
+
     Args:
       cells: list of dicts, of a notebook of version 4.
       name: str, what the names of the figures begin with.
@@ -43,11 +45,12 @@ def as_page(cells, name):
     Returns:
       str, and a dict from the name of a figure to its bytes.
     """
-    parts, figures = [], {}
+    parts, figures, headings = [], {}, []
     for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             parts.append(source)
+            headings += re.findall("^#+ (.+)$", source, re.MULTILINE)
             continue
         parts.append("```python\n{}\n```".format(source))
         for output in cell["outputs"]:
@@ -56,7 +59,8 @@ def as_page(cells, name):
             if "image/png" in data:
                 figure = "{}_{}.png".format(name, len(figures))
                 figures[figure] = base64.b64decode("".join(data["image/png"]))
-                parts.append("![Figure]({})".format(figure))
+                told = headings[:1] + headings[1:][-1:]
+                parts.append("![{}]({})".format(", ".join(told), figure))
             elif text:
                 parts.append("```text\n{}\n```".format(text.rstrip("\n")))
     return "\n\n".join(parts) + "\n", figures

@@ -36,6 +36,13 @@ def test_the_readme_links_to_files_that_are_there():
     assert not [link for link in links if not os.path.exists(os.path.join(ROOT, link))]
 
 
+def test_no_sentence_of_the_readme_is_a_link_and_nothing_more():
+    """Without an address of the repository, an index shows their texts alone."""
+    alone = r"(?:^|[.:;] )\[[^\]]*\]\([^)]*\)[.;,]"
+    assert re.findall(alone, "So. [The proof](docs/proof.md).") != []
+    assert not re.findall(alone, " ".join(read("README.md").split()))
+
+
 @pytest.mark.parametrize("repository", [None, "https://example.org/batchhess"])
 def test_an_index_is_given_no_link_that_leads_nowhere(repository):
     describe = runpy.run_path(SETUP, run_name="setup")["describe"]

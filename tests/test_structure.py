@@ -125,6 +125,27 @@ def test_every_module_has_a_layer():
     assert sorted(name for name, _ in modules()) == sorted(placed)
 
 
+def test_the_table_of_contributing_has_every_module_in_the_order_of_the_layers():
+    """A folder stands for all in it; a row is higher than those below it."""
+    path = os.path.join(PACKAGE, "..", "CONTRIBUTING.md")
+    if not os.path.exists(path):
+        pytest.skip("SKIPPED, NOT PASSED: no checkout beside the tests")
+    with open(path, encoding="utf-8") as file:
+        table = re.findall(r"^\|[^|]*\| (`[^|]+) \|", file.read(), re.MULTILINE)
+    told, rows = [], []
+    for row in table:
+        names = [
+            name[:-3] if name.endswith(".py") else name
+            for name in re.findall(r"`([\w/.]+)`", row)
+        ]
+        names = ["" if name == "__init__" else name.rstrip("/") for name in names]
+        told += names
+        rows.append([layer_of("batchhess." + name) for name in names])
+    assert sorted(told) == sorted({name.partition(".")[0] for name, _ in modules()})
+    for higher, lower in zip(rows, rows[1:]):
+        assert min(higher) >= max(lower)
+
+
 @pytest.mark.parametrize("name, path", sorted(modules()))
 def test_imports_point_down(name, path):
     for imported in imports(path):

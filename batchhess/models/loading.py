@@ -70,7 +70,9 @@ def load(
 
 
 class Model:
-    """A model from a file. A context manager, which closes its Session at the end.
+    """A model from a file, as `load` answers it; it is not built by its constructor.
+
+    It is a context manager, which closes its Session at the end.
 
     Attributes:
       path: str, where it is from.
@@ -200,7 +202,17 @@ class Model:
         return found
 
     def find(self, name: str) -> tf.Tensor:
-        """As `tensor`, of what is going to be fed: what it is made from is not run."""
+        """As `tensor`, of what is going to be fed: what it is made from is not run.
+
+        Args:
+          name: str, as in `tensor`.
+
+        Returns:
+          a Tensor of `graph`.
+
+        Raises:
+          ValueError: there is none, or there are two.
+        """
         candidates = []
         full = name if ":" in name else name + ":0"
         try:
@@ -258,7 +270,11 @@ class Model:
         return [side for sides in self.signatures.values() for side in sides]
 
     def effects(self) -> List[str]:
-        """The ops that its outputs need and that reach beyond it."""
+        """The ops that its outputs need and that reach beyond it.
+
+        Returns:
+          a list of str, sorted, the "name (type)" of each.
+        """
         ops = [tensor.op for tensor in self.outputs]
         for _, outputs in self.signatures.values():
             ops.extend(tensor.op for tensor in outputs.values())

@@ -211,6 +211,33 @@ for place, body in DRAWS.items():
     )
 
 
+def _drawing_loop(x):
+    """Two squares, each times a number that its step draws: x^4 times the witness."""
+
+    def body(i, a, c):
+        drawn = tf.random_uniform([], 1, 2, tf.float64)
+        return i + 1, drawn * a * a, drawn * c * c
+
+    one = tf.constant(1.0, tf.float64)
+    _, last, factor = tf.while_loop(lambda i, *_: i < 2, body, (0, x, one))
+    return Setup(
+        tf.reduce_sum(last),
+        witness=(factor,),
+        truth=lambda c: np.stack([np.diag(12 * c * row**2) for row in VALUE]),
+    )
+
+
+add("a loop that draws numbers", _drawing_loop)
+
+
+def _squares_and_exp(x):
+    """Of v1 tf.hessians leaves the loop out, and answers the Hessian of exp alone."""
+    return tf.reduce_sum(repeat(lambda a: a * a, x)) + tf.reduce_sum(tf.exp(x))
+
+
+add("a loop of squares, and exp", _squares_and_exp, RIGHT)
+
+
 # Behind the sum over observations the model may be no sum at all.
 def _while_large(total):
     return tf.while_loop(lambda t: t < 20.0, lambda t: t * 3 + 1, (total,))
