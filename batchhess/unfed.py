@@ -8,17 +8,13 @@ Where nothing is fed TensorFlow's optimizer finds that both are one, and does it
 
 import functools
 
-import numpy as np
-
 from batchhess.analysis.region import can_be_copied
 from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import tf, where_built
-from batchhess.graph.tensors import name_of, tensor_key
+from batchhess.copies import ROUNDING
+from batchhess.graph.tensors import is_handle, name_of, tensor_key
 from batchhess.ops.table import IN_EACH, NO, declared, linearity
 from batchhess.rebuild import copy_op, in_order
-
-# Kernels may add up in another order in another thread: the last bits are no matter.
-_LAST_BITS = 64
 
 
 def assert_unfed(ops, x, in_parts):
@@ -77,7 +73,7 @@ def _done_again(ops, x):
             new = made.outputs[old.value_index]
             if tensor_key(old) in read and tensor_key(old) not in ends:
                 again[tensor_key(old)] = new
-            else:
+            elif not is_handle(old):
                 pairs.append((old, new))
     return pairs
 
@@ -98,14 +94,16 @@ def _is_equal(a, b):
 
 
 def _is_same(a, b):
-    """Whether they are equal, or NaN, in each element: a bool Tensor []."""
+    """Whether they are in each element equal to rounding, or NaN: a bool Tensor [].
+
+    What was computed in another run, and is fed, may differ in its last bits.
+    """
     same, dtype = tf.equal(a, b), a.dtype.base_dtype.real_dtype
-    if not dtype.is_floating:
+    if dtype.name not in ROUNDING:
         return tf.reduce_all(same)
-    eps = 2.0**-7 if dtype == tf.bfloat16 else np.finfo(dtype.as_numpy_dtype).eps
     sizes = tf.abs(a), tf.abs(b)
     missing = tf.is_nan(sizes[0]) & tf.is_nan(sizes[1])
-    allowed = tf.maximum(*sizes) * tf.cast(min(_LAST_BITS * eps, 0.5), dtype)
+    allowed = ROUNDING[dtype.name] * tf.maximum(*sizes)
     return tf.reduce_all(same | missing | (tf.abs(a - b) <= allowed))
 
 
