@@ -13,13 +13,14 @@ from batchhess.copies import assert_equal, assert_same
 from batchhess.coupling import assert_uncoupled
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
-from batchhess.graph.tensors import original, product_of, tensor_key
+from batchhess.graph.tensors import is_handle, original, product_of, tensor_key
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
 from batchhess.planning import plan
 from batchhess.problem import Problem
 from batchhess.rebuild import copy
 from batchhess.sparsity import assert_covered
+from batchhess.unfed import assert_unfed
 
 # gradients, answers: lists of Tensors, one for each x.
 Built = collections.namedtuple("Built", "gradients answers")
@@ -77,30 +78,38 @@ def execute(made):
 
 
 def same_values(made):
-    """The check that the model, built again, has the values of the original.
+    """The checks that what is built again has the values of the model in this run.
 
-    Where a method follows the observations, what it reads is held against it, instead;
-    else what tells of each observation, where it is known what that stands for.
+    Each op that has a copy must answer what it has answered. What is no copy, such as a
+    loop anew or a corrected op, must have the value of what it stands for.
     """
-    request, parts = made.request, made.parts and made.parts[1]
+    request, parts, x = made.request, made.parts and made.parts[1], made.x
     if request.check == "never" or made.is_linear:
         return []
-    originals = [request.stands_for.get(tensor_key(y), y) for y in request.ys]
-    if all(a is b for a, b in zip(originals, made.ys)):
-        return []
-    above = set(Region(originals, []).above)
-
-    def are_known(tensors):
-        keys = ((tensor_key(t), t.op) for t in tensors)
-        return all(key in made.stands_for or op in above for key, op in keys)
-
-    if parts and are_known(parts.of_each()):
-        return []
-    in_parts, rows = parts is not None, made.walk.of_each(made.ys)
-    if not (are_known(rows) and any(tensor_key(t) in made.stands_for for t in rows)):
-        return [assert_same(originals, made.ys, made.x, in_parts)]
-    originals = [made.stands_for.get(tensor_key(t), t) for t in rows]
-    return [assert_same(originals, rows, made.x, in_parts, made.walk)]
+    ys = [request.stands_for.get(tensor_key(y), y) for y in request.ys]
+    rows = parts.of_each() if parts else made.walk.of_each(made.ys)
+    ends = [made.stands_for.get(tensor_key(t), t) for t in rows]
+    model, in_parts, checks = set(Region(ys, []).above), parts is not None, []
+    if any(t.op not in model for t in ends):
+        ends = ys
+        same = assert_same(ys, made.ys, x, in_parts)
+        checks = [] if same is None else [same]
+    # Behind what is not linear a value changes no second derivative.
+    before = [op for op in dict.fromkeys(Region(ends, []).above) if op in model]
+    doubled = {t.op for t in made.stands_for.values()}
+    if made.block is not None:
+        doubled.update(parts.ops)
+    checks += assert_unfed([op for op in before if op in doubled], x, in_parts)
+    used = set(Region(made.parts[0] if parts else made.ys, []).above)
+    pairs = [
+        (old, op.outputs[index])
+        for (op, index), old in made.stands_for.items()
+        if op in used and old.op in before and op.type != old.op.type
+        if not is_handle(old)
+    ]
+    if pairs:
+        checks.append(assert_same(*zip(*pairs), x, in_parts, made.walk))
+    return checks
 
 
 def unchanged(made, answer):
@@ -228,12 +237,12 @@ def _answer(made, ys, seeds, gradient):
         return _chosen(made, method.build(problem, passes)), None
     apart, parts = made.parts
     problem, together = problem._replace(ys=apart), request.with_gradients
-    check = request.check != "never"
     if made.block is None:
+        check = request.check != "never"
         found, rows = whole_batch(method.build, problem, parts, passes, check)
         return _chosen(made, found), rows if together else None
     problem = at_frontier(problem, parts, passes)
-    answers = in_blocks(method.build, problem, passes, made.block, together, check)
+    answers = in_blocks(method.build, problem, passes, made.block, together)
     return _chosen(made, answers[0]), answers[1] if together else None
 
 

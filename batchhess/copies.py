@@ -76,14 +76,6 @@ def _is_equal(a, b):
     return tf.reduce_all(tf.equal(a, b))
 
 
-def not_the_same(problem, is_compiled=False):
-    """The message where a `Problem`, built again, has not the values of the model."""
-    message = _message(problem.partition.frontier[0], problem.x, True)
-    if not is_compiled:
-        return message
-    return message + " Or XLA computes what TensorFlow does not: leave out jit_compile."
-
-
 def _is_same_in_each(a, b, x, walk, precision):
     """The same, where each observation is judged by its own magnitudes."""
     state, source = walk.state(b), source_tensor(x)

@@ -111,11 +111,11 @@ def _by_method(made):
         return method.build(problem, passes)
     apart, parts = made.parts
     problem = problem._replace(ys=apart, partition=parts)
-    check = made.request.check != "never"
     if made.block is None:
+        check = made.request.check != "never"
         with tf.control_dependencies(assert_one_or_all(problem)):
             return as_it_stands(method.build, problem, passes, check)
-    return in_blocks(method.build, problem, passes, made.block, check=check)[0]
+    return in_blocks(method.build, problem, passes, made.block)[0]
 
 
 def _differences(made, found):

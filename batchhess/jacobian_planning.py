@@ -204,8 +204,7 @@ def _parts(made, region):
         apart = take_apart(made.ys, made.x, made.stands_for)
     if apart is not made.ys:
         region = Region(apart, made.x)
-    given = made.x, made.walk, made.layout.axis, made.stands_for
-    found = partition(region, apart, *given)
+    found = partition(region, apart, made.x, made.walk, made.layout.axis)
     is_end = not found.behind and [t is apart[0] for t in found.frontier] == [True]
     if not (is_end and made.walk.state(apart[0]).is_own):
         op = found.behind[0] if found.behind else apart[0].op

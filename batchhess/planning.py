@@ -258,8 +258,7 @@ def _parts(made, region):
     apart = take_apart(made.ys, made.x, made.stands_for)
     if apart is not made.ys:
         region = Region(apart, made.x)
-    given = made.x, made.walk, made.layout.axis, made.stands_for
-    return apart, partition(region, apart, *given)
+    return apart, partition(region, apart, made.x, made.walk, made.layout.axis)
 
 
 def _is_thin(made):

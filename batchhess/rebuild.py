@@ -104,7 +104,7 @@ def rewrite(ys, ops, form_of):
     def needs(op):
         return [t.op for t in op.inputs if t.op in plain]
 
-    for op in _in_order(list(plain), needs):
+    for op in in_order(list(plain), needs):
         now, inputs = op, [built.get(tensor_key(t), t) for t in op.inputs]
         if any(a is not b for a, b in zip(inputs, op.inputs)):
             with tf.name_scope("rebuilt"):
@@ -181,7 +181,7 @@ def copy(ops, replaced, wanted, keep_shapes=False):
         return [n for n in inputs + list(op.control_inputs) if n in inside]
 
     with tf.name_scope("rebuilt"):
-        for op in _in_order(ops, needs):
+        for op in in_order(ops, needs):
             inputs = [read(op, place, tensor) for place, tensor in enumerate(op.inputs)]
             controls = [copies.get(c, c) for c in op.control_inputs]
             copies[op] = copy_op(op, inputs, controls)
@@ -232,7 +232,7 @@ def copy_op(op, inputs, controls=()):
     return made
 
 
-def _in_order(ops, needs):
+def in_order(ops, needs):
     """`ops`, each after those of them that `needs` tells for it."""
     ordered, entered, pending = {}, set(), list(reversed(ops))
     while pending:

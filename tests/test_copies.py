@@ -222,7 +222,7 @@ def test_hessians_of_what_is_fed_before_a_block_fail_the_run(random):
     h, value = tf.tanh(x), random.randn(4, 9)
     result = batchhess.hessians(tf.exp(h) * h[:, :1], x)[0]
     run(result, {x: value, h: np.tanh(value)})
-    with pytest.raises(tf.errors.InvalidArgumentError, match="tensor .* was fed"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="was fed"):
         run(result, {x: value, h: np.tanh(value) * 0.9})
 
 
@@ -234,7 +234,7 @@ def test_a_fed_mean_of_moments_fails_the_run(after, random):
     y = after(((x - mean) / tf.sqrt(variance + 0.1)) ** 3)
     result, value = batchhess.hessians(y, x)[0], random.randn(2, 4)
     run(result, {x: value})
-    with pytest.raises(tf.errors.InvalidArgumentError, match="tensor .* was fed"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="was fed"):
         run(result, {x: value, mean: [[1.3], [0.8]]})
 
 

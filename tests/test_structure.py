@@ -54,11 +54,10 @@ LAYERS = [
         "analysis.proof",
     ],
     ["analysis.dominators", "analysis.folds", "copies", "passes", "rebuild"],
-    ["control_flow.scope"],
+    ["control_flow.scope", "unfed"],
     ["control_flow.arrays", "control_flow.v1", "control_flow.v2"],
     ["control_flow"],
     ["rewriting", "variables", "methods.bilinear", "methods.tangents"],
-    ["methods.rounding"],
     ["methods.curvature"],
     [
         "methods.blocks",

@@ -39,9 +39,7 @@ class NoPartitionError(Exception):
 
 
 class Partition(
-    collections.namedtuple(
-        "Partition", "ops frontier behind states kinds alignments stands_for"
-    )
+    collections.namedtuple("Partition", "ops frontier behind states kinds alignments")
 ):
     """The region of an x, divided at the frontier.
 
@@ -52,7 +50,6 @@ class Partition(
       states: dict from the key of a Tensor that depends on x to its `State`.
       kinds: dict from each of `ops` to its kind.
       alignments: dict from each of `ops` to where the observations are in its inputs.
-      stands_for: dict from the key of a Tensor that was built to the caller's own.
     """
 
     def depends(self, tensor):
@@ -83,15 +80,6 @@ class Partition(
             inputs = [t for t in tensor.op.inputs if self.is_batched(t)]
             found += [tensor] if self.is_batched(tensor) else inputs
         return found
-
-    def originals(self):
-        """The caller's own Tensors for those `of_each` observation."""
-        return [self.stands_for.get(tensor_key(t), t) for t in self.of_each()]
-
-    def are_alike(self):
-        """List of bool, whether those are of the same ops."""
-        pairs = zip(self.originals(), self.of_each())
-        return [a.op.type == b.op.type for a, b in pairs]
 
     def depending(self, op):
         """The inputs of `op` that depend on x, each once."""
@@ -134,11 +122,10 @@ class Partition(
             states,
             {became[op]: kind for op, kind in self.kinds.items()},
             {became[op]: states for op, states in self.alignments.items()},
-            {},
         )
 
 
-def partition(region, ys, x, walk, axis, stands_for):
+def partition(region, ys, x, walk, axis):
     """Divides the region of `x` at the frontier.
 
     Args:
@@ -147,7 +134,6 @@ def partition(region, ys, x, walk, axis, stands_for):
       x: a Tensor or Variable.
       walk: the `Walk` from `x`.
       axis: int, the observation axis of `x`.
-      stands_for: dict, as of a `Partition`.
 
     Returns:
       a `Partition`.
@@ -184,7 +170,6 @@ def partition(region, ys, x, walk, axis, stands_for):
         {key: state for key, state in states.items() if state.kind != FREE},
         {op: kind_of(op, walk) for op in ops},
         {op: alignment(op, walk) for op in ops},
-        stands_for,
     )
 
 

@@ -12,6 +12,11 @@ def tensor_key(tensor):
     return tensor.op, tensor.value_index
 
 
+def is_handle(tensor):
+    """Whether `tensor` is no number, but what a list or a variable is known by."""
+    return tensor.dtype in (tf.variant, tf.resource)
+
+
 def has_custom_gradient(op):
     """Whether TensorFlow differentiates `op` by a function of its author's own.
 

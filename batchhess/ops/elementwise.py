@@ -127,7 +127,7 @@ op(
 )
 
 # TensorFlow 1.15 has a quotient of polynomials for it, which is no more exact.
-op("Sigmoid", elementwise, BROADCAST, **_EACH, absolute=True)
+op("Sigmoid", elementwise, BROADCAST, **_EACH)
 op("Log Log1p", elementwise, BROADCAST, **_EACH, guard=IN_PARTS)
 op(
     "ClipByValue",

@@ -56,7 +56,7 @@ Declared = collections.namedtuple(
     "Declared",
     "type follow inputs linear tangents product elementwise twice faults rewrites "
     "guard parts elements shape_input size_only step bits stops calls frame repeatable "
-    "reads factorizes bend written python overwrites absolute",
+    "reads factorizes bend written python overwrites",
 )
 
 _TABLE = {}
@@ -89,7 +89,6 @@ _NOTHING = Declared(
     written=lambda op: op.outputs,
     python=False,
     overwrites=False,
-    absolute=False,
 )
 
 
@@ -141,8 +140,6 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
         f by it is constant, as tf.hessians has it too.
       overwrites: bool, whether it gives the variable that is its first input values
         that do not depend on those before.
-      absolute: bool, whether its rounding error is relative to one, and not to what it
-        answers.
     """
     for name in types.split():
         assert name not in _TABLE, name
