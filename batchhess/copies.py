@@ -78,13 +78,13 @@ def _is_equal(a, b):
 
 def _is_same_in_each(a, b, x, walk, precision):
     """The same, where each observation is judged by its own magnitudes."""
-    state, source = walk.state(b), source_tensor(x)
+    state, of_x = walk.state(b), walk.state(source_tensor(x))
 
     def states_of(op):
         return [walk.state(t) for t in op.inputs]
 
     terms = terms_of_each(b, state, states_of)
-    sizes = largest_of_each(terms), largest_of_each([(source, walk.state(source))])
+    sizes = [largest_of_each(terms), largest_of_each([(tf.convert_to_tensor(x), of_x)])]
     wide = [as_wide(size, b, state) for size in sizes]
     return is_near_everywhere(a, b, near(a, b, *wide, precision))
 

@@ -22,7 +22,7 @@ def assert_unfed(ops, x, in_parts):
 
     Args:
       ops: list of Operations between x and f. Nothing is told of those that cannot be
-        done twice.
+        done twice, or call functions.
       x: the Tensor or Variable that the model is differentiated by.
       in_parts: bool, whether another method builds less again, for errors.
 
@@ -64,7 +64,8 @@ def _done_again(ops, x):
     ends |= {tensor_key(t) for op in bent for t in op.outputs}
     pairs, again = [], {}
     for op in ops:
-        if not can_be_copied(op, tf.get_default_graph(), for_values=True):
+        is_plain = can_be_copied(op, tf.get_default_graph(), for_values=True)
+        if not is_plain or declared(op).calls:
             continue
         inputs = [again.get(tensor_key(t), t) for t in op.inputs]
         with tf.name_scope("again"):
