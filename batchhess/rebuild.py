@@ -1,6 +1,7 @@
 """Copies parts of the graph onto other inputs."""
 
 import contextlib
+import weakref
 
 from batchhess.analysis.region import can_be_copied
 from batchhess.analysis.values import value_region
@@ -229,7 +230,16 @@ def copy_op(op, inputs, controls=()):
         )
     differentiate_alike(made, op)
     note_copies([op], [made])
+    _COPIES.add(made)
     return made
+
+
+_COPIES = weakref.WeakSet()
+
+
+def is_copy(op):
+    """Whether `op` was built by `copy_op`: it computes what another op does."""
+    return op in _COPIES
 
 
 def in_order(ops, needs):
