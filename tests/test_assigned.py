@@ -26,6 +26,9 @@ READ_BACK = {
 }
 
 
+READ = READ_BACK["anew"]
+
+
 def after_an_assignment(x, value, use_resource, way, chain, update=tf.assign):
     """A function of x and of a variable read after `update(w, value)` has run."""
     w = tf.get_variable("w", initializer=np.ones(3), use_resource=use_resource)
@@ -46,6 +49,21 @@ def test_a_variable_that_is_read_back(operator, use_resource, way, chain, x):
     y = after_an_assignment(x, tf.sin(x[0]), use_resource, way, chain)
     with pytest.raises(batchhess.SecondDerivativeError, match="reads a variable that"):
         answer(operator, y, x)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("use_resource", [False, True])
+def test_a_variable_that_is_assigned_what_another_was(operator, use_resource, x):
+    w, v = (
+        tf.get_variable(name, initializer=np.ones(3), use_resource=use_resource)
+        for name in "wv"
+    )
+    with tf.control_dependencies([tf.assign(w, tf.sin(x[0]))]):
+        twice = 2 * READ(w)
+    with tf.control_dependencies([tf.assign(v, twice)]):
+        read = READ(v)
+    with pytest.raises(batchhess.SecondDerivativeError, match="reads a variable that"):
+        answer(operator, tf.reduce_sum(x**3 * read, 1), x)
 
 
 @pytest.mark.parametrize("use_resource", [False, True])

@@ -7,7 +7,7 @@ from batchhess.ops.flow import called
 from batchhess.ops.table import ENTER, PASSED, SWITCH, declared
 
 
-def read_back(region, again=False):
+def read_back(region, again=False, known=frozenset()):
     """The ops of a `Region` that read a variable after it was so assigned.
 
     A step of training is left to its author: what he trains are constants.
@@ -15,6 +15,7 @@ def read_back(region, again=False):
     Args:
       region: the `Region`, which may be of a function's graph.
       again: bool, whether it is a loop's, where all that is read may be read later.
+      known: set of the Operations of which it is asked already what they assign.
 
     Returns:
       list of Operations, where they are: in the functions that `region` calls, too.
@@ -31,11 +32,12 @@ def read_back(region, again=False):
                     for change in changes[key]
                     if change is not op and (again or comes_before(change, op))
                     if not _exclude_each_other(change, op, source)
-                    if _is_moved(change, source, region.x)
+                    if change not in known
+                    if _is_moved(change, source, region.x, known | {change})
                 ]
         for graph, moving in moving_in_calls(op, region.depends):
             inner = Region(list(graph.outputs), moving)
-            found += read_back(inner, again or "body" in declared(op).calls)
+            found += read_back(inner, again or "body" in declared(op).calls, known)
     return found
 
 
@@ -140,11 +142,13 @@ def _branch(op, argument):
     return [graph for _, graph in called(op)].index(argument.graph)
 
 
-def _is_moved(op, variable, x):
-    """Whether what `op` assigns `variable` depends on x."""
+def _is_moved(op, variable, x, known):
+    """Whether what `op` assigns `variable` depends on x, be it by another variable."""
     region = Region(list(op.inputs), x)
     if not declared(op).calls:
-        return region.depends(op.inputs[1:])
+        return region.depends(op.inputs[1:]) or bool(read_back(region, known=known))
     inner = [(c, t) for t in _inside(op, variable) for c in _changes(t)]
     moving = dict(moving_in_calls(op, region.depends))
-    return any(_is_moved(c, t, moving[c.graph]) for c, t in inner if c.graph in moving)
+    return any(
+        _is_moved(c, t, moving[c.graph], known) for c, t in inner if c.graph in moving
+    )
