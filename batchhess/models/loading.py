@@ -1,13 +1,11 @@
 """Models from files: MetaGraphs, SavedModels and frozen graphs."""
 
-import contextlib
 import difflib
 import os
 from typing import Any, List, Optional, Union
 
 from batchhess.calling import public
 from batchhess.compat import tf
-from batchhess.errors import cause
 from batchhess.models import protos, weights
 from batchhess.models.effects import find_effects
 from batchhess.models.inlining import inline
@@ -55,7 +53,7 @@ def load(
       OSError: the file cannot be read.
       ValueError: it holds no model, is damaged, or this TensorFlow cannot read it.
     """
-    with _named(os.fspath(path)):
+    with protos.named(os.fspath(path)):
         stored = protos.read(os.fspath(path), tags)
         if checkpoint is not None:
             stored = stored._replace(
@@ -108,7 +106,7 @@ class Model:
         except Exception as error:
             raise ValueError(
                 "'{}' cannot be read: {}. It was {}: if it is whole, take {}.".format(
-                    self.path, _first_line(error), *protos.told_by(stored)
+                    self.path, protos.first_line(error), *protos.told_by(stored)
                 )
             ) from error
         try:
@@ -116,7 +114,7 @@ class Model:
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(
                 "'{}' is damaged: a signature names what is not there: {}.".format(
-                    self.path, _first_line(error)
+                    self.path, protos.first_line(error)
                 )
             ) from error
         operations = self.graph.get_operations()
@@ -290,7 +288,7 @@ class Model:
           ValueError: there is no checkpoint, it is damaged or of another model, or
             restoring needs ops with effects, and `allow_effects` is False.
         """
-        with self.graph.as_default(), _named(self.path):
+        with self.graph.as_default(), protos.named(self.path):
             self._restore(session)
 
     def _restore(self, session):
@@ -316,7 +314,9 @@ class Model:
                 self._run(session, starts, "its initializers", feed)
         except tf.errors.OpError as error:
             raise ValueError(
-                "'{}' cannot be started: {}.".format(self.path, _first_line(error))
+                "'{}' cannot be started: {}.".format(
+                    self.path, protos.first_line(error)
+                )
             ) from error
         self._refuse_unknown(session)
 
@@ -371,7 +371,7 @@ class Model:
             raise ValueError(
                 "'{}' does not restore '{}': {}. It is of another model, or damaged: "
                 "pass checkpoint=PREFIX (--checkpoint) of this one.{}".format(
-                    prefix, self.path, _first_line(error), more
+                    prefix, self.path, protos.first_line(error), more
                 )
             ) from error
 
@@ -445,22 +445,3 @@ _NO_SIGNATURES = (
     " It answers nothing, as a SavedModel without signatures: pass signatures= to "
     "tf.saved_model.save."
 )
-
-
-@contextlib.contextmanager
-def _named(path):
-    """Raises what a damaged file makes TensorFlow or protobuf raise with its name."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        ours = type(error) is ValueError and str(error).startswith("'")
-        if ours:  # They begin with the name.
-            raise
-        words = "'{}' is damaged: {}.".format(path, _first_line(error))
-        raise ValueError(words) from error
-
-
-def _first_line(error):
-    return cause(error)[:300].rstrip(".")

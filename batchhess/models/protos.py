@@ -1,11 +1,13 @@
 """A stored model as one MetaGraphDef, whatever its format."""
 
 import collections
+import contextlib
 import os
 import re
 import warnings
 
 from batchhess.compat import VERSION, message_errors, saved_model_proto, text_format, tf
+from batchhess.errors import cause
 from batchhess.models.weights import existing
 
 Stored = collections.namedtuple(
@@ -198,3 +200,23 @@ def _drop_notes_of(nodes):
         del nodes[:]
         nodes.extend(copies)
     return hints
+
+
+@contextlib.contextmanager
+def named(path):
+    """Raises what a damaged file makes TensorFlow or protobuf raise with its name."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        ours = type(error) is ValueError and str(error).startswith("'")
+        if ours:  # They begin with the name.
+            raise
+        words = "'{}' is damaged: {}.".format(path, first_line(error))
+        raise ValueError(words) from error
+
+
+def first_line(error):
+    """What an error says, in a few words."""
+    return cause(error)[:300].rstrip(".")
