@@ -83,10 +83,13 @@ def _is_same_in_each(a, b, x, walk, precision):
     def states_of(op):
         return [walk.state(t) for t in op.inputs]
 
-    terms = terms_of_each(b, state, states_of)
-    sizes = [largest_of_each(terms), largest_of_each([(tf.convert_to_tensor(x), of_x)])]
-    wide = [as_wide(size, b, state) for size in sizes]
-    return is_near_everywhere(a, b, near(a, b, *wide, precision))
+    terms = _terms_of_each(b, state, states_of)
+    sizes = [
+        _largest_of_each(terms),
+        _largest_of_each([(tf.convert_to_tensor(x), of_x)]),
+    ]
+    wide = [_as_wide(size, b, state) for size in sizes]
+    return _is_near_everywhere(a, b, _near(a, b, *wide, precision))
 
 
 def _is_same(a, b, size, precision):
@@ -94,10 +97,10 @@ def _is_same(a, b, size, precision):
     largest = None
     if a.dtype.base_dtype.real_dtype.name in ROUNDING:
         largest = functools.reduce(tf.maximum, map(_magnitude, _terms(a)))
-    return is_near_everywhere(a, b, near(a, b, largest, size, precision))
+    return _is_near_everywhere(a, b, _near(a, b, largest, size, precision))
 
 
-def near(a, b, largest, size, precision):
+def _near(a, b, largest, size, precision):
     """Where Tensors a and b, as vectors of the shorter one's length, are equal.
 
     Args:
@@ -129,13 +132,13 @@ def near(a, b, largest, size, precision):
     return same | missing | (tf.abs(parts[0] - parts[1]) <= allowed)
 
 
-def is_near_everywhere(a, b, near):
+def _is_near_everywhere(a, b, near):
     """Whether Tensors a and b, which are equal where `near` says, are so: a bool []."""
     # XLA of TensorFlow 1.15 crashes at `reduce_all` of many numbers of float64.
-    return fit(a, b) & (tf.reduce_min(tf.cast(near, tf.int32)) > 0)
+    return _fit(a, b) & (tf.reduce_min(tf.cast(near, tf.int32)) > 0)
 
 
-def fit(a, b):
+def _fit(a, b):
     """Whether two Tensors have one shape: a bool Tensor []."""
     if a.shape.ndims is not None and a.shape.ndims == b.shape.ndims:
         return tf.reduce_all(tf.equal(tf.shape(a), tf.shape(b)))
@@ -156,7 +159,7 @@ def _terms(tensor, depth=4):
     return found
 
 
-def terms_of_each(tensor, state, states_of, depth=4):
+def _terms_of_each(tensor, state, states_of, depth=4):
     """Pairs of `tensor` and what it sums up with their `State`; None of a constant.
 
     `states_of` answers the list of those of the inputs of an op.
@@ -165,10 +168,10 @@ def terms_of_each(tensor, state, states_of, depth=4):
     if linearity(tensor.op) == YES and depth:
         for term, known in zip(tensor.op.inputs, states_of(tensor.op)):
             if term.dtype.base_dtype == tensor.dtype.base_dtype:
-                yield from terms_of_each(term, known, states_of, depth - 1)
+                yield from _terms_of_each(term, known, states_of, depth - 1)
 
 
-def largest_of_each(pairs):
+def _largest_of_each(pairs):
     """The largest magnitude in Tensors, given with their `State`: [N], or []."""
     return functools.reduce(tf.maximum, [_largest(*pair) for pair in pairs])
 
@@ -176,20 +179,13 @@ def largest_of_each(pairs):
 def _largest(tensor, state):
     if not (isinstance(state, State) and state.each):
         return _magnitude(tensor)
-    found = of_each(tf.reduce_max, magnitudes(tensor), tensor, state)
+    others = [a for a in range(tensor.shape.ndims) if a != state.axis]
+    found = tf.reduce_max(_magnitudes(tensor), others)  # [N T]
+    found = tf.reduce_max(tf.reshape(found, [-1, state.each]), 1)
     return tf.maximum(found, 0)  # Of nothing it is -inf.
 
 
-def of_each(reduce, values, tensor, state):
-    """[N], of `values` that have the shape of `tensor` and its `State`."""
-    others = [a for a in range(tensor.shape.ndims) if a != state.axis]
-    found = reduce(values, others) if others else values  # [N T]
-    if state.each == 1:
-        return found
-    return reduce(tf.reshape(found, [-1, state.each]), 1)
-
-
-def as_wide(values, tensor, state):
+def _as_wide(values, tensor, state):
     """`values` [N], or [], each along what its observation has in `tensor`."""
     if not values.shape.ndims:
         return values
@@ -199,7 +195,7 @@ def as_wide(values, tensor, state):
     return tf.broadcast_to(tf.reshape(values, shape), tf.shape(tensor))
 
 
-def magnitudes(tensor):
+def _magnitudes(tensor):
     """The magnitudes of the elements of a Tensor that are finite; 0 of others."""
     sizes = tf.abs(tensor)
     return where(tf.is_finite(sizes), sizes, tf.zeros_like(sizes))
@@ -207,7 +203,7 @@ def magnitudes(tensor):
 
 def _magnitude(tensor):
     """The largest of them."""
-    found = tf.reduce_max(magnitudes(tf.convert_to_tensor(tensor)))
+    found = tf.reduce_max(_magnitudes(tf.convert_to_tensor(tensor)))
     return tf.maximum(found, 0)  # Of nothing it is -inf.
 
 
