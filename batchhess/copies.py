@@ -6,7 +6,6 @@ from batchhess.analysis.audit import precision_in
 from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import source_tensor, tf, where
 from batchhess.graph.tensors import name_of, original
-from batchhess.ops.states import State
 from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
 
 # What two ways to round may differ by, relative to the largest magnitude of a tensor. A
@@ -58,37 +57,43 @@ def _assert_same(pairs, x, in_parts, size, walk=None):
 def assert_equal(originals, copies, x):
     """As `assert_same`, where all values are as good as always the same to the bit."""
     pairs = list(zip(originals, copies))
-    exact = tf.reduce_all([_is_equal(a, b) for a, b in pairs])
     size = _magnitude(x)  # A reference that is fed can be read outside of a cond alone.
+    return unless_equal(pairs, lambda: [_assert_same(pairs, x, False, size)])
 
-    def to_rounding():
-        with tf.control_dependencies([_assert_same(pairs, x, False, size)]):
+
+def unless_equal(pairs, build_checks):
+    """The checks that `build_checks` builds, in runs where not all pairs are equal.
+
+    Args:
+      pairs: list of pairs of Tensors.
+      build_checks: function from nothing to a list of Operations.
+
+    Returns:
+      a Tensor, which waits for them.
+    """
+    exact = functools.reduce(tf.logical_and, [_is_equal(a, b) for a, b in pairs])
+
+    def checked():
+        with tf.control_dependencies(build_checks()):
             return tf.constant(True)
 
-    return tf.cond(exact, lambda: tf.constant(True), to_rounding)
+    return tf.cond(exact, lambda: tf.constant(True), checked)
 
 
 def _is_equal(a, b):
     """Whether two Tensors of one shape are equal and finite: a bool Tensor []."""
     if a.dtype.base_dtype in (tf.float32, tf.float64):
-        # A fifth of the time that comparing the elements takes.
-        return tf.equal(tf.nn.l2_loss(a - b), 0)
+        # A fifth of the time that comparing elements takes. Squares would underflow.
+        return tf.equal(tf.reduce_sum(tf.abs(a - b)), 0)
     return tf.reduce_all(tf.equal(a, b))
 
 
 def _is_same_in_each(a, b, x, walk, precision):
     """The same, where each observation is judged by its own magnitudes."""
-    state, of_x = walk.state(b), walk.state(source_tensor(x))
-
-    def states_of(op):
-        return [walk.state(t) for t in op.inputs]
-
-    terms = _terms_of_each(b, state, states_of)
-    sizes = [
-        _largest_of_each(terms),
-        _largest_of_each([(tf.convert_to_tensor(x), of_x)]),
-    ]
-    wide = [_as_wide(size, b, state) for size in sizes]
+    largest = [_largest(t, walk.state(t)) for t in _terms(b)]
+    of_x = _largest(tf.convert_to_tensor(x), walk.state(source_tensor(x)))
+    sizes = functools.reduce(tf.maximum, largest), of_x
+    wide = [_as_wide(size, b, walk.state(b)) for size in sizes]
     return _is_near_everywhere(a, b, _near(a, b, *wide, precision))
 
 
@@ -159,25 +164,9 @@ def _terms(tensor, depth=4):
     return found
 
 
-def _terms_of_each(tensor, state, states_of, depth=4):
-    """Pairs of `tensor` and what it sums up with their `State`; None of a constant.
-
-    `states_of` answers the list of those of the inputs of an op.
-    """
-    yield tensor, state
-    if linearity(tensor.op) == YES and depth:
-        for term, known in zip(tensor.op.inputs, states_of(tensor.op)):
-            if term.dtype.base_dtype == tensor.dtype.base_dtype:
-                yield from _terms_of_each(term, known, states_of, depth - 1)
-
-
-def _largest_of_each(pairs):
-    """The largest magnitude in Tensors, given with their `State`: [N], or []."""
-    return functools.reduce(tf.maximum, [_largest(*pair) for pair in pairs])
-
-
 def _largest(tensor, state):
-    if not (isinstance(state, State) and state.each):
+    """The largest magnitude in each observation of `tensor`, [N]; in all of it, []."""
+    if not state.each:
         return _magnitude(tensor)
     others = [a for a in range(tensor.shape.ndims) if a != state.axis]
     found = tf.reduce_max(_magnitudes(tensor), others)  # [N T]
@@ -207,10 +196,13 @@ def _magnitude(tensor):
     return tf.maximum(found, 0)  # Of nothing it is -inf.
 
 
-def _message(tensor, x, in_parts):
+def other_method(in_parts):
+    """What errors advise, to a comma: the method that builds less again; or nothing."""
     method = "reverse" if caller() == "jacobians" else "columns"
-    is_cure = in_parts and takes("method")
-    other = "pass method={}, ".format(method) if is_cure else ""
+    return "pass method={}, ".format(method) if in_parts and takes("method") else ""
+
+
+def _message(tensor, x, in_parts):
     return (
         "a part of the model was built again, to be differentiated twice or on a "
         "block of observations, and in this run it has not the values of the original "
@@ -223,5 +215,5 @@ def _message(tensor, x, in_parts):
         original(tensor.op).name,
         tensor.op.type,
         name_of(x),
-        other,
+        other_method(in_parts),
     )

@@ -6,12 +6,10 @@ So each op is done once more on what it reads in this run, and must answer the s
 Where nothing is fed TensorFlow's optimizer finds that both are one, and does it once.
 """
 
-import functools
-
 from batchhess.analysis.region import can_be_copied
-from batchhess.calling import assert_that, caller, takes
+from batchhess.calling import assert_that
 from batchhess.compat import tf, where_built
-from batchhess.copies import ROUNDING
+from batchhess.copies import ROUNDING, other_method, unless_equal
 from batchhess.graph.tensors import is_handle, name_of, tensor_key
 from batchhess.ops.table import IN_EACH, NO, declared, linearity
 from batchhess.rebuild import copy_op, in_order
@@ -38,16 +36,11 @@ def assert_unfed(ops, x, in_parts):
     pairs = _done_again(in_order(ops, needs), x)
     if not pairs:
         return []
-    exact = functools.reduce(tf.logical_and, [_is_equal(*pair) for pair in pairs])
 
     def told():
-        checks = [
-            assert_that(_is_same(a, b), _message(a, x, in_parts)) for a, b in pairs
-        ]
-        with tf.control_dependencies(checks):
-            return tf.constant(True)
+        return [assert_that(_is_same(a, b), _message(a, x, in_parts)) for a, b in pairs]
 
-    return [tf.cond(exact, lambda: tf.constant(True), told).op]
+    return [unless_equal(pairs, told).op]
 
 
 def _done_again(ops, x):
@@ -86,14 +79,6 @@ def _is_linear(op, moving):
     return rule != NO
 
 
-def _is_equal(a, b):
-    """Whether two Tensors are equal and finite: a bool Tensor []."""
-    if a.dtype.base_dtype in (tf.float32, tf.float64):
-        # A fifth of the time that comparing elements takes. Squares would underflow.
-        return tf.equal(tf.reduce_sum(tf.abs(a - b)), 0)
-    return tf.reduce_all(tf.equal(a, b))
-
-
 def _is_same(a, b):
     """Whether they are in each element equal to rounding, or NaN: a bool Tensor [].
 
@@ -109,14 +94,16 @@ def _is_same(a, b):
 
 
 def _message(tensor, x, in_parts):
-    method = "reverse" if caller() == "jacobians" else "columns"
-    other = "pass method={}, ".format(method) if in_parts and takes("method") else ""
     return (
         "'{}' ({}){} is not what is computed for it: an inner tensor of the model was "
         "fed, which a part that was built again does not see. Feed {} and what the "
         "model reads from outside only, {}or differentiate by the tensor that is fed. "
         "Or a variable was assigned in the same run: run the training step in a "
         "Session.run of its own.".format(
-            tensor.name, tensor.op.type, where_built(tensor.op), name_of(x), other
+            tensor.name,
+            tensor.op.type,
+            where_built(tensor.op),
+            name_of(x),
+            other_method(in_parts),
         )
     )
