@@ -6,7 +6,6 @@ The shares are of the time that all ops take together, on whatever core; op time
 from a trace, the time of a run is the median of several without one.
 """
 
-import argparse
 import collections
 import os
 import re
@@ -15,7 +14,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from workloads import WORKLOADS, graph_of, trace
+from workloads import WORKLOADS, asked_for, graph_of, trace
 
 import batchhess
 from batchhess.compat import VERSION, tf
@@ -45,15 +44,7 @@ def profile(name):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    help_text = "of {}; all if none".format(", ".join(WORKLOADS))
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=help_text)
-    names = parser.parse_args().workloads or list(WORKLOADS)
-    unknown = sorted(set(names) - set(WORKLOADS))
-    if unknown:
-        parser.error("no workload {}".format(", ".join(unknown)))
+    names = asked_for(WORKLOADS, __doc__, "workload")
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.ERROR)
     print("TensorFlow {}".format(VERSION))

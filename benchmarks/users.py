@@ -9,11 +9,10 @@ step, the gradient of its mean square by the weights. Above 1, batchhess is fast
 row whose answers differ says so: TensorFlow 1.15 differentiates slogdet wrongly.
 """
 
-import argparse
 import time
 
 import numpy as np
-import workloads  # noqa: F401  Sets TensorFlow's environment.
+from workloads import asked_for
 
 import batchhess
 from batchhess.compat import VERSION, tf
@@ -182,15 +181,7 @@ def medians(name):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    help_text = "of {}; all if none".format(", ".join(PROGRAMS))
-    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help=help_text)
-    names = parser.parse_args().programs or list(PROGRAMS)
-    unknown = sorted(set(names) - set(PROGRAMS))
-    if unknown:
-        parser.error("no program {}".format(", ".join(unknown)))
+    names = asked_for(PROGRAMS, __doc__, "program")
     tf.disable_eager_execution()
     print("TensorFlow {}: by hand, batchhess, ratio".format(VERSION))
     print("{:<10} {:^24} {:^24} {:^24}".format("", "residual", "step", "build"))

@@ -4,6 +4,7 @@ Each is a function of one observation (JAX, PyTorch) and of the batch (TensorFlo
 the same numbers: float32, weights drawn from N(0, 1 / fan_in).
 """
 
+import argparse
 import collections
 
 import numpy as np
@@ -341,3 +342,23 @@ def in_torch(torch, kind, w):
         ).sum()
 
     return glm
+
+
+def asked_for(known, description, kind):
+    """The names that the command line asks for: list of str; of all, if of none.
+
+    Args:
+      known: dict, of which they are keys.
+      description: str, for `-h`.
+      kind: str, what they are names of.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    help_text = "of {}; all if none".format(", ".join(known))
+    parser.add_argument("names", nargs="*", metavar=kind.upper(), help=help_text)
+    names = parser.parse_args().names or list(known)
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        parser.error("no {} {}".format(kind, ", ".join(unknown)))
+    return names
