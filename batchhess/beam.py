@@ -37,6 +37,7 @@ class HessianModelHandler(ModelHandler):
       feed: dict from names to arrays, what is fed to all alike.
       checkpoint: as in `load`.
       tags: as in `load`.
+      signature: as in `load`.
       initialize: as in `load`.
       allow_effects: as in `load`.
       method: as in `hessians`.
@@ -54,6 +55,7 @@ class HessianModelHandler(ModelHandler):
         feed: Optional[Dict[str, Any]] = None,
         checkpoint: Optional[str] = None,
         tags: Optional[List[str]] = None,
+        signature: Optional[str] = None,
         initialize: bool = False,
         allow_effects: bool = False,
         method: str = "auto",
@@ -65,6 +67,7 @@ class HessianModelHandler(ModelHandler):
         self._load = {
             "checkpoint": checkpoint,
             "tags": tags,
+            "signature": signature,
             "initialize": initialize,
             "allow_effects": allow_effects,
         }

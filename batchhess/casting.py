@@ -23,7 +23,9 @@ def cast(part, tensor, rows=None, axis=0):
     """
     base = tensor.dtype.base_dtype
     wanted = np.dtype(base.as_numpy_dtype)
-    if part.dtype == wanted or wanted.kind == "O":
+    if part.dtype == wanted:
+        return part
+    if wanted.kind == "O" and (base.name != "string" or part.dtype.kind in "SU"):
         return part
     kind = "f" if part.dtype.name == "bfloat16" else part.dtype.kind
     allowed = {"b": "biu", "i": "biu", "u": "biu", "f": "biuf", "c": "biufc"}.get(

@@ -237,15 +237,17 @@ def _run_by_beam(model, options, feed, batched):
     options.ctrl_c.raises = True
     names = {tensor.name for tensor in batched}
     texts = {model.find(name).name: text for name, text in options.feed}
-    files = {
-        t.name: (texts[t.name],) + _kind(t, options) for t in feed if t.name in names
-    }
-    rest = {
-        t.name: casting.cast(np.asarray(value), t)
-        for t, value in feed.items()
-        if t.name not in names
-    }
-    pipeline.run(options, files, rest)
+    files, same, rest = {}, {}, {}
+    for tensor, value in feed.items():
+        if tensor.name not in names:
+            rest[tensor.name] = casting.cast(np.asarray(value), tensor)
+            continue
+        text, kind = texts[tensor.name], _kind(tensor, options)
+        if reading.as_number(text, tensor.name, kind[0]) is None:
+            files[tensor.name] = (text,) + kind
+        else:
+            same[tensor.name] = np.array(value[0])
+    pipeline.run(options, files, same, rest)
     print("written to", options.out)
     return lambda name, rows: pipeline.read_shards(options.out, name, rows)
 
@@ -256,6 +258,7 @@ def _loaded(options):
         options.model,
         checkpoint=options.checkpoint,
         tags=options.tags,
+        signature=options.signature,
         initialize=options.initialize,
         allow_effects=options.allow_effects,
     )
@@ -281,9 +284,22 @@ def _fed(model, options):
             "nothing is fed for '{0}'. Pass --feed {0}=FILE.".format(missing.name)
         )
     options.batch_axis = _batch_axis(options.batch_axis, xs, feed)
+    _fill(feed, xs[0], options.batch_axis)
     for tensor, value in feed.items():
         _check_shape(tensor, np.shape(value), options.batch_axis)
     return ys, xs, feed
+
+
+def _fill(feed, x, axis):
+    """Replaces each number for a tensor of observations by as many as x has."""
+    of_x = x.shape.as_list()[axis] if x.shape.ndims else None
+    for tensor, value in feed.items():
+        sizes = tensor.shape.as_list() if tensor.shape.ndims else []
+        if np.ndim(value) == 0 and len(sizes) > axis and sizes[axis] in (None, of_x):
+            sizes[axis] = np.shape(feed[x])[axis]
+            if None not in sizes:
+                number = casting.cast(np.asarray(value), tensor)
+                feed[tensor] = np.broadcast_to(number, sizes)
 
 
 def _batch_axis(axis, xs, feed):

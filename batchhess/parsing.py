@@ -132,6 +132,12 @@ def _model():
         help="which graph of a SavedModel",
     )
     model.add_argument(
+        "--signature",
+        metavar="KEY",
+        help="of which signature keys name tensors (default: any; serving_default "
+        "where a key has several meanings)",
+    )
+    model.add_argument(
         "--initialize",
         action="store_true",
         help="fresh variables where the model has no checkpoint",
@@ -180,7 +186,7 @@ def _data():
         default=[],
         metavar="NAME=FILE[:COLUMNS]",
         help="a .npy, .npz, .csv, .tfrecord or .parquet file, or a number, for each "
-        "placeholder",
+        "placeholder; a number for one with an axis of observations goes to each",
     )
     data.add_argument(
         "--header",

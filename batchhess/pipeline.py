@@ -27,13 +27,14 @@ except ImportError:
 _SPAN = 4096
 
 
-def run(options, files, rest):
+def run(options, files, same, rest):
     """Runs a pipeline to its end.
 
     Args:
       options: those of the command line.
       files: dict from the names of placeholders of observations to their file, as
         `reading.read` takes it, dtype, rank and header.
+      same: dict from the names of others of these to what is fed for each observation.
       rest: dict from the names of other placeholders to arrays.
     """
     if options.batch_axis != 0:
@@ -48,6 +49,7 @@ def run(options, files, rest):
         feed=rest,
         checkpoint=options.checkpoint,
         tags=options.tags,
+        signature=options.signature,
         initialize=options.initialize,
         allow_effects=options.allow_effects,
         method=options.method,
@@ -55,6 +57,7 @@ def run(options, files, rest):
         max_batch_size=options.batch_size,
     )
     count, first = _first(files)
+    first.update(same)
     schema = _schema(handler, first)
     spans = [(start, min(start + _SPAN, count)) for start in range(0, count, _SPAN)]
     beam_options = PipelineOptions(options.others, runner=options.runner)
@@ -63,7 +66,7 @@ def run(options, files, rest):
             pipeline
             | "Spans" >> apache_beam.Create(spans)
             | "Spread" >> apache_beam.Reshuffle()
-            | "Read" >> apache_beam.ParDo(_Read(files))
+            | "Read" >> apache_beam.ParDo(_Read(files, same))
             | "Hessians" >> RunInference(KeyedModelHandler(handler))
             | "Flatten" >> apache_beam.Map(_row)
             | "Write"
@@ -113,8 +116,8 @@ def _row(pair):
 class _Read(apache_beam.DoFn):
     """From a span of observations to each of them, with its number as its key."""
 
-    def __init__(self, files):
-        self._files, self._arrays = files, None
+    def __init__(self, files, same):
+        self._files, self._same, self._arrays = files, same, None
 
     def setup(self):
         self._arrays = _read(self._files)
@@ -123,7 +126,8 @@ class _Read(apache_beam.DoFn):
         start, stop = span
         parts = {n: np.array(array[start:stop]) for n, array in self._arrays.items()}
         for row in range(start, stop):
-            yield row, {name: part[row - start] for name, part in parts.items()}
+            own = {name: part[row - start] for name, part in parts.items()}
+            yield row, dict(self._same, **own)
 
 
 def read_shards(directory, name, rows=None):

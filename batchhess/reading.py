@@ -14,11 +14,12 @@ from batchhess.compat import tf
 from batchhess.errors import cause
 from batchhess.tabular import (
     CHUNK,
-    Store,
     is_number,
+    is_text,
     read_csv,
     read_parquet,
     refuse_rounded,
+    store_of,
 )
 
 
@@ -31,7 +32,8 @@ def read(text, name, dtype=None, rank=None, header=None):
         between commas; a .tfrecord file of tf.train.Example, of which it is the
         feature. Without COLUMNS it is what the placeholder is called, or all.
       name: str, of the placeholder.
-      dtype: np.dtype of the placeholder, to read text in; None for float64.
+      dtype: np.dtype of the placeholder, to read text in; None for float64, and
+        `object` for text itself, which is held in memory, each different word once.
       rank: int, of the placeholder: an axis of one number is added to what is read, or
         left out, where it then has that rank; None for what is read.
       header: bool, whether the first row of a .csv file holds names. None to tell: it
@@ -47,7 +49,7 @@ def read(text, name, dtype=None, rank=None, header=None):
         numbers.
       ImportError: it is Parquet, and pyarrow is not installed.
     """
-    number = _number(text, name, dtype)
+    number = as_number(text, name, dtype)
     if number is not None:
         return number
     path, columns = text, None
@@ -76,8 +78,10 @@ def read(text, name, dtype=None, rank=None, header=None):
         raise ValueError("'{}' cannot be read: {}".format(path, first)) from error
 
 
-def _number(text, name, dtype):
-    """The number that `text` is; None if it is none."""
+def as_number(text, name, dtype):
+    """The number that `text` is for a placeholder; None if it is none, or of text."""
+    if is_text(dtype):
+        return None
     words = {"true": 1, "false": 0}
     if dtype is not None and dtype.kind == "b" and text.lower() in words:
         return words[text.lower()]
@@ -163,7 +167,8 @@ def _tfrecord(path, columns, name, dtype, header):
             if not chunk:
                 break
             if parsed is None:
-                feature = _feature(chunk[0], path, columns or name, columns is None)
+                may_be_only = columns is None
+                feature = _feature(chunk[0], path, columns or name, may_be_only, dtype)
                 key, spec = feature
                 parsed = tf.io.parse_example(serialized, {key: spec})[key]
             try:
@@ -175,16 +180,20 @@ def _tfrecord(path, columns, name, dtype, header):
 
                 at, why = _first_failure(parse, chunk)
                 raise ValueError(
-                    "'{}' has no {} numbers as feature '{}' in record {}: {}".format(
-                        path, spec.shape, key, number + at, why
+                    "'{}' has no {} {} as feature '{}' in record {}: {}".format(
+                        path, spec.shape, _wanted(dtype), key, number + at, why
                     )
                 ) from None
-            store = store or Store(rows.shape[1:], rows.dtype)
+            store = store or store_of(rows.shape[1:], rows.dtype)
             store.append(rows)
             number += len(rows)
     if store is None:
         raise ValueError("'{}' has no records.".format(path))
     return store.array()
+
+
+def _wanted(dtype):
+    return "text" if is_text(dtype) else "numbers"
 
 
 def _first_failure(parse, records):
@@ -204,7 +213,7 @@ def _records(path):
         raise ValueError("'{}' is damaged: {}".format(path, cause(error))) from None
 
 
-def _feature(record, path, name, may_be_only):
+def _feature(record, path, name, may_be_only, dtype):
     try:
         features = tf.train.Example.FromString(record).features.feature
     except Exception:
@@ -219,10 +228,13 @@ def _feature(record, path, name, may_be_only):
         )
     kind = features[name].WhichOneof("kind")
     types = {"float_list": tf.float32, "int64_list": tf.int64}
+    if is_text(dtype):
+        types = {"bytes_list": tf.string}
     if kind not in types:
+        words = {"bytes_list": "bytes", None: "nothing"}
         raise ValueError(
-            "'{}' holds {} as feature '{}', and not numbers.".format(
-                path, "bytes" if kind else "nothing", name
+            "'{}' holds {} as feature '{}', and not {}.".format(
+                path, words.get(kind, "numbers"), name, _wanted(dtype)
             )
         )
     length = len(getattr(features[name], kind).value)

@@ -13,6 +13,11 @@ from batchhess.casting import changed
 CHUNK = 4096
 
 
+def is_text(dtype):
+    """Whether text is asked for: `dtype` is that of a placeholder of text, `object`."""
+    return dtype is not None and dtype.kind == "O"
+
+
 def is_number(text):
     if "_" in text:  # Of Python's own numbers alone.
         return False
@@ -56,12 +61,14 @@ def read_csv(path, columns, name, dtype, header):
         first = next(rows, None)
         if first is None:
             raise ValueError("'{}' is empty.".format(path))
+        if is_text(dtype) and header is None:
+            header = _has_names(first, path, columns or name)
         header = _header(first, path, header)
         lines = rows if header else itertools.chain([first], rows)
         wanted = _columns(path, columns, name, header, len(first))
         titles = [header[i] if header else str(i) for i in wanted]
         kind = _read_as(dtype)
-        store = Store((len(wanted),) if columns or len(wanted) > 1 else (), kind)
+        store = store_of((len(wanted),) if columns or len(wanted) > 1 else (), kind)
         number = 0
         while True:
             chunk = list(itertools.islice(lines, CHUNK))
@@ -82,6 +89,8 @@ def read_csv(path, columns, name, dtype, header):
 
 def _read_as(dtype):
     """The dtype in which text is read for a placeholder of `dtype`."""
+    if is_text(dtype):
+        return dtype
     if dtype is None or dtype.kind not in "biu":
         return np.float64
     return np.uint64 if dtype == np.uint64 else np.int64
@@ -113,6 +122,20 @@ _NAME = re.compile(r"[^\W\d]")
 _NO_NAME = re.compile(
     "na|n/a|nan|nat|null|none|nil|missing|unknown|undefined|void|true|false|yes|no"
 )
+
+
+def _has_names(first, path, columns):
+    """Whether the first row holds names, of a file of which text is read."""
+    asked, cells = columns.split(","), [cell.strip() for cell in first]
+    if all(column in cells for column in asked):
+        return True
+    if all(column in map(str, range(len(cells))) for column in asked):
+        return False
+    raise ValueError(
+        "'{}' has {!r} in its first row, and text is read from it: a name, or what is "
+        "fed. Pass header=True if that row holds names, header=False if it does "
+        "not.".format(path, first[0])
+    )
 
 
 def _header(first, path, header):
@@ -154,7 +177,9 @@ _TRUTHS = {"true": "1", "false": "0"}
 
 
 def _parsed_cells(cells, kind, place, dtype):
-    """The numbers in the text `cells`, as `kind`; `place`: path, titles, first row."""
+    """What is in the text `cells`, as `kind`; `place`: path, titles, first row."""
+    if is_text(dtype):
+        return _words(np.array(cells, object))
     if dtype is not None and dtype.kind == "b":
         cells = [[_TRUTHS.get(c.strip().lower(), c) for c in row] for row in cells]
     try:
@@ -166,6 +191,12 @@ def _parsed_cells(cells, kind, place, dtype):
     if kind == np.float64 and np.any(~(np.abs(found) < exact)):
         _refuse_cell(cells, place, lambda cell: refuse_rounded(cell, dtype, ""), dtype)
     return found
+
+
+def _words(array):
+    """The words in an array as bytes, in which TensorFlow keeps text."""
+    found = [w.encode("utf-8") if isinstance(w, str) else w for w in array.flat]
+    return np.array(found, object).reshape(array.shape)
 
 
 def _parsed(cells, kind):
@@ -233,22 +264,23 @@ def read_parquet(path, columns, name, dtype, header):
     store, number = None, 0
     for batch in file.iter_batches(batch_size=CHUNK, columns=titles):
         parts = [
-            _arrow_numbers(batch.column(title), path, title, number) for title in titles
+            _arrow_values(batch.column(title), path, title, number, is_text(dtype))
+            for title in titles
         ]
         is_list = parts[0].ndim > 1
         if len(parts) == 1 and (columns is None or is_list):
             rows = parts[0]
         else:
             rows = _beside(parts, path, titles, number, dtype)
-        store = store or Store(rows.shape[1:], rows.dtype)
+        store = store or store_of(rows.shape[1:], rows.dtype)
         store.append(rows)
         number += len(rows)
     if store is None:
-        store = Store((len(wanted),), np.float64)
+        store = store_of((len(wanted),), _read_as(dtype))
     return store.array()
 
 
-def _arrow_numbers(values, path, column, number):
+def _arrow_values(values, path, column, number, for_text):
     """A column of a table from row `number` on, as an array."""
     shape = [len(values)]
     while str(values.type).split("<")[0] in _LISTS:
@@ -266,10 +298,12 @@ def _arrow_numbers(values, path, column, number):
         values = values.flatten()
     _refuse_nulls(values, path, column, number, int(np.prod(shape[1:])))
     found = values.to_numpy(zero_copy_only=False)
-    if found.dtype.kind not in "biuf":
+    if for_text and all(isinstance(word, (str, bytes)) for word in found):
+        found = _words(found)
+    elif for_text or found.dtype.kind not in "biuf":
         raise ValueError(
-            "'{}' holds {} in column '{}', and not numbers.".format(
-                path, values.type, column
+            "'{}' holds {} in column '{}', and not {}.".format(
+                path, values.type, column, "text" if for_text else "numbers"
             )
         )
     return found.reshape(shape)
@@ -292,6 +326,8 @@ def _refuse_nulls(values, path, column, number, each):
 
 def _beside(parts, path, titles, number, dtype):
     """Columns beside each other, in a dtype that holds all of them."""
+    if is_text(dtype):
+        return np.stack(parts, 1)
     kinds = [np.result_type(*parts)]
     if dtype is not None and dtype.kind == "f" == kinds[0].kind:
         kinds.append(dtype)  # In which they are fed: that of integers would be lost.
@@ -306,6 +342,26 @@ def _beside(parts, path, titles, number, dtype):
                     )
                 )
     return np.stack(parts, 1).astype(kinds[0], copy=False)
+
+
+def store_of(shape, dtype):
+    """What rows of `shape` are kept in: a temporary file, or memory for text."""
+    return (_Words if is_text(np.dtype(dtype)) else Store)(shape, dtype)
+
+
+class _Words:
+    """Rows of bytes, in memory, each different word once."""
+
+    def __init__(self, shape, dtype):
+        self._shape, self._known, self._found = tuple(shape), {}, []
+
+    def append(self, rows):
+        self._found.extend(self._known.setdefault(word, word) for word in rows.flat)
+
+    def array(self):
+        found = np.empty(len(self._found), object)
+        found[:] = self._found
+        return found.reshape((-1,) + self._shape)
 
 
 class Store:

@@ -123,6 +123,38 @@ def test_what_has_as_many_rows_is_batched_too(tmp_path, random):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_text_and_a_number_for_each_observation(tmp_path):
+    """A model with a table of words, as feature columns make them."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        colour = tf.placeholder(tf.string, [None], name="colour")
+        weight = tf.placeholder(tf.float64, [None, 1], name="weight")
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(["red", "blue"]), tf.constant([2.0, 3.0])
+            ),
+            7.0,
+        )
+        factor = tf.cast(table.lookup(colour), tf.float64)
+        f = tf.reduce_sum(x**3 * factor[:, None] * weight)
+        tf.saved_model.simple_save(
+            session,
+            str(tmp_path / "m"),
+            {"x": x, "colour": colour, "weight": weight},
+            {"f": f},
+            legacy_init_op=tf.tables_initializer(),
+        )
+    data = tmp_path / "d.csv"
+    data.write_text("a,b,colour\n1,2,red\n3,4,blue\n5,6,green\n")
+    arguments = ["run", str(tmp_path / "m"), "--ys", "f", "--xs", "x", "--feed"]
+    arguments += ["x={}:a,b".format(data), "colour={}".format(data), "weight=0.5"]
+    arguments += ["--signature", "serving_default", "--verify"]
+    assert main(arguments + ["--out", str(tmp_path / "o"), "--batch-size", "2"]) == 0
+    found = np.load(str(tmp_path / "o" / "hessians.npy"))
+    diagonal = np.array([[1, 2], [3, 4], [5, 6]]) * [[6.0], [9.0], [21.0]]
+    np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(2), rtol=1e-12)
+
+
 def test_nan_in_data_is_told_or_kept(saved, tmp_path, capsys):
     prefix, path, value = saved
     value[7, 1] = np.nan

@@ -80,6 +80,38 @@ def test_a_key_that_two_tensors_go_by_is_refused(tmp_path):
             model.tensor("x")
 
 
+def test_a_key_of_several_signatures(tmp_path):
+    first, second, f, g = [
+        tf.placeholder(tf.float32, [None], name=name) for name in ("p", "q", "f", "g")
+    ]
+
+    def save(directory, *names):
+        definitions = {
+            name: tf.saved_model.predict_signature_def({"x": x}, {"y": y})
+            for name, x, y in zip(names, (first, second), (f, g))
+        }
+        with tf.Session() as session:
+            builder = tf.saved_model.Builder(str(tmp_path / directory))
+            builder.add_meta_graph_and_variables(
+                session, ["serve"], signature_def_map=definitions
+            )
+            builder.save()
+        return tmp_path / directory
+
+    served = save("served", "other", "serving_default")
+    with load(served) as model:
+        assert model.find("x").name == "q:0" and model.find("y").name == "g:0"
+    with load(served, signature="other") as model:
+        assert model.find("x").name == "p:0" and model.find("y").name == "f:0"
+    with load(save("two", "one", "two")) as model:
+        with pytest.raises(ValueError, match=r"called 'x': 'p:0', 'q:0'.*=KEY \(--sig"):
+            model.find("x")
+    with pytest.raises(ValueError, match="no signature 'no'; it has: other, serving_d"):
+        load(served, signature="no")
+    with pytest.raises(ValueError, match="no signature 'no'; it has: none"):
+        load(path_of("model.meta"), signature="no")
+
+
 def test_tags_are_a_word_or_words_or_none(tmp_path):
     x = tf.placeholder(tf.float32, [None], name="x")
     with tf.Session() as session:

@@ -188,6 +188,58 @@ def test_tfrecord(tmp_path, x):
         read(str(path), "x:0")
 
 
+TEXT = np.dtype(object)
+
+
+def test_text_of_csv(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("a,colour\n1, r\u00e9d\n2,\n3,7\n", encoding="utf-8")
+    words = [" r\u00e9d".encode("utf-8"), b"", b"7"]
+    assert read(str(path) + ":colour", "s:0", TEXT, 1).tolist() == words
+    assert read(str(path), "colour:0", TEXT).tolist() == words
+    assert read(str(path) + ":a,colour", "s:0", TEXT).shape == (3, 2)
+    assert read(str(path) + ":a", "x:0", None, 1).tolist() == [1, 2, 3]
+    path.write_text("red\nblue\n")  # Which of them are names, only its author knows.
+    with pytest.raises(ValueError, match="'red' in its first row.* header=False"):
+        read(str(path), "s:0", TEXT)
+    assert read(str(path), "s:0", TEXT, 1, False).tolist() == [b"red", b"blue"]
+    assert read(str(path), "s:0", TEXT, 1, True).tolist() == [b"blue"]
+    assert read(str(path) + ":0", "s:0", TEXT, 2).tolist() == [[b"red"], [b"blue"]]
+
+
+def test_text_of_tfrecord(tmp_path):
+    path = str(tmp_path / "d.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        for word in (b"red", b"\x00\xff"):
+            example = tf.train.Example()
+            example.features.feature["s"].bytes_list.value.append(word)
+            example.features.feature["x"].float_list.value.append(1.0)
+            writer.write(example.SerializeToString())
+    assert read(path, "s:0", TEXT, 1).tolist() == [b"red", b"\x00\xff"]
+    with pytest.raises(ValueError, match="holds numbers as feature 'x', and not text"):
+        read(path, "x:0", TEXT, 1)
+    with pytest.raises(ValueError, match="holds bytes as feature 's', and not numbers"):
+        read(path, "s:0", None, 1)
+
+
+def test_text_of_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = str(tmp_path / "d.parquet")
+    words = pyarrow.array(["red", "blue", "red"])
+    columns = {"s": words, "t": words.dictionary_encode(), "x": [1, 2, 3]}
+    parquet.write_table(pyarrow.table(columns), path)
+    for name in "st":
+        found = read(path + ":" + name, "c:0", TEXT, 1)
+        assert found.tolist() == [b"red", b"blue", b"red"]
+    assert read(path + ":s,t", "c:0", TEXT).tolist()[1] == [b"blue", b"blue"]
+    with pytest.raises(ValueError, match="holds int64 in column 'x', and not text"):
+        read(path, "x:0", TEXT, 1)
+    with pytest.raises(ValueError, match="holds string in column 's', and not numbers"):
+        read(path, "s:0", None, 1)
+
+
 def test_parquet(tmp_path, x):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

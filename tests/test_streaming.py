@@ -243,7 +243,8 @@ def test_company_is_refused_in_a_graph_of_a_fixed_number(random):
         model.evaluate(fetches=model.y - tf.reduce_max(model.y))
 
 
-@pytest.mark.parametrize("batch_size", [2, 3, 4])
+@pytest.mark.parametrize("largest", [0, 5])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
 @pytest.mark.parametrize(
     "f",
     [
@@ -252,11 +253,11 @@ def test_company_is_refused_in_a_graph_of_a_fixed_number(random):
     ],
     ids=["largest", "any"],
 )
-def test_what_the_largest_of_a_batch_decides_is_refused(f, batch_size, random):
+def test_what_the_largest_of_a_batch_decides_is_refused(f, batch_size, largest, random):
     x = tf.placeholder(tf.float64, [None, 2])
     (hessian,) = batchhess.hessians(f(x), x)
     value = np.abs(random.randn(7, 2)) / 9
-    value[0] = 2
+    value[largest] = 2
     with tf.Session() as session, pytest.raises(ValueError, match="depends on the oth"):
         batchhess.evaluate(
             session, [hessian], {x: value}, batched=[x], batch_size=batch_size

@@ -27,6 +27,7 @@ LAYERS = [
         "streaming.naming",
         "streaming.progress",
         "models.effects",
+        "models.names",
         "models.outline",
         "models.weights",
     ],

@@ -240,8 +240,9 @@ def assert_one_or_all(problem):
     sizes, counts = (tf.stack(each) for each in zip(*pairs))
     fits = tf.logical_or(tf.equal(sizes, 1), tf.equal(sizes, counts))
     message = (
-        "{} is broadcast against other numbers of observations. Pass "
-        "method=columns, without jit_compile, which adds them up. Its own, and theirs:"
+        "{} is broadcast against other numbers of observations. Feed as many of each, "
+        "or pass method=columns, without jit_compile, which adds them up. Its own, and "
+        "theirs:"
     ).format(name_of(problem.x))
     return [assert_that(tf.reduce_all(fits), message, count, sizes)]
 

@@ -1,6 +1,5 @@
 """Models from files: MetaGraphs, SavedModels and frozen graphs."""
 
-import difflib
 import os
 from typing import Any, List, Optional, Union
 
@@ -9,6 +8,7 @@ from batchhess.compat import tf
 from batchhess.models import protos, weights
 from batchhess.models.effects import find_effects
 from batchhess.models.inlining import inline
+from batchhess.models.names import Names, read_signatures
 from batchhess.models.outline import (
     mutable_tables,
     ops_above,
@@ -26,6 +26,7 @@ def load(
     *,
     checkpoint: Optional[Any] = None,
     tags: Union[str, List[str], None] = None,
+    signature: Optional[str] = None,
     initialize: bool = False,
     allow_effects: bool = False,
 ) -> "Model":
@@ -42,6 +43,8 @@ def load(
         of such; None for the one beside a MetaGraph, or in a SavedModel.
       tags: str or list of str, which graph of a SavedModel; "" for the one without
         tags, None for "serve", or its only one.
+      signature: str, of which signature the keys name Tensors; None for any, and of a
+        key that has several meanings for that in "serving_default".
       initialize: bool, whether variables get fresh values that no checkpoint gives any.
       allow_effects: bool, whether the model may read and write files, start processes
         and use the network. Pass True only for a model of someone whom you trust.
@@ -59,7 +62,7 @@ def load(
             stored = stored._replace(
                 checkpoint=weights.find_checkpoint(os.fspath(checkpoint))
             )
-        model = Model(stored, initialize, allow_effects)
+        model = Model(stored, signature, initialize, allow_effects)
         if checkpoint is not None and not model.variables:
             raise ValueError(
                 "'{}' has no variables, so no checkpoint can be restored.".format(path)
@@ -87,7 +90,7 @@ class Model:
       stored: the file, as a `Stored`.
     """
 
-    def __init__(self, stored, initialize, allow_effects):
+    def __init__(self, stored, signature, initialize, allow_effects):
         self.path, self.kind = stored.path, stored.kind
         self.stored, self._initialize = stored, initialize
         self._allow_effects, self._session, self._asked = allow_effects, None, []
@@ -110,7 +113,9 @@ class Model:
                 )
             ) from error
         try:
-            self.signatures = self._read_signatures(meta)
+            self.signatures = read_signatures(
+                self.graph, meta.signature_def, self._aliases
+            )
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(
                 "'{}' is damaged: a signature names what is not there: {}.".format(
@@ -125,6 +130,14 @@ class Model:
             t for t in placeholders_of(self.graph) if t.op not in of_saver
         ]
         self.outputs, self.inner = outputs_of(self.graph)
+        self._names = Names(
+            self.path,
+            self.graph,
+            self._aliases,
+            self.signatures,
+            signature,
+            self.placeholders[-3:] + self.outputs + self.inner,
+        )
 
     def __enter__(self):
         return self
@@ -180,25 +193,6 @@ class Model:
             )
         return found
 
-    def _read_signatures(self, meta):
-        found = {}
-        for name, signature in sorted(meta.signature_def.items()):
-            if name.startswith("__saved_model"):
-                continue
-            sides = []
-            for infos in (signature.inputs, signature.outputs):
-                tensors = {key: info.name for key, info in infos.items() if info.name}
-                sides.append(
-                    {
-                        key: self.graph.get_tensor_by_name(
-                            self._aliases.get(full, full)
-                        )
-                        for key, full in sorted(tensors.items())
-                    }
-                )
-            found[name] = tuple(sides)
-        return found
-
     def find(self, name: str) -> tf.Tensor:
         """As `tensor`, of what is going to be fed: what it is made from is not run.
 
@@ -211,61 +205,7 @@ class Model:
         Raises:
           ValueError: there is none, or there are two.
         """
-        candidates = []
-        full = name if ":" in name else name + ":0"
-        try:
-            tensor = self.graph.get_tensor_by_name(self._aliases.get(full, full))
-            candidates.append(tensor)
-        except (KeyError, ValueError):
-            pass
-        for inputs, outputs in self.signatures.values():
-            for known in (inputs, outputs):
-                tensor = known.get(name)
-                # By identity: in eager mode TensorFlow 2 compares tensors by value.
-                if tensor is not None and all(tensor is not c for c in candidates):
-                    candidates.append(tensor)
-        if len(candidates) > 1:
-            raise ValueError(
-                "'{}' has several tensors called '{}': {}. Pass one of these "
-                "names.".format(
-                    self.path,
-                    name,
-                    ", ".join("'{}'".format(t.name) for t in candidates),
-                )
-            )
-        if not candidates:
-            raise ValueError(
-                "'{}' has no tensor '{}'. The nearest names are: {}.{}".format(
-                    self.path,
-                    name,
-                    ", ".join(self._nearest(name)) or "none",
-                    "" if self.outputs or self.signatures else _NO_SIGNATURES,
-                )
-            )
-        return candidates[0]
-
-    def _nearest(self, name):
-        known = {t.name for op in self.graph.get_operations() for t in op.outputs}
-        for inputs, outputs in self.signatures.values():
-            known.update(inputs, outputs)
-        short = {}
-        for one in sorted(known, key=len):
-            base = one.partition(":")[0]
-            for key in (one, base, base.rpartition("/")[2]):
-                short.setdefault(key.lower(), one)
-        wanted = name.lower()
-        close = difflib.get_close_matches(wanted, short, 8, 0.6)
-        close += difflib.get_close_matches(wanted.partition(":")[0], short, 4, 0.6)
-        near = list(dict.fromkeys(short[key] for key in close))[:5]
-        others = self.placeholders[-3:] + self.outputs + self.inner
-        main = [tensor.name for tensor in others][:6]
-        own = {name.partition(":")[0] for name in main}.union(*self._keys())
-        if any(name.partition(":")[0] in own for name in near):
-            return near
-        return main + near
-
-    def _keys(self):
-        return [side for sides in self.signatures.values() for side in sides]
+        return self._names.find(name)
 
     def effects(self) -> List[str]:
         """The ops that its outputs need and that reach beyond it.
@@ -439,9 +379,3 @@ class Model:
                 "Pass allow_effects=True (--allow-effects) if you trust its "
                 "author.".format(self.path, what, ", ".join(sorted(set(found))[:5]))
             )
-
-
-_NO_SIGNATURES = (
-    " It answers nothing, as a SavedModel without signatures: pass signatures= to "
-    "tf.saved_model.save."
-)

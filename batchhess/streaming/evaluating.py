@@ -20,8 +20,9 @@ from batchhess.streaming.comparing import (
 from batchhess.streaming.progress import telling
 
 # Each batch is held against the one before by one observation that both have; where
-# that would be a large part of the work, each of so many batches against another run.
-_SMALL = 16
+# that would be a large part of the work, the first few batches and each of so many
+# against another run.
+_FIRST, _SMALL = 8, 16
 
 # Of a batch that is all there is, so many observations are held against another run.
 _SAMPLE = 256
@@ -246,7 +247,7 @@ class _Run:
                 self._kept_in_place(list(range(first, stop)), [0]),
             )
             found = [a[1:] for a in found]
-        elif self.is_checked and self._batches % _SMALL == 0:
+        elif self.is_checked and (self._batches < _FIRST or not self._batches % _SMALL):
             if self._is_all(stop - start):
                 self._check_again(found)
             else:
