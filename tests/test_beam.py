@@ -16,6 +16,7 @@ from apache_beam.testing.util import assert_that
 from batchhess.beam import HessianModelHandler
 from batchhess.cli import main
 from batchhess.compat import tf
+from batchhess.pipeline import read_shards
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MODEL = os.path.join(ROOT, "tests", "data", "models", "tf1", "saved_v1")
@@ -109,9 +110,26 @@ def test_a_bundle_that_fails_is_tried_again(tmp_path, random):
     assert (tmp_path / "failed").exists()
 
 
-def test_the_command_writes_what_a_local_run_writes(tmp_path, random):
-    from batchhess.pipeline import read_shards
+def test_text_and_a_number_for_each_observation(tmp_path):
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        colour = tf.placeholder(tf.string, [None], name="colour")
+        weight = tf.placeholder(tf.float64, [None], name="weight")
+        is_red = tf.cast(tf.equal(colour, "red"), tf.float64)
+        tf.reduce_sum(x**3 * (is_red * weight)[:, None], name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    data = tmp_path / "d.csv"
+    data.write_text("a,b,colour\n1,2,red\n3,4,blue\n5,6,red\n")
+    arguments = [str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x", "--feed"]
+    arguments += ["x={}:a,b".format(data), "colour={}".format(data), "weight=0.5"]
+    out = str(tmp_path / "o")
+    assert main(["run"] + arguments + ["--out", out, "--runner", "DirectRunner"]) == 0
+    found = read_shards(out, "hessians")
+    diagonal = np.array([[3.0, 6], [0, 0], [15, 18]])
+    np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(2), rtol=1e-12)
 
+
+def test_the_command_writes_what_a_local_run_writes(tmp_path, random):
     value = random.randn(9000, 3).astype("float32")
     np.save(str(tmp_path / "x.npy"), value)
     common = [MODEL, "--ys", "f", "--xs", "x", "--feed"]
