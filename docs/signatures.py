@@ -17,5 +17,5 @@ class ReadableSignatures(Extension):
         for parameter in func.parameters:
             printed = str(parameter.default).partition(":")[0]
             parameter.default = WRITTEN.get(printed, parameter.default)
-            if str(parameter.annotation) == "Any":
+            if str(parameter.annotation) in ("Any", "typing.Any"):
                 parameter.annotation = None
