@@ -7,6 +7,7 @@ what, in which order and how often, makes no difference.
 
 import json
 import os
+from typing import Optional, Sequence
 
 import numpy as np
 
@@ -130,13 +131,18 @@ class _Read(apache_beam.DoFn):
             yield row, dict(self._same, **own)
 
 
-def read_shards(directory, name, rows=None):
-    """An array [N, ...] of an answer, from all the shards in a directory.
+def read_shards(
+    directory: str, name: str, rows: Optional[Sequence[int]] = None
+) -> np.ndarray:
+    """Reads an answer from all the shards in a directory.
 
     Args:
-      directory: str.
-      name: str, such as "hessians".
-      rows: array of int, the numbers of the observations to read; all if None.
+      directory: what `run --out` was told.
+      name: of the answer, such as "hessians".
+      rows: the numbers of the observations to read; all if None.
+
+    Returns:
+      an array `[N, ...]`, in the order of the observations, or that of `rows`.
     """
     from pyarrow import compute, dataset
 

@@ -8,9 +8,14 @@ with another, so that none always follows the same. The figures are medians of t
 rounds. A peer that is not installed is shown as absent, and one that fails, takes too
 long or answers something else than the first as such. Peaks are of resident memory,
 beyond what the process held before its first run; the result is part of them.
+
+    python benchmarks/compare.py --table docs/performance.md --plot FILE
+
+draws the times that a page has already.
 """
 
 import argparse
+import collections
 import json
 import os
 import re
@@ -22,7 +27,7 @@ import sys
 import time
 
 import numpy as np
-from peers import HESSIANS, LABELS, OURS, prepare
+from peers import HESSIANS, OURS, prepare
 from workloads import WORDS, WORKLOADS, workload_of
 
 TIMEOUT = 40  # Seconds, for the first answer and for each run.
@@ -256,40 +261,108 @@ def peaks(results, peers):
     return "\n".join(lines)
 
 
-_ON_AXIS = {
-    "xycoords": ("data", "axes fraction"),
-    "textcoords": "offset points",
-    "ha": "center",
-    "fontsize": 7,
-}
+# A row of the figure has a dot for each: the fastest of some peers. In a recorded table
+# it has the column whose title begins with `head`.
+Tool = collections.namedtuple("Tool", "label peers head colour marker")
+TOOLS = [
+    Tool("batchhess", ["auto"], "auto", "#1f4e9c", "o"),
+    Tool("JAX", ["jax_hessian", "jax_jacrev_grad"], "JAX", "#d95f02", "s"),
+    Tool("PyTorch", ["torch_hessian"], "PyTorch", "#7a3e9d", "^"),
+    Tool("batch_jacobian", ["tf_pfor", "tf_while"], "batch_jacobian", "#1b8a5a", "D"),
+    Tool("tf.hessians", ["tf_hessians_sliced"], "tf.hessians", "#666666", "X"),
+]
 
 
-def plot(results, peers, path):
+def fastest(results):
+    """By workload and label, milliseconds or the words for none."""
+    found = {}
+    for name, result in results.items():
+        found[name] = {}
+        for tool in TOOLS:
+            reports = [result["peers"].get(peer, {}) for peer in tool.peers]
+            times = [1e3 * r["median"] for r in reports if "median" in r]
+            if times or any("failed" in report for report in reports):
+                none = "fails, or over {} s".format(TIMEOUT)
+                found[name][tool.label] = min(times) if times else none
+    return found
+
+
+def recorded(path):
+    """The same, from the first table of a page."""
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    rows = []
+    for line in lines:
+        if line.startswith("|"):
+            rows.append([cell.strip(" `") for cell in line.strip("|").split("|")])
+        elif rows:
+            break
+    found = {}
+    for row in rows[2:]:
+        cells = found[row[0].partition(":")[0]] = {}
+        for tool in TOOLS:
+            at = next(i for i, t in enumerate(rows[0]) if t.startswith(tool.head))
+            number = row[at].replace(",", "")
+            is_time = re.match(r"\d+(\.\d+)?$", number)
+            cells[tool.label] = float(number) if is_time else row[at]
+    return found
+
+
+def plot(found, path):
+    """Draws what `fastest` or `recorded` has found: a row for each workload."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    names = list(results)
-    figure, axes = plt.subplots(figsize=(10, 5))
-    found = {
-        p: [results[n]["peers"].get(p, {}).get("median") for n in names] for p in peers
-    }
-    found = {peer: times for peer, times in found.items() if any(times)}
-    width = 0.8 / len(found)
-    for i, (peer, times) in enumerate(found.items()):
-        at = [j + i * width for j, t in enumerate(times) if t]
-        axes.bar(at, [1e3 * t for t in times if t], width, label=LABELS[peer])
-        for j, time_of_run in enumerate(times):
-            if not time_of_run:
-                axes.annotate("x", (j + i * width, 0), (0, 2), **_ON_AXIS)
-    axes.set_yscale("log")
-    axes.set_ylabel("time of a run, ms (log)")
-    axes.set_xticks([j + 0.4 - width / 2 for j in range(len(names))])
-    axes.set_xticklabels([WORDS[name] for name in names], fontsize=8)
-    axes.set_xlabel("x: it fails, or takes over {} s".format(TIMEOUT), fontsize=8)
-    figure.legend(fontsize=7, ncol=3, loc="upper center", frameon=False)
-    figure.tight_layout(rect=(0, 0, 1, 0.86))
+    names = list(found)
+    figure, axes = plt.subplots(figsize=(9, 0.5 * len(names) + 1.6))
+    for tool in TOOLS:
+        at = [
+            (found[name][tool.label], row)
+            for row, name in enumerate(names)
+            if isinstance(found[name].get(tool.label), float)
+        ]
+        times, rows = zip(*at) if at else ((), ())
+        axes.scatter(
+            times,
+            rows,
+            s=80 if tool is TOOLS[0] else 50,
+            color=tool.colour,
+            marker=tool.marker,
+            edgecolors="white",
+            linewidths=0.7,
+            label=tool.label,
+            zorder=4 if tool is TOOLS[0] else 3,
+        )
+    for row, name in enumerate(names):
+        times = [t for t in found[name].values() if isinstance(t, float)] or [1.0]
+        axes.plot([min(times), max(times)], [row, row], color="0.8", zorder=2)
+        missing = [
+            "{}: {}".format(label, words)
+            for label, words in found[name].items()
+            if isinstance(words, str)
+        ]
+        axes.annotate(
+            "\n".join(missing),
+            (max(times), row),
+            (9, 0),
+            va="center",
+            fontsize=8,
+            textcoords="offset points",
+            color="0.4",
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set_xlabel("time of a run, ms (log scale; to the left is faster)")
+    axes.set_yticks(range(len(names)))
+    axes.set_yticklabels([WORDS[name] for name in names])
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.4)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(ncol=len(TOOLS), loc="upper center", frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.94))
     figure.savefig(path, dpi=120)
 
 
@@ -306,10 +379,13 @@ def main():
     parser.add_argument("--torch-python", default=sys.executable, help="of PyTorch")
     parser.add_argument("--json", help="a file for the numbers")
     parser.add_argument("--plot", help="a file for the figure")
+    parser.add_argument("--table", help="a page: draw its first table, time nothing")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         return worker(*given.worker)
+    if given.table:
+        return plot(recorded(given.table), given.plot)
     pythons = {"jax": given.jax_python, "torch": given.torch_python}
     rates, results = machine(), {}
     for name in given.workloads:
@@ -332,7 +408,7 @@ def main():
         with open(given.json, "w") as file:
             json.dump({"machine": rates, "workloads": results}, file, indent=1)
     if given.plot:
-        plot(results, given.peers, given.plot)
+        plot(fastest(results), given.plot)
     return None
 
 

@@ -196,6 +196,10 @@ def read(path):
 def write_tables(out, known):
     print("# Second derivatives, TensorFlow {}\n".format(VERSION), file=out)
     print(
+        "For each program: are the Hessians that `tf.hessians`, `batch_jacobian` and "
+        "`batchhess` answer\nright, wrong by how much, or is there an error instead, "
+        'and which? "Refused" is an error of\n`batchhess` that names the op and the '
+        "cure.\n\n"
         "Made by `python benchmarks/outcomes.py`. A row's number leads to its program. "
         "Errors are the\nlargest in absolute value. The truth is of differences of "
         "f's own values, in float64; where an\nauthor has overridden a gradient, it "

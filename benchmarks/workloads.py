@@ -112,17 +112,17 @@ OPERATORS = {
     "wave": wave,
 }
 
-# What a reader calls them, in two lines.
+# What a reader calls them.
 WORDS = {
-    "toy": "sum of\nsquares",
-    "softmax10": "cross entropy\nof 10 logits",
-    "pinn": "PINN\n3-50-50-\n50-50-1",
-    "mlp16": "network\n16-128-\n128-128-1",
-    "mlp32": "network\n32-256-\n256-256-1",
-    "mlp256": "network\n256-512-\n512-1",
-    "conv": "convolutions\nof 8 x 8",
-    "attention": "attention\nto 8 tokens",
-    "glm": "negative\nbinomial",
+    "toy": "sum of squares, K = 3",
+    "softmax10": "cross entropy of 10 logits",
+    "pinn": "PINN 3-50-50-50-50-1",
+    "mlp16": "network 16-128-128-128-1",
+    "mlp32": "network 32-256-256-256-1",
+    "mlp256": "network 256-512-512-1",
+    "conv": "convolutions, 8 x 8",
+    "attention": "attention, 8 tokens of 8",
+    "glm": "negative binomial",
 }
 
 

@@ -29,14 +29,26 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Links to notebooks lead to their pages."""
+    """Links to notebooks lead to their pages, which are as wide as they can be."""
+    if page.file.src_uri.startswith("notebooks/"):
+        page.meta["hide"] = ["toc"]
     return re.sub(r"\.\./(notebooks/\w+)\.ipynb\)", r"\1.md)", markdown)
+
+
+def on_page_content(html, page, config, files):
+    """The table of contents of the programs has no line for each of hundreds."""
+    if page.file.src_uri == "outcomes_programs.md":
+        for item in page.toc:
+            for section in item.children:
+                section.children = []
+    return html
 
 
 def as_page(cells, name):
     """Markdown of the cells and their outputs.
 
-    A figure's alternative text is the title of the notebook and the last heading.
+    Below the title stands where the notebook is. A figure leads to itself, alone and as
+    large as it is; its alternative text is the title and the last heading.
 
     Args:
       cells: list of dicts, of a notebook of version 4.
@@ -45,11 +57,13 @@ def as_page(cells, name):
     Returns:
       str, and a dict from the name of a figure to its bytes.
     """
+    where = "*The notebook `notebooks/{}.ipynb`, as one run has left it.*".format(name)
     parts, figures, headings = [], {}, []
     for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(source)
+            title, _, rest = source.partition("\n")
+            parts.append(source if parts else "\n\n".join([title, where, rest]))
             headings += re.findall("^#+ (.+)$", source, re.MULTILINE)
             continue
         parts.append("```python\n{}\n```".format(source))
@@ -60,7 +74,8 @@ def as_page(cells, name):
                 figure = "{}_{}.png".format(name, len(figures))
                 figures[figure] = base64.b64decode("".join(data["image/png"]))
                 told = headings[:1] + headings[1:][-1:]
-                parts.append("![{}]({})".format(", ".join(told), figure))
+                told = ", ".join(told)
+                parts.append("[![{0}]({1})]({1})".format(told, figure))
             elif text:
                 parts.append("```text\n{}\n```".format(text.rstrip("\n")))
     return "\n\n".join(parts) + "\n", figures

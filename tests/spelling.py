@@ -320,7 +320,7 @@ def _public_names(known={}):  # noqa: B006
     return known
 
 
-HEAD = """# The programs of the outcomes
+HEAD = """# Second derivatives: the programs
 
 Made by `python benchmarks/outcomes.py --programs docs/outcomes_programs.md`. Each is
 a row of [TensorFlow 2.21](outcomes_tf2.md) and of [1.15](outcomes_tf1.md). Before all
@@ -364,6 +364,6 @@ def write_programs(sections, out):
         for program, (texts, lines) in rows:
             number += 1
             own = [text for text in texts if used[text] == 1]
-            print("#### Row {}\n".format(number), file=out)
+            print("### Row {}\n".format(number), file=out)
             text = "\n".join(["# " + program.name] + own + lines)
             print("```py\n{}\n```\n".format(text), file=out)
