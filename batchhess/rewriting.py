@@ -34,7 +34,11 @@ def correct(ys, xs, stands_for):
       list of Tensors of the same values, `ys` itself if there is nothing to correct.
     """
     rebuilt = rebuild_control_flow(ys, xs, stands_for)
-    return _rewrite(rebuilt, xs, correction_of, stands_for, notify=_log)
+
+    def form_of(op, region):
+        return correction_of(op, region.depends)
+
+    return _rewrite(rebuilt, xs, form_of, stands_for, notify=_log)
 
 
 def take_apart(ys, x, stands_for):
@@ -53,8 +57,11 @@ def take_apart(ys, x, stands_for):
     return _rewrite(ys, [x], _parts, stands_for)
 
 
-def _parts(op, depends):
-    return None if depends(op.inputs[1:]) else declared(op).parts
+def _parts(op, region):
+    parts = declared(op).parts
+    if parts is None or region.depends(op.inputs[1:]):
+        return None
+    return lambda op: parts(op, region.bends)
 
 
 def _rewrite(ys, xs, form_of, stands_for, notify=lambda op: None):
@@ -68,13 +75,10 @@ def _rewrite(ys, xs, form_of, stands_for, notify=lambda op: None):
         region, found = Region(ys, xs), []
 
         def form(op, original_of, region=region, found=found):
-            def depends(tensors):
-                keys = [original_of.get(tensor_key(t), t) for t in tensors]
-                return region.depends(keys)
-
-            if op in done or not depends(op.outputs) or not _is_in_reach(op):
+            region = _OfCopies(region, original_of)
+            if op in done or not region.depends(op.outputs) or not _is_in_reach(op):
                 return None
-            build = form_of(op, depends)
+            build = form_of(op, region)
             if build is not None:
                 found.append(op)
             return build
@@ -90,6 +94,22 @@ def _rewrite(ys, xs, form_of, stands_for, notify=lambda op: None):
         for op in found:
             notify(op)
     return ys
+
+
+class _OfCopies:
+    """A `Region` that is asked about copies of its ops."""
+
+    def __init__(self, region, original_of):
+        self._region, self._original_of = region, original_of
+
+    def depends(self, tensors):
+        return self._region.depends(self._originals(tensors))
+
+    def bends(self, tensors):
+        return self._region.bends(self._originals(tensors))
+
+    def _originals(self, tensors):
+        return [self._original_of.get(tensor_key(t), t) for t in tensors]
 
 
 def _is_in_reach(op):

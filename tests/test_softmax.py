@@ -1,4 +1,4 @@
-"""Softmax and cross entropies, read in other ops by `symmetric`: what is fed inside."""
+"""Softmax and cross entropies, read in other ops by `symmetric`."""
 
 import numpy as np
 import pytest
@@ -55,3 +55,54 @@ def test_what_is_fed_inside_counts_as_for_tensorflow_or_fails_the_run(
                 full = session.run(whole, feed)  # [N, K, N, K]
                 rows = [full[n, :, n] for n in range(len(value))]
                 np.testing.assert_allclose(found, rows, atol=1e-9)
+
+
+def attention(x):
+    tokens = tf.reshape(x, [-1, 3, 2])
+    scores = tf.matmul(tokens, tokens, transpose_b=True)
+    return tf.matmul(tf.nn.softmax(scores), tokens) ** 2
+
+
+BENT = {
+    "attention": attention,
+    "log softmax": lambda x: tf.nn.log_softmax(x**2 + x[:, :1] ** 2)[:, 0],
+    "a loss": lambda x: tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=np.eye(6)[:1] * np.ones([50, 1]), logits=x**2 + x[:, :1] ** 2
+    ),
+    "a loss of classes": lambda x: tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=np.zeros(50, int), logits=x**2 + x[:, :1] ** 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BENT))
+def test_what_large_logits_have_in_common_costs_no_digits(name, random):
+    """Logits of a million, each observation with its own magnitude, in float32."""
+    value = random.randn(50, 6) * 10.0 ** random.uniform(-1, 3, [50, 1])
+    value = value.astype("float32")
+    x, exact = (
+        tf.placeholder(tf.float32, [None, 6]),
+        tf.placeholder(tf.float64, [50, 6]),
+    )
+    (hessian,) = batchhess.hessians(BENT[name](x), x, method="symmetric")
+    # That of classes TensorFlow 1.15 does not differentiate twice: it is class 0.
+    f = BENT["a loss" if name == "a loss of classes" else name](exact)
+    (whole,) = tf.hessians(tf.reduce_sum(f), exact)
+    with tf.Session() as session:
+        found, whole = session.run([hessian, whole], {x: value, exact: value})
+    for n in range(50):
+        expected = whole[n, :, n]
+        size = np.abs(expected).max()
+        if size > 1e-6:  # Else one class is as good as certain.
+            np.testing.assert_allclose(found[n], expected, atol=1e-4 * size)
+
+
+def test_a_class_that_is_ruled_out_of_logits_that_bend(random):
+    x, value = tf.placeholder(tf.float64, [None, 3]), random.randn(4, 3)
+    mask = np.array([0, -np.inf, 0])
+    f = tf.reduce_sum(tf.nn.softmax(x**2 + mask) * [1.0, 2, 4])
+    both = [batchhess.hessians(f, x, method=m)[0] for m in ("symmetric", "columns")]
+    with tf.Session() as session:
+        found, expected = session.run(both, {x: value})
+    assert np.all(np.isfinite(expected)) and np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -15,8 +15,8 @@ from batchhess.ops.table import (
     AFFINE,
     IN_EACH,
     PASSED,
-    YES,
     declared,
+    is_linear,
     linearity,
 )
 
@@ -227,15 +227,15 @@ def alignment(op, walk):
 
 def kind_of(op, walk):
     """`IDENTITY`, `LINEAR`, `ELEMENTS` (element by element), `BILINEAR`, `GENERAL`."""
-    known, linear = declared(op), linearity(op)
+    known = declared(op)
     if known.tangents == PASSED:
         return IDENTITY
     alive = [i for i, t in enumerate(op.inputs) if walk.state(t).kind != FREE]
-    if linear == YES or alive == [linear] or linear == IN_EACH and len(alive) == 1:
+    if is_linear(op, alive):
         return LINEAR
     if known.elementwise:
         return ELEMENTS
-    return BILINEAR if linear == IN_EACH and len(alive) == 2 else GENERAL
+    return BILINEAR if linearity(op) == IN_EACH and len(alive) == 2 else GENERAL
 
 
 def _is_followed(op, whole, ends, walk, count):

@@ -10,7 +10,7 @@ from batchhess.compat import (
 )
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies, called
-from batchhess.ops.table import declared
+from batchhess.ops.table import AFFINE, declared, is_linear, linearity
 
 
 class Region:
@@ -33,6 +33,7 @@ class Region:
 
     def __init__(self, ys, x, stop=(), left_out=None):
         self._given, self.left_out, self.x = (ys, x, stop), left_out, x
+        self._bent = None
         xs = x if isinstance(x, (list, tuple)) else [x]
         sources = {tensor_key(source_tensor(x)) for x in xs}
         edges, reached = _walk_back(ys, sources, stop, left_out or {})
@@ -56,6 +57,22 @@ class Region:
     def depends(self, tensors):
         """Whether a small change of x can change one of `tensors`, all above `ys`."""
         return any(tensor_key(t) in self._inside for t in tensors)
+
+    def bends(self, tensors):
+        """Whether one of `tensors`, all above `ys`, may be other than linear in x."""
+        if self._bent is None:
+            pending = [op for op in self.ops if not self._is_linear(op)]
+            self._bent, inside = set(pending), set(self.ops)
+            while pending:
+                for output in pending.pop().outputs:
+                    more = set(output.consumers()) & inside - self._bent
+                    self._bent |= more
+                    pending += more
+        return any(t.op in self._bent for t in tensors)
+
+    def _is_linear(self, op):
+        moving = [i for i, t in enumerate(op.inputs) if self.depends([t])]
+        return linearity(op) == AFFINE or is_linear(op, moving)
 
     def as_differentiated(self):
         """The same without what each tf.custom_gradient stands for.

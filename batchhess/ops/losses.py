@@ -52,39 +52,65 @@ def _from_log_softmax(op):
     return [-tf.reduce_sum(labels * log_softmax, axis=-1), tf.exp(log_softmax) - labels]
 
 
-def _softmax(op):
-    return [tf.exp(_shifted(op)[0])]
+def _softmax(op, bends):
+    return [tf.exp(_shifted(op, bends)[0])]
 
 
-def _log_softmax(op):
-    return [_shifted(op)[0]]
+def _log_softmax(op, bends):
+    return [_shifted(op, bends)[0]]
 
 
-def _dense_loss(op):
+def _dense_loss(op, bends):
     """Of labels that add up to one, as TensorFlow's first derivative has it."""
-    log_softmax, logits, log_sum = _shifted(op)
+    log_softmax, logits, log_sum = _shifted(op, bends)
     loss = log_sum - tf.reduce_sum(op.inputs[1] * logits, axis=-1)
     return [loss, tf.exp(log_softmax) - op.inputs[1]]
 
 
-def _sparse_loss(op):
+def _sparse_loss(op, bends):
     """The same of labels that are indices; NaN where there is no such class."""
-    log_softmax, logits, log_sum = _shifted(op)
-    classes = shape_of(logits)[-1] or tf.shape(logits)[-1]
-    hot = tf.one_hot(op.inputs[1], classes, dtype=logits.dtype)
-    found = tf.reduce_sum(hot, axis=-1)
+    log_softmax, logits, log_sum = _shifted(op, bends)
+    hot, found = _hot(op)
     # A class that is ruled out by a logit of -inf is no number times zero.
     own = where(hot > 0, logits, tf.zeros_like(logits))
-    loss = (log_sum - tf.reduce_sum(own, axis=-1)) * (found / found)
+    loss = (log_sum - tf.reduce_sum(own, axis=-1)) * found
     return [loss, tf.exp(log_softmax) - hot]
 
 
-def _shifted(op):
-    """log softmax(z), and z and log sum exp(z), both less the maximum of z."""
+def _from_indices(op):
+    """The same in a log softmax, which TensorFlow 1.15 differentiates twice."""
+    hot, found = _hot(op)
+    log_softmax = tf.nn.log_softmax(op.inputs[0])
+    own = where(hot > 0, log_softmax, tf.zeros_like(log_softmax))
+    return [-tf.reduce_sum(own, axis=-1) * found, tf.exp(log_softmax) - hot]
+
+
+def _hot(op):
+    """The labels one-hot, and for each observation 1, or NaN if there is no class."""
+    logits, labels = op.inputs
+    classes = shape_of(logits)[-1] or tf.shape(logits)[-1]
+    hot = tf.one_hot(labels, classes, dtype=logits.dtype)
+    found = tf.reduce_sum(hot, axis=-1)
+    return hot, found / found
+
+
+def _shifted(op, bends):
+    """log softmax(z), and z and log sum exp(z), both less the largest of z.
+
+    A constant along the axis changes neither value nor derivative. But what all logits
+    have in common, such as 100 in a product of inputs, cancels in the second one, and
+    leaves the rounding of its square: so it is taken off before, as a function of x.
+    Where the logits are linear in x it need not be: their tangents are the weights.
+    """
     logits = tf.identity(op.inputs[0])
     logits.set_shape(shape_of(op.inputs[0]))
-    # A constant along the axis: it changes neither value nor derivative.
-    logits -= tf.stop_gradient(tf.reduce_max(logits, axis=-1, keepdims=True))
+    if bends([op.inputs[0]]):
+        classes = shape_of(logits)[-1] or tf.shape(logits)[-1]
+        hot = tf.one_hot(tf.argmax(logits, axis=-1), classes, dtype=logits.dtype)
+        largest = tf.math.multiply_no_nan(logits, hot)  # Those of -inf are no NaN.
+        logits -= tf.reduce_sum(largest, axis=-1, keepdims=True)
+    else:
+        logits -= tf.stop_gradient(tf.reduce_max(logits, axis=-1, keepdims=True))
     log_sum = tf.math.log(tf.reduce_sum(tf.exp(logits), axis=-1, keepdims=True))
     return logits - log_sum, logits, tf.squeeze(log_sum, axis=-1)
 
@@ -118,7 +144,7 @@ op(
     _cross_entropy,
     _BY_ROW,
     twice=SOUND,
-    rewrites=[Rewrite(_is_lacking, _sparse_loss)],
+    rewrites=[Rewrite(_is_lacking, _from_indices)],
     parts=_sparse_loss,
 )
 # TensorFlow differentiates it once only, and says so.

@@ -113,8 +113,8 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
       faults: list of `Fault`.
       rewrites: list of `Rewrite`, of which the first that applies is taken.
       guard: `Guard`, or None.
-      parts: op -> a list of Tensors in the places of the outputs, in elementary ops;
-        None if it is elementary.
+      parts: (op, bends) -> a list of Tensors in the places of the outputs, in
+        elementary ops; bends: as of a `Region`. None if it is elementary.
       elements: an output -> its elements, where it may hold sizes: see ops/sizes.py.
       shape_input: the place of the input that tells the shape of the output.
       size_only: bool, whether it only reads the sizes of its inputs.
@@ -213,6 +213,14 @@ def linearity(op):
     """How the outputs of `op` vary with its inputs: see `linear` above."""
     linear = declared(op).linear
     return linear(op) if callable(linear) else linear
+
+
+def is_linear(op, places):
+    """Whether the outputs of `op` are linear in its inputs at `places` together."""
+    linear = linearity(op)
+    if linear == IN_EACH:
+        return len(places) == 1
+    return linear == YES or places == [linear]
 
 
 def all_declared():
