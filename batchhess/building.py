@@ -6,22 +6,19 @@ import contextlib
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.memory import values_of
-from batchhess.analysis.region import Region
 from batchhess.checks import assert_differences, assert_of_a_function
 from batchhess.compat import tf, where_built
-from batchhess.copies import assert_equal, assert_same
 from batchhess.coupling import assert_uncoupled
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
-from batchhess.graph.tensors import is_handle, original, product_of, tensor_key
+from batchhess.graph.tensors import original, product_of
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
-from batchhess.ops.table import declared
 from batchhess.planning import plan
 from batchhess.problem import Problem
-from batchhess.rebuild import copy, is_copy
+from batchhess.rebuild import copy
 from batchhess.sparsity import assert_covered
-from batchhess.unfed import assert_unfed
+from batchhess.unfed import assert_equal, same_values
 
 # gradients, answers: lists of Tensors, one for each x.
 Built = collections.namedtuple("Built", "gradients answers")
@@ -72,48 +69,13 @@ def execute(made):
     if made.refusal is not None:
         raise made.refusal
     build_answer = _each_output if made.request.per_output else _sum_of_outputs
+    checks = _same_observations(made) + same_values(made)
     with tf.control_dependencies(made.checks.readers):
-        gradient, answer = build_answer(made)
-    checks = _same_observations(made) + same_values(made) + unchanged(made, answer)
+        gradient, answer = build_answer(made, checks)
+    checks += unchanged(made, answer)
+    if made.request.with_gradients:
+        gradient = after(checks, gradient)
     return gradient, after(checks, answer)
-
-
-def same_values(made):
-    """The checks that what is built again has the values of the model in this run.
-
-    Each op that has a copy must answer what it has answered. What is no copy, such as a
-    loop anew or a corrected op, must have the value of what it stands for.
-    """
-    request, parts, x = made.request, made.parts and made.parts[1], made.x
-    if request.check == "never" or made.is_linear:
-        return []
-    ys = [request.stands_for.get(tensor_key(y), y) for y in request.ys]
-    is_built = made.block is not None or made.stands_for
-    if not is_built and all(a is b for a, b in zip(ys, made.ys)):
-        return []
-    rows = parts.of_each() if parts else made.walk.of_each(made.ys)
-    ends = [made.stands_for.get(tensor_key(t), t) for t in rows]
-    model, in_parts, checks = set(Region(ys, []).above), parts is not None, []
-    if any(t.op not in model for t in ends):
-        ends = ys
-        same = assert_same(ys, made.ys, x, in_parts)
-        checks = [] if same is None else [same]
-    # Behind what is not linear a value changes no second derivative.
-    before = {op: None for op in Region(ends, []).above if op in model}
-    doubled = {t.op for t in made.stands_for.values()}
-    if made.block is not None:
-        doubled.update(parts.ops)
-    checks += assert_unfed([op for op in before if op in doubled], x, in_parts)
-    used = set(Region(made.parts[0] if parts else made.ys, []).above)
-    pairs = [
-        (old, op.outputs[index])
-        for (op, index), old in made.stands_for.items()
-        if op in used and old.op in before and not is_handle(old)
-        if op.type != old.op.type or declared(op).calls or not is_copy(op)
-    ]
-    if pairs:
-        checks.append(assert_same(*zip(*pairs), x, in_parts, made.walk))
-    return checks
 
 
 def unchanged(made, answer):
@@ -127,7 +89,7 @@ def unchanged(made, answer):
         return []
     values = values_of(ops)
     with tf.control_dependencies([answer]):
-        return [assert_equal(values, copy(ops, {}, values), made.x)]
+        return assert_equal(list(zip(values, copy(ops, {}, values))), made.x)
 
 
 def _same_observations(made):
@@ -140,11 +102,11 @@ def _same_observations(made):
     )
 
 
-def _sum_of_outputs(made):
+def _sum_of_outputs(made, first):
     """The gradient, of x's shape, and [N, *E, *E], [N, *E] or [N] of sum(ys)."""
     layout, wanted = made.layout, made.request.wanted
     gradient = tf.zeros_like(made.x) if made.gradient is None else made.gradient
-    found, rows = _second(made, made.ys, None, gradient)
+    found, rows = _second(made, made.ys, None, gradient, first)
     if rows is not None:
         gradient = layout.unflatten(rows)
     if wanted.is_product and not _vectors(made):
@@ -170,7 +132,7 @@ def _layouts(made):
     return layouts
 
 
-def _each_output(made):
+def _each_output(made, first):
     """The same for each of M outputs: [N, M, *E], and M after N in the other."""
     layout, passes = made.layout, made.request.passes
     (y,) = made.ys
@@ -186,7 +148,7 @@ def _each_output(made):
         return tf.zeros_like(made.x) if found is None else found
 
     def second(m):
-        return _second(made, [y], [seed(m)], gradient(m))[0]
+        return _second(made, [y], [seed(m)], gradient(m), first)[0]
 
     dtype = made.x.dtype.base_dtype
     gradients = passes.stack(
@@ -199,10 +161,13 @@ def _each_output(made):
     )
 
 
-def _second(made, ys, seeds, gradient):
+def _second(made, ys, seeds, gradient, first):
     """[N, K, K], [N, K] or [N] from one gradient, with the checks that it needs.
 
     And the gradient again, as [N, K], if it is wanted and comes with them; else None.
+
+    Args:
+      first: list of Operations, the checks that differences wait for.
     """
     request, layout, x = made.request, made.layout, made.x
     if made.is_linear:
@@ -221,7 +186,8 @@ def _second(made, ys, seeds, gradient):
         suspects = made.checks.unknown
         checks.append(assert_of_a_function(ys, gradient, x, found, suspects))
     if made.checks.differences:
-        with tf.control_dependencies(checks):  # What they find has a better name.
+        # What the others find has a better name.
+        with tf.control_dependencies(first + checks):
             checks = [_verified(made, ys, seeds, gradient, found)]
     return after(checks, request.wanted.finish(found)), rows
 

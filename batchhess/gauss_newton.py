@@ -3,7 +3,7 @@
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.region import Region, depends
-from batchhess.building import after, build, building_in, named, same_values, unchanged
+from batchhess.building import after, build, building_in, named, unchanged
 from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import dimensions
 from batchhess.graph.tensors import name_of, tensor_key
@@ -13,6 +13,7 @@ from batchhess.jacobian_planning import plan
 from batchhess.joining import check_independent
 from batchhess.methods import JACOBIAN_METHODS
 from batchhess.problem import PRODUCT
+from batchhess.unfed import same_values
 
 
 def build_gauss_newton(request, loss):
@@ -95,9 +96,9 @@ class _Model:
         """J' w, of the shape of x, or [N, V, *E], with the checks that J needs."""
         made, dtype = self._made, self._x.dtype.base_dtype
         found = self._each(w, made.outputs, self._pull, made.layout.size, dtype)
-        answer = self._shaped(after(self._checks(), found), w, made.layout)
-        checks = same_count(made) + same_values(made) + unchanged(made, answer)
-        return after(checks, answer)
+        first = same_count(made) + same_values(made)
+        answer = self._shaped(after(self._checks(first), found), w, made.layout)
+        return after(first + unchanged(made, answer), answer)
 
     def _each(self, vectors, layout, function, size, dtype):
         """`function` of `vectors`, of the layout `layout`: [N, D], or [N, V, D]."""
@@ -132,7 +133,7 @@ class _Model:
             self._passes.gradient([self._rows], self._x, [seed])
         )
 
-    def _checks(self):
+    def _checks(self, first):
         made = self._made
         y, layout, checks = made.ys[0], made.layout, audit.guards(made.checks.guarded)
         if made.checks.coupling:
@@ -146,7 +147,8 @@ class _Model:
         def differences():
             return assert_along(y, made.x, layout, along, None, made.checks)
 
-        with tf.control_dependencies(checks):  # What they find has a better name.
+        # What the others find has a better name.
+        with tf.control_dependencies(first + checks):
             adjoint = assert_adjoint(
                 self._rows, made.x, layout, self._push, self._pull, made.outputs
             )

@@ -2,7 +2,7 @@
 
 from batchhess import arguments
 from batchhess.analysis.audit import guards
-from batchhess.building import after, building_in, named, same_values, unchanged
+from batchhess.building import after, building_in, named, unchanged
 from batchhess.calling import assert_that
 from batchhess.compat import tf
 from batchhess.graph.layout import Chosen, dimensions
@@ -13,6 +13,7 @@ from batchhess.methods import JACOBIAN_METHODS
 from batchhess.methods.blocks import as_it_stands, assert_one_or_all, in_blocks
 from batchhess.problem import Problem
 from batchhess.sparsity import assert_covered
+from batchhess.unfed import same_values
 
 
 def build_jacobians(request):
@@ -47,12 +48,13 @@ def execute(made):
     if made.checks.pattern:
         with tf.control_dependencies(checks):
             checks = [_covered(made, found)]
+    first = same_count(made) + same_values(made)
     if made.checks.differences:
-        with tf.control_dependencies(checks):  # What they find has a better name.
+        # What the others find has a better name.
+        with tf.control_dependencies(first + checks):
             checks = [verified(made, lambda: _differences(made, found))]
     answer = _shaped(made, after(checks, found))
-    checks = same_count(made) + same_values(made) + unchanged(made, answer)
-    return after(checks, answer)
+    return after(first + unchanged(made, answer), answer)
 
 
 def _zeros(made):

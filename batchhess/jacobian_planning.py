@@ -70,6 +70,11 @@ class JacobianPlan(
         return self.state.is_own and self.state.axis == 0
 
     @property
+    def is_moved(self):
+        """As of a `Plan`."""
+        return bool(self.checks.differences)
+
+    @property
     def is_linear(self):
         """Whether nothing is built from the model: `building` asks."""
         return self.is_zero

@@ -49,6 +49,7 @@ def build_joined(request):
             batch_axis=0,
             sparsity=sparsity,
             stands_for=stands_for,
+            sources=request.xs,
         )
         (found,) = build(of_z).answers
         if not is_product:

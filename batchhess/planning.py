@@ -77,6 +77,12 @@ class Plan(
         return self.proof.kind != UNPROVEN
 
     @property
+    def is_moved(self):
+        """Whether the model is built again at other x, for differences."""
+        twice = self.method is None or METHODS[self.method].differentiates_twice
+        return bool(self.checks.differences) or not twice
+
+    @property
     def by_columns(self):
         """Whether the method answers the columns that are asked for, and no others.
 

@@ -34,10 +34,10 @@ class Request(
     collections.namedtuple(
         "Request",
         "ys xs name wanted passes vs batch_axis method check per_output coordinates "
-        "sparsity dense unconnected_gradients with_gradients stands_for",
+        "sparsity dense unconnected_gradients with_gradients stands_for sources",
         defaults=(
             (None, 0, "auto", "auto", False, None, None, True)
-            + (tf.UnconnectedGradients.NONE, False, {})
+            + (tf.UnconnectedGradients.NONE, False, {}, None)
         ),
     )
 ):
@@ -49,6 +49,7 @@ class Request(
       with_gradients: bool, whether the gradients are wanted too, so that what computes
         both is taken for both.
       stands_for: dict from the key of a Tensor that was built to the caller's own.
+      sources: list of the caller's own xs, if the one here holds all of them; or None.
       The others: as in the public functions.
     """
 

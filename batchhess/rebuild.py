@@ -26,8 +26,8 @@ def stand_for(stands_for, old, new):
       new: Tensor.
     """
     old = stands_for.get(tensor_key(old), old)
-    known = old.shape.ndims is not None and old.shape.ndims == new.shape.ndims
-    if new is not old and known and old.dtype == new.dtype:
+    ranks = {old.shape.ndims, new.shape.ndims} - {None}
+    if new is not old and len(ranks) < 2 and old.dtype == new.dtype:
         stands_for[tensor_key(new)] = old
 
 

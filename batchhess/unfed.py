@@ -1,4 +1,4 @@
-"""A check that nothing was fed where a part of the model was built again.
+"""Checks that what is built again has the values of the model, in this very run.
 
 What is fed into the middle of a model is seen by what reads it, and not by a copy of
 what it was fed for. The values at the end need not tell: h and -h have the same square.
@@ -6,26 +6,115 @@ So each op is done once more on what it reads in this run, and must answer the s
 Where nothing is fed TensorFlow's optimizer finds that both are one, and does it once.
 """
 
-from batchhess.analysis.region import can_be_copied
+from batchhess.analysis.region import Region, can_be_copied
+from batchhess.analysis.values import value_region
 from batchhess.calling import assert_that
-from batchhess.compat import tf, where_built
-from batchhess.copies import ROUNDING, other_method, unless_equal
+from batchhess.compat import source_tensor, tf, where, where_built
+from batchhess.copies import CANCELLED, assert_same, other_method, unless_equal
 from batchhess.graph.tensors import is_handle, name_of, tensor_key
-from batchhess.ops.table import IN_EACH, NO, declared, linearity
-from batchhess.rebuild import copy_op, in_order
+from batchhess.ops.table import AFFINE, PASSED, declared, is_linear, linearity
+from batchhess.rebuild import copy_op, in_order, is_copy
 
 
-def assert_unfed(ops, x, in_parts):
-    """Builds the check that each of `ops` answers what it has answered.
+def same_values(made):
+    """The checks that what is built again has the values of the model in this run.
+
+    Each op that has a copy must answer what it has answered. What is no copy, such as a
+    loop anew or a corrected op, must have the value of what it stands for.
 
     Args:
-      ops: list of Operations between x and f. Nothing is told of those that cannot be
-        done twice, or call functions.
-      x: the Tensor or Variable that the model is differentiated by.
+      made: a `Plan`, or a `JacobianPlan`.
+
+    Returns:
+      list of Operations, which fail with InvalidArgumentError.
+    """
+    request, parts, stands_for = made.request, made.parts, made.stands_for
+    if request.check == "never" or made.is_linear:
+        return []
+    ys = [request.stands_for.get(tensor_key(y), y) for y in request.ys]
+    is_built = made.block is not None or stands_for or made.is_moved
+    if not is_built and all(a is b for a, b in zip(ys, made.ys)):
+        return []
+    xs = request.sources or request.xs
+    model = _between(ys, xs)
+    rows = parts[1].of_each() if parts else made.walk.of_each(made.ys)
+    rows = [stands_for.get(tensor_key(t), t) for t in rows]
+    in_parts, checks = parts is not None, []
+    if not {t.op for t in rows} <= set(model):
+        rows = ys
+        same = assert_same(ys, made.ys, made.x, in_parts)
+        checks = [] if same is None else [same]
+    # Behind what is not linear a value changes no second derivative, but for factors.
+    behind = set(Region(ys, xs).ops) - set(Region(rows, []).above)
+    before = dict.fromkeys(op for op in model if op not in behind)
+    doubled = set(model) if made.is_moved else {t.op for t in stands_for.values()}
+    if made.block is not None:
+        doubled.update(parts[1].ops)
+    used = set(_between(parts[0] if parts else made.ys, [made.x]))
+    pairs = [
+        (old, op.outputs[index])
+        for (op, index), old in stands_for.items()
+        if op in used and old.op in before and not is_handle(old)
+        if op.type != old.op.type or declared(op).calls or not is_copy(op)
+    ]
+    read = [pair for pair in pairs if declared(pair[1].op).tangents == PASSED]
+    pairs = [pair for pair in pairs if pair not in read]
+    moving = _moving(ys, xs)
+    again = _done_again([op for op in before if op in doubled], moving, made.is_moved)
+    checks += assert_equal(again + read, made.x, in_parts)
+    if pairs:
+        checks.append(assert_same(*zip(*pairs), made.x, in_parts, made.walk))
+    return checks
+
+
+def assert_equal(pairs, x, in_parts=False):
+    """Builds the check that the Tensors of each pair are equal, to the last bits.
+
+    Args:
+      pairs: list of pairs of Tensors: one of the model, and what is computed for it.
+      x: the Tensor or Variable that the model is differentiated by, for errors.
       in_parts: bool, whether another method builds less again, for errors.
 
     Returns:
       list of Operations, which fail with InvalidArgumentError.
+    """
+    pairs = [(_comparable(a), _comparable(b), a) for a, b in pairs]
+    if not pairs:
+        return []
+
+    def told():
+        return [
+            assert_that(_is_same(a, b), _message(tensor, x, in_parts))
+            for a, b, tensor in pairs
+        ]
+
+    return [unless_equal([(a, b) for a, b, _ in pairs], told).op]
+
+
+def _between(ys, xs):
+    """The ops between `xs` and `ys` by value, those included that only tell sizes."""
+    sources = [source_tensor(x) for x in xs]
+    return value_region(ys, sources, shared=lambda op: False)
+
+
+def _moving(ys, xs):
+    """The keys of the Tensors between `xs` and `ys` whose values depend on these."""
+    sources = [source_tensor(x) for x in xs]
+    found = {tensor_key(t) for op in value_region(ys, sources) for t in op.outputs}
+    return found.union(map(tensor_key, sources))
+
+
+def _done_again(ops, moving, with_calls):
+    """Pairs of what was computed, and what its op answers for the same inputs.
+
+    Nothing is told of ops that cannot be done twice. Linear ops that follow each other
+    are done again in one, since what is fed between them, and changes neither their end
+    nor a factor, changes no derivative.
+
+    Args:
+      ops: list of Operations.
+      moving: set of the keys of the Tensors that depend on x.
+      with_calls: bool, whether loops and other calls of functions are done again too.
     """
     inside = set(ops)
 
@@ -33,32 +122,13 @@ def assert_unfed(ops, x, in_parts):
         before = [t.op for t in op.inputs] + list(op.control_inputs)
         return [other for other in before if other in inside]
 
-    pairs = _done_again(in_order(ops, needs), x)
-    if not pairs:
-        return []
-
-    def told():
-        return [assert_that(_is_same(a, b), _message(a, x, in_parts)) for a, b in pairs]
-
-    return [unless_equal(pairs, told).op]
-
-
-def _done_again(ops, x):
-    """Pairs of what was computed, and what its op answers for the same inputs.
-
-    Only of what a derivative reads, at the ends of what is linear: what is fed into the
-    middle of that, and changes no end of it, changes no second derivative.
-    """
-    moving = {tensor_key(x)} if isinstance(x, tf.Tensor) else set()
-    moving.update(tensor_key(t) for op in ops for t in op.outputs)
-    bent = [op for op in ops if not _is_linear(op, moving)]
-    read = {tensor_key(t) for op in ops for t in op.inputs}
-    ends = {tensor_key(t) for op in bent for t in op.inputs}
-    ends |= {tensor_key(t) for op in bent for t in op.outputs}
-    pairs, again = [], {}
+    read, ends = {tensor_key(t) for op in ops for t in op.inputs}, set()
     for op in ops:
+        ends.update(map(tensor_key, _bending(op, moving)))
+    pairs, again = [], {}
+    for op in in_order(ops, needs):
         is_plain = can_be_copied(op, tf.get_default_graph(), for_values=True)
-        if not is_plain or declared(op).calls:
+        if not is_plain or declared(op).calls and not with_calls:
             continue
         inputs = [again.get(tensor_key(t), t) for t in op.inputs]
         with tf.name_scope("again"):
@@ -72,11 +142,22 @@ def _done_again(ops, x):
     return pairs
 
 
-def _is_linear(op, moving):
-    rule = linearity(op)
-    if rule == IN_EACH:
-        return sum(tensor_key(t) in moving for t in op.inputs) < 2
-    return rule != NO
+def _bending(op, moving):
+    """The inputs and outputs of `op` whose values are in its derivative by x."""
+    places = [i for i, t in enumerate(op.inputs) if tensor_key(t) in moving]
+    is_affine = declared(op).tangents == PASSED or linearity(op) == AFFINE
+    if is_affine or is_linear(op, places):
+        return [t for i, t in enumerate(op.inputs) if i not in places]
+    return list(op.inputs) + list(op.outputs)
+
+
+# Of what 1.15 does not compare: numbers of the same size that it does.
+_ALIKE = {tf.uint16: tf.int16, tf.uint32: tf.int32, tf.uint64: tf.int64}
+
+
+def _comparable(tensor):
+    kind = _ALIKE.get(tensor.dtype.base_dtype)
+    return tensor if kind is None else tf.bitcast(tensor, kind)
 
 
 def _is_same(a, b):
@@ -85,12 +166,14 @@ def _is_same(a, b):
     What was computed in another run, and is fed, may differ in its last bits.
     """
     same, dtype = tf.equal(a, b), a.dtype.base_dtype.real_dtype
-    if dtype.name not in ROUNDING:
+    if dtype.name not in CANCELLED:
         return tf.reduce_all(same)
     sizes = tf.abs(a), tf.abs(b)
     missing = tf.is_nan(sizes[0]) & tf.is_nan(sizes[1])
-    allowed = ROUNDING[dtype.name] * tf.maximum(*sizes)
-    return tf.reduce_all(same | missing | (tf.abs(a - b) <= allowed))
+    largest = tf.maximum(*sizes)
+    largest = where(tf.is_finite(largest), largest, tf.zeros_like(largest))
+    near = tf.abs(a - b) <= CANCELLED[dtype.name] * largest
+    return tf.reduce_all(same | missing | near)
 
 
 def _message(tensor, x, in_parts):

@@ -6,17 +6,18 @@ from batchhess.compat import (
     captured_from,
     control_flow_context,
     source_tensor,
+    tf,
 )
 from batchhess.graph.tensors import has_custom_gradient, note_name, tensor_key
 from batchhess.ops.table import PASSED, declared
-from batchhess.rebuild import rebuild
+from batchhess.rebuild import rebuild, stand_for
 
 
 def read_once(ys, xs, stands_for):
     """Takes a Tensor for each Variable that the model only reads the value of.
 
     Where it reads one several times, the model is built again, on the first of these
-    values: it is for the run to see that they were all the same.
+    values; that stands for the others, so that a run in which they differ fails.
 
     Args:
       ys: list of Tensors.
@@ -31,9 +32,10 @@ def read_once(ys, xs, stands_for):
     for x in xs:
         reads = _reads(ys, x) if isinstance(x, Variable) else []
         if len(reads) > 1:
-            rebuilt = rebuild(
-                ys, reads[1:], reads[:1] * (len(reads) - 1), stands_for=stands_for
-            )
+            first = [tf.identity(reads[0]) for _ in reads[1:]]
+            for read, same in zip(reads[1:], first):
+                stand_for(stands_for, read, same)
+            rebuilt = rebuild(ys, reads[1:], first, stands_for=stands_for)
             ys, reads = (ys, []) if rebuilt is None else (rebuilt, reads)
         if reads:
             note_name(reads[0], x.name)

@@ -60,6 +60,10 @@ def rebuild_control_flow(ys, xs, stands_for):
             known = {tensor_key(old): old for old in olds}
             top = Scope(known, lambda op: op in inside or is_array(op), xs=olds)
             built = top.tensors(ys)
+        for op in inside:
+            if frames.is_inside(op):  # What is fed there, no check could see.
+                for output in op.outputs:
+                    graph.prevent_feeding(output)
         for old, new in top.pairs():
             if not frames.is_inside(old.op) and declared(old.op).frame != SWITCH:
                 stand_for(stands_for, old, new)
