@@ -164,3 +164,194 @@ def test_what_an_earlier_run_has_computed_may_be_fed():
         fed = session.run(h, {x: ROWS})
         found = session.run(result, {x: ROWS, h: fed})
         np.testing.assert_array_equal(found, session.run(result, {x: ROWS}))
+
+
+def fourth_power(x, **kw):
+    """x**4, by a loop."""
+    return tf.while_loop(lambda i, z: i < 2, lambda i, z: (i + 1, z * z), [0, x], **kw)
+
+
+def masked(x):
+    h = fourth_power(x)[1]
+    mask = h > 0.5
+    return tf.where(mask, h**2, 3 * h), mask, np.logical_not
+
+
+def masked_integers(x):
+    """Compared in a type that TensorFlow 1.15 does not compare."""
+    h = fourth_power(x)[1]
+    step = tf.cast(tf.cast(h, tf.int64) + 3, tf.uint32)
+    return h**2 * tf.cast(tf.cast(step, tf.int64), h.dtype), step, lambda v: v + 5
+
+
+def stopped(x):
+    h = tf.stop_gradient(fourth_power(x)[1])
+    return h * x**2, h, lambda v: 3 * v
+
+
+def sized(x):
+    h = fourth_power(x)[1]
+    size = tf.shape(h)[1]
+    return tf.reduce_sum(h) / tf.cast(size, h.dtype), size, lambda v: 10
+
+
+def counted(x):
+    count, h = fourth_power(x)
+    return tf.reduce_sum(h) * tf.cast(count, h.dtype), count, lambda v: 7
+
+
+def normalized_by_its_sum(x):
+    h = tf.matmul(x, tf.constant(WEIGHTS[:8, :3]))
+    return (h / tf.reduce_sum(h, 1, keepdims=True)) ** 3, h, lambda v: 2 * v
+
+
+def solved(x):
+    h = tf.matmul(x, tf.constant(WEIGHTS[:8, :4]))
+    a = tf.reshape(h, [-1, 2, 2]) + 3 * tf.eye(2, dtype=x.dtype)
+    return tf.linalg.solve(a, a[:, :, :1] ** 3, adjoint=True), a, lambda v: 2 * v
+
+
+def ruled_out(x):
+    h = tf.matmul(x, tf.constant(WEIGHTS[:8, :3]))
+    return tf.reduce_logsumexp(h, 1), h, lambda v: np.where([1, 1, 0], v, -np.inf)
+
+
+def of_unknown_rank(x):
+    shapes = [tf.TensorShape([]), tf.TensorShape(None)]
+    h = fourth_power(x, shape_invariants=shapes)[1]
+    return tf.reshape(h, [-1, 8]) ** 2, h, lambda v: v + 3
+
+
+def small_beside_large(x):
+    h = fourth_power(x * ([1.0] * 7 + [1e4]))[1]
+    return h[:, 0] ** 3 + h[:, 7], h, lambda v: v + np.eye(8)[0]
+
+
+def factor_of_zero(x):
+    h = 2 * fourth_power(x)[1]
+    return (x - x) * x * h, h, lambda v: v + 12
+
+
+def negated(x):
+    h = tf.matmul(x, tf.constant(WEIGHTS))
+    return tf.sin(h), h, np.negative
+
+
+IN_LOOPS = [
+    masked,
+    masked_integers,
+    stopped,
+    sized,
+    counted,
+    of_unknown_rank,
+    small_beside_large,
+    factor_of_zero,
+]
+
+
+@pytest.mark.parametrize("model", IN_LOOPS, ids=lambda model: model.__name__)
+def test_what_is_fed_behind_a_loop_counts_or_is_told(model, control_flow):
+    x = tf.placeholder(tf.float64, [None, 8])
+    y, inner, change = model(x)
+    f = tf.reduce_sum(y)
+    (result,), (gradient,) = batchhess.hessians(f, x), tf.gradients(f, x)
+    value = 0.5 + np.random.RandomState(3).rand(2, 8)
+    with tf.Session() as session:
+        assert np.isfinite(session.run(result, {x: value})).all()
+        fed = {inner: change(session.run(inner, {x: value}))}
+        try:
+            found = session.run(result, dict([(x, value), *fed.items()]))
+        except tf.errors.InvalidArgumentError as error:
+            assert "inner tensor" in str(error)
+            return
+        # What carries no derivative, and was not built again.
+        assert model in (stopped, counted)
+        for k, step in enumerate(1e-5 * np.eye(8)):
+            ends = [
+                session.run(gradient, dict([(x, value + s), *fed.items()]))
+                for s in (step, -step)
+            ]
+            slope = (ends[0] - ends[1]) / 2e-5
+            np.testing.assert_allclose(found[:, k], slope, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["auto", "columns", "differences"])
+@pytest.mark.parametrize(
+    "model",
+    [normalized_by_its_sum, solved, ruled_out, negated],
+    ids=lambda model: model.__name__,
+)
+def test_what_is_fed_counts_as_for_tensorflow_or_is_told(model, method):
+    x = tf.placeholder(tf.float64, [None, 8])
+    y, inner, change = model(x)
+    f = tf.reduce_sum(y)
+    (result,), (whole,) = batchhess.hessians(f, x, method=method), tf.hessians(f, x)
+    value = 0.5 + np.random.RandomState(3).rand(2, 8)
+    with tf.Session() as session:
+        assert np.isfinite(session.run(result, {x: value})).all()
+        feed = {x: value, inner: change(session.run(inner, {x: value}))}
+        expected = session.run(whole, feed)  # [N, K, N, K]
+        try:
+            found = session.run(result, feed)
+        except tf.errors.InvalidArgumentError as error:
+            assert "was fed" in str(error) and method != "columns"
+        else:
+            rows = [expected[n, :, n] for n in range(2)]
+            np.testing.assert_allclose(found, rows, atol=1e-9 * np.abs(rows).max())
+
+
+def test_gradients_of_derivatives_are_told_too(control_flow):
+    x = tf.placeholder(tf.float64, [None, 8])
+    h = tf.matmul(x, tf.constant(WEIGHTS))
+    (gradient,) = batchhess.derivatives(tf.reduce_sum(h**3), x).gradients
+    value = ROWS[:4]
+    with tf.Session() as session:
+        assert session.run(gradient, {x: value}).shape == value.shape
+        with pytest.raises(tf.errors.InvalidArgumentError, match="was fed"):
+            session.run(gradient, {x: value, h: 1 + value.dot(WEIGHTS)})
+
+
+@pytest.mark.parametrize("name", ["mask", "factor"])
+def test_what_is_fed_beside_several_xs_is_told(name):
+    x, u = (tf.placeholder(tf.float64, [None, 2], name=name) for name in "xu")
+    mask, w = x > 0, u + 1
+    f = tf.reduce_sum(tf.where(mask, x**3, 2 * x**2) * u) + tf.reduce_sum(x * (x * w))
+    result = batchhess.hessian_blocks(f, [x, u])[0][0]
+    feed = {x: np.zeros((1, 2)), u: np.ones((1, 2))}
+    fed = {"mask": (mask, [[True, True]]), "factor": (w, [[9.0, 9.0]])}[name]
+    with tf.Session() as session:
+        assert np.isfinite(session.run(result, feed)).all()
+        with pytest.raises(tf.errors.InvalidArgumentError, match="was fed"):
+            session.run(result, dict([*feed.items(), fed]))
+
+
+def test_a_variable_that_is_assigned_between_two_reads_is_told():
+    v = tf.get_variable("v", initializer=np.array([[1.0, 2.0]]), use_resource=True)
+    before = v.read_value() ** 3
+    with tf.control_dependencies([before]):
+        assigned = v.assign([[5.0, 5.0]])
+    with tf.control_dependencies([assigned]):
+        after = v.read_value()
+    (result,) = batchhess.hessians(tf.reduce_sum(before * after), v)
+    with tf.Session() as session:
+        session.run(v.initializer)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="was assigned"):
+            session.run(result)
+        np.testing.assert_array_equal(session.run(v), [[5, 5]])
+        assert session.run(result).shape == (1, 2, 2)  # Now it is 5 all the time.
+
+
+def test_inside_a_branch_that_was_built_again_nothing_can_be_fed():
+    tf.disable_control_flow_v2()
+    x, inner = tf.placeholder(tf.float64, [None, 3]), []
+
+    def branch():
+        inner.append(tf.exp(x))
+        return tf.reduce_sum(inner[0] ** 2 + tf.nn.moments(x, [1])[1][:, None], 1)
+
+    f = tf.cond(tf.reduce_sum(x) > -99, branch, lambda: x[:, 0])
+    (result,) = batchhess.hessians(f, x)
+    with tf.Session() as session:
+        assert session.run(result, {x: np.ones((2, 3))}).shape == (2, 3, 3)
+        with pytest.raises(ValueError, match="may not be fed"):
+            session.run(result, {x: np.ones((2, 3)), inner[0]: np.ones((2, 3))})
