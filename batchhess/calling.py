@@ -70,6 +70,16 @@ def assert_that(condition, message, *values):
     return tf.debugging.Assert(condition, [told(message)] + list(values))
 
 
+def assert_each(conditions, messages):
+    """The same for each of `conditions`, a bool Tensor [P], with its one of `messages`.
+
+    It tells the first that does not hold.
+    """
+    first = tf.argmin(tf.cast(conditions, tf.int32))
+    message = tf.gather(tf.constant([told(text) for text in messages]), first)
+    return tf.debugging.Assert(tf.reduce_all(conditions), [message])
+
+
 @contextlib.contextmanager
 def _in_name_of(function):
     if caller() is not None:

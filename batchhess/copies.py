@@ -54,33 +54,6 @@ def _assert_same(pairs, x, in_parts, size, walk=None):
     return tf.group(*checks)
 
 
-def unless_equal(pairs, build_checks):
-    """The checks that `build_checks` builds, in runs where not all pairs are equal.
-
-    Args:
-      pairs: list of pairs of Tensors.
-      build_checks: function from nothing to a list of Operations.
-
-    Returns:
-      a Tensor, which waits for them.
-    """
-    exact = functools.reduce(tf.logical_and, [_is_equal(a, b) for a, b in pairs])
-
-    def checked():
-        with tf.control_dependencies(build_checks()):
-            return tf.constant(True)
-
-    return tf.cond(exact, lambda: tf.constant(True), checked)
-
-
-def _is_equal(a, b):
-    """Whether two Tensors of one shape are equal and finite: a bool Tensor []."""
-    if a.dtype.base_dtype in (tf.float32, tf.float64):
-        # A fifth of the time that comparing elements takes. Squares would underflow.
-        return tf.equal(tf.reduce_sum(tf.abs(a - b)), 0)
-    return tf.reduce_all(tf.equal(a, b))
-
-
 def _is_same_in_each(a, b, x, walk, precision):
     """The same, where each observation is judged by its own magnitudes."""
     largest = [_largest(t, walk.state(t)) for t in _terms(b)]
