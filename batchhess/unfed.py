@@ -50,21 +50,34 @@ def same_values(made):
     doubled = set(model) if made.is_moved else {t.op for t in stands_for.values()}
     if made.block is not None:
         doubled.update(parts[1].ops)
-    used = set(_between(parts[0] if parts else made.ys, [made.x]))
-    pairs = [
-        (old, op.outputs[index])
-        for (op, index), old in stands_for.items()
-        if op in used and old.op in before and not is_handle(old)
-        if op.type != old.op.type or declared(op).calls or not is_copy(op)
-    ]
-    read = [pair for pair in pairs if declared(pair[1].op).tangents == PASSED]
-    pairs = [pair for pair in pairs if pair not in read]
-    moving = _moving(ys, xs)
-    again = _done_again([op for op in before if op in doubled], moving, made.is_moved)
+    doubled = [op for op in before if op in doubled]
+    read, others = _replaced(made, before)
+    again = _done_again(doubled, _moving(ys, xs), made.is_moved)
     checks += assert_equal(again + read, made.x, in_parts)
-    if pairs:
-        checks.append(assert_same(*zip(*pairs), made.x, in_parts, made.walk))
+    if others:
+        checks.append(assert_same(*zip(*others), made.x, in_parts, made.walk))
     return checks
+
+
+def _replaced(made, before):
+    """What stands for a Tensor of the model, and is not computed by a copy of its op.
+
+    Args:
+      made: a `Plan`, or a `JacobianPlan`.
+      before: dict of the Operations of the model that are of concern.
+
+    Returns:
+      list of pairs of a Tensor of the model and one that is the value of another, as of
+      a variable that is read twice; and of those that are computed in another way.
+    """
+    ys, found = made.parts[0] if made.parts else made.ys, ([], [])
+    used = set(_between(ys, [made.x]))
+    for (op, index), old in made.stands_for.items():
+        is_another = op.type != old.op.type or declared(op).calls or not is_copy(op)
+        if op in used and old.op in before and is_another and not is_handle(old):
+            is_read = declared(op).tangents == PASSED
+            found[0 if is_read else 1].append((old, op.outputs[index]))
+    return found
 
 
 def assert_equal(pairs, x, in_parts=False):
