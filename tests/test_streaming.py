@@ -228,6 +228,48 @@ def test_a_mean_is_refused_at_batch_size_1(model):
         model.evaluate(fetches=mean, batch_size=1)
 
 
+@pytest.mark.parametrize("batch_size", range(1, 21))
+def test_a_mean_is_refused_at_every_batch_size(batch_size, random):
+    """Whether or not the last batch is whole."""
+    x = tf.placeholder(tf.float64, [None, 2])
+    (mean,) = batchhess.hessians(tf.reduce_mean(tf.reduce_sum(x**3, 1)), x)
+    for count in (2 * batch_size, 3 * batch_size, 3 * batch_size + 1):
+        with tf.Session() as session, pytest.raises(ValueError, match="depends on the"):
+            feed = {x: random.randn(count, 2)}
+            batchhess.evaluate(session, mean, feed, [x], batch_size=batch_size)
+
+
+@pytest.mark.parametrize("fixed, count", [(1, 1), (1, 4), (4, 1), (4, 5), (4, 9)])
+@pytest.mark.parametrize("kind", ["random", "counted"])
+def test_a_single_observation_of_a_fixed_number_is_run_once_more(
+    kind, fixed, count, random
+):
+    model = Model(random, fixed=fixed, count=count)
+    runs = tf.get_variable("runs", initializer=np.float64(0))
+    y = {
+        "random": lambda: model.y + tf.random_uniform([], dtype=tf.float64),
+        "counted": lambda: model.y + tf.assign_add(runs, 1.0),
+    }[kind]()
+    with tf.Session() as session:
+        session.run(runs.initializer)
+        given = session, y, model.feed, [model.x, model.w]
+        with pytest.raises(ValueError, match="once more: it is|if it is random"):
+            batchhess.evaluate(*given, batch_size=fixed)
+    found = model.evaluate(batch_size=fixed)
+    np.testing.assert_allclose(found.hessians[0], model.hessians, rtol=1e-12)
+
+
+def test_a_last_observation_alone_is_held_against_another_of_a_fixed_number(random):
+    model = Model(random, fixed=4, count=5)
+    model.feed["w:0"][:4] = 1
+    coupled = tf.cond(
+        tf.reduce_min(model.w) > 1, lambda: model.y[::-1] * 2, lambda: model.y
+    )
+    model.feed["w:0"][4] = 2
+    with pytest.raises(ValueError, match="it is another for observations 4 to 5"):
+        model.evaluate(fetches=coupled, batch_size=4)
+
+
 def test_a_mean_is_refused_in_a_graph_of_a_fixed_number(random):
     model = Model(random, fixed=5)
     (mean,) = batchhess.hessians(tf.reduce_mean(model.y), model.x)

@@ -31,7 +31,12 @@ LAYERS = [
         "models.outline",
         "models.weights",
     ],
-    ["streaming.storage", "models.inlining", "models.protos"],
+    [
+        "streaming.companies",
+        "streaming.storage",
+        "models.inlining",
+        "models.protos",
+    ],
     ["streaming.evaluating", "models.loading"],
     ["streaming", "models"],
     ["graph", "graph.tensors"],
