@@ -55,17 +55,22 @@ def _odd(number):
     return abs(number) // (number & -number)
 
 
-def read_csv(path, columns, name, dtype, header):
+def first_of(names, known):
+    """The first of `names` that is known, or None."""
+    return next((name for name in names if name in known), None)
+
+
+def read_csv(path, columns, names, dtype, header):
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = _but_blank_ends(csv.reader(_whole_lines(file, path), strict=True))
         first = next(rows, None)
         if first is None:
             raise ValueError("'{}' is empty.".format(path))
         if is_text(dtype) and header is None:
-            header = _has_names(first, path, columns or name)
+            header = _has_names(first, path, columns, names)
         header = _header(first, path, header)
         lines = rows if header else itertools.chain([first], rows)
-        wanted = _columns(path, columns, name, header, len(first))
+        wanted = _columns(path, columns, names, header, len(first))
         titles = [header[i] if header else str(i) for i in wanted]
         kind = _read_as(dtype)
         store = store_of((len(wanted),) if columns or len(wanted) > 1 else (), kind)
@@ -124,18 +129,31 @@ _NO_NAME = re.compile(
 )
 
 
-def _has_names(first, path, columns):
-    """Whether the first row holds names, of a file of which text is read."""
-    asked, cells = columns.split(","), [cell.strip() for cell in first]
-    if all(column in cells for column in asked):
+def _has_names(first, path, columns, names):
+    """Whether the first row holds names, of a file of which text is read.
+
+    Raises:
+      ValueError: it may, and it may not.
+    """
+    cells = [cell.strip() for cell in first]
+    if columns is None and first_of(names, cells) is not None:
         return True
-    if all(column in map(str, range(len(cells))) for column in asked):
+    asked = (columns or "").split(",")
+    are_places = all(column in map(str, range(len(cells))) for column in asked)
+    if columns and not are_places and all(column in cells for column in asked):
+        return True
+    if are_places and not all(map(_may_be_name, cells)) and not set(asked) & set(cells):
         return False
+    several = columns is None and len(cells) > 1
     raise ValueError(
         "'{}' has {!r} in its first row, and text is read from it: a name, or what is "
-        "fed. Pass header=True if that row holds names, header=False if it does "
-        "not.".format(path, first[0])
+        "fed. Pass header=True if that row holds names, header=False if it does not{}"
+        ".".format(path, first[0], ", and FILE:COLUMN for one column" * several)
     )
+
+
+def _may_be_name(cell):
+    return _NAME.match(cell) and not _NO_NAME.fullmatch(cell.lower())
 
 
 def _header(first, path, header):
@@ -164,7 +182,7 @@ def _header(first, path, header):
         return None
     for at, cell in enumerate(cells):
         why = "which is no number, and not all of that row are names"
-        is_name = _NAME.match(cell) and not _NO_NAME.fullmatch(cell.lower())
+        is_name = _may_be_name(cell)
         if not is_name and not numbers[at]:
             raise ValueError(words.format(path, cell, at, why))
         if is_name and (any(numbers) or cell in cells[:at]):
@@ -229,12 +247,12 @@ def _refuse_cell(cells, place, read, kind):
                 ) from None
 
 
-def _columns(path, columns, name, header, width):
+def _columns(path, columns, names, header, width):
     """The indices of the columns that are asked for."""
     if columns is None:
-        if not header or name not in header:
+        columns = first_of(names, header or ())
+        if columns is None:
             return list(range(width))
-        columns = name
     known = header or [str(i) for i in range(width)]
     for column in columns.split(","):
         if known.count(column) != 1:
@@ -249,7 +267,7 @@ def _columns(path, columns, name, header, width):
     return [known.index(column) for column in columns.split(",")]
 
 
-def read_parquet(path, columns, name, dtype, header):
+def read_parquet(path, columns, names, dtype, header):
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -258,9 +276,9 @@ def read_parquet(path, columns, name, dtype, header):
         ) from None
     file = parquet.ParquetFile(path)
     header = file.schema_arrow.names
-    wanted = _columns(path, columns, name, header, len(header))
+    wanted = _columns(path, columns, names, header, len(header))
     titles = [header[i] for i in wanted]
-    _columns(path, ",".join(titles), name, header, len(header))  # Each is there once.
+    _columns(path, ",".join(titles), names, header, len(header))  # Each is there once.
     store, number = None, 0
     for batch in file.iter_batches(batch_size=CHUNK, columns=titles):
         parts = [

@@ -122,6 +122,7 @@ def test_text_and_a_number_for_each_observation(tmp_path):
     data.write_text("a,b,colour\n1,2,red\n3,4,blue\n5,6,red\n")
     arguments = [str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x", "--feed"]
     arguments += ["x={}:a,b".format(data), "colour={}".format(data), "weight=0.5"]
+    arguments += ["--batched", "colour", "weight"]
     out = str(tmp_path / "o")
     assert main(["run"] + arguments + ["--out", out, "--runner", "DirectRunner"]) == 0
     found = read_shards(out, "hessians")

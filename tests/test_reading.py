@@ -204,7 +204,36 @@ def test_text_of_csv(tmp_path):
         read(str(path), "s:0", TEXT)
     assert read(str(path), "s:0", TEXT, 1, False).tolist() == [b"red", b"blue"]
     assert read(str(path), "s:0", TEXT, 1, True).tolist() == [b"blue"]
-    assert read(str(path) + ":0", "s:0", TEXT, 2).tolist() == [[b"red"], [b"blue"]]
+    found = read(str(path) + ":0", "s:0", TEXT, 2, False)
+    assert found.tolist() == [[b"red"], [b"blue"]]
+
+
+@pytest.mark.parametrize(
+    "text, columns",
+    [
+        ("red,1\nblue,2\n", ":1"),  # A name, or the second column.
+        ("1,red\n2,blue\n", ":1"),
+        ("0,0\n2,blue\n", ":0"),
+        ("a,b\nred,blue\n", ":0"),  # The first row may be a header.
+        ("a,b\nred,blue\n", ""),
+    ],
+)
+def test_a_digit_or_a_word_that_may_be_either_is_refused(tmp_path, text, columns):
+    path = tmp_path / "d.csv"
+    path.write_text(text)
+    words = "header=True if .* header=False if it does not"
+    with pytest.raises(ValueError, match=words if columns else words + ".* FILE:COL"):
+        read(str(path) + columns, "s:0", TEXT)
+    place = int(columns[1:] or 0)
+    found = read(str(path) + ":{}".format(place), "s:0", TEXT, 1, False)
+    expected = [line.split(",")[place].encode() for line in text.split()]
+    assert found.tolist() == expected
+
+
+def test_places_of_columns_below_no_header_are_taken(tmp_path):
+    (tmp_path / "d.csv").write_text("5,red\n6,blue\n")
+    found = read(str(tmp_path / "d.csv") + ":1", "s:0", TEXT, 1)
+    assert found.tolist() == [b"red", b"blue"]
 
 
 def test_text_of_tfrecord(tmp_path):

@@ -86,7 +86,7 @@ LAYERS = [
     ["beam"],
     ["pipeline"],
     ["", "demo"],
-    ["parsing"],
+    ["fed", "parsing"],
     ["commands"],
     ["cli"],
     ["__main__"],

@@ -43,7 +43,7 @@ def companies(start, stop, count, fixed=None):
 
 
 def _shuffled(rows, size, fixed):
-    """`rows` in a fixed order that does not read the same backwards, not `size` long."""
+    """`rows` in a fixed order that is no palindrome, and not `size` of them."""
     rows = np.random.RandomState(len(rows)).permutation(rows).tolist()
     if fixed:
         return rows
