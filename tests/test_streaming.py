@@ -279,6 +279,46 @@ def test_a_mean_is_refused_in_a_graph_of_a_fixed_number(random):
     np.testing.assert_allclose(found, model.hessians / 5, rtol=1e-12)
 
 
+FIXED_MEANS = {
+    "shape": lambda y: tf.reduce_sum(y) / tf.cast(tf.shape(y)[0], tf.float64),
+    "size": lambda y: tf.reduce_sum(y) / tf.cast(tf.size(y), tf.float64),
+    "no_nan": lambda y: tf.div_no_nan(y, tf.cast(tf.shape(y)[0], tf.float64)),
+    "inverse": lambda y: y * (1 / tf.cast(tf.shape(y)[:1], tf.float64)),
+    "less_one": lambda y: tf.reduce_sum(y) / tf.cast(tf.shape(y)[0] - 1, tf.float64),
+    "loss": lambda y: tf.losses.compute_weighted_loss(y),
+    "loss_of_size": lambda y: tf.losses.compute_weighted_loss(
+        y, reduction=tf.losses.Reduction.SUM_OVER_BATCH_SIZE
+    ),
+    "segments": lambda y: tf.segment_mean(y, tf.constant([0, 0, 1, 1, 1])),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FIXED_MEANS))
+def test_a_division_by_a_fixed_number_of_observations_is_refused(kind, random):
+    model = Model(random, fixed=5)
+    f = FIXED_MEANS[kind](model.y)
+    if kind == "segments":  # Its second derivative is TensorFlow's own affair.
+        fetches = tf.gather(f, [0, 0, 1, 1, 1])
+    else:
+        (fetches,) = batchhess.hessians(f, model.x)
+    with pytest.raises(ValueError, match="of 5 observations, and '.*' is a mean over"):
+        model.evaluate(fetches=fetches)
+
+
+def test_means_of_other_things_than_observations_are_none(random):
+    """Of weights, as many as observations; and divisions by other sizes."""
+    model = Model(random, fixed=5)
+    weights = tf.constant(np.arange(15.0).reshape(5, 3))
+    factor = tf.reduce_mean(weights, 0) + tf.reduce_mean(weights)  # 13, 14, 15.
+    y = tf.reduce_mean(model.x**3 * factor, 1) + tf.reduce_sum(model.x**3, 1) / tf.cast(
+        tf.shape(model.x)[1], tf.float64
+    )
+    (hessian,) = batchhess.hessians(y, model.x)
+    found = model.evaluate(fetches=hessian)
+    diagonal = 2 * model.feed[model.x] * [14.0, 15, 16]
+    np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(3), rtol=1e-12)
+
+
 def test_company_is_refused_in_a_graph_of_a_fixed_number(random):
     model = Model(random, fixed=5)
     with pytest.raises(ValueError, match="depends on the others in its batch"):

@@ -24,6 +24,7 @@ LAYERS = [
         "streaming.lock",
     ],
     [
+        "streaming.means",
         "streaming.naming",
         "streaming.progress",
         "models.effects",

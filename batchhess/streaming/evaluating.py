@@ -9,7 +9,7 @@ import numpy as np
 from batchhess.calling import public, told
 from batchhess.compat import tf
 from batchhess.errors import cause
-from batchhess.streaming import feeding, fingerprint, naming, storage
+from batchhess.streaming import feeding, fingerprint, means, naming, storage
 from batchhess.streaming.companies import Company, companies
 from batchhess.streaming.comparing import is_close
 from batchhess.streaming.progress import telling
@@ -111,7 +111,8 @@ def evaluate(
         feed.refuse_nonfinite_rest()
     run = _Run(session, flat, feed, check == "auto", on_nonfinite)
     if check == "auto" and feed.is_fixed and batch_size != feed.count:
-        naming.refuse_means(flat, batch_size)
+        cure = ", or pass check='never' if that is what you want"
+        means.refuse_means(flat, batch_size, feed.tensors, cure)
 
     if isinstance(out, (str, os.PathLike)):
         names = naming.output_names(fetches)

@@ -16,6 +16,7 @@ class Feed:
       batch_size: int, the observations of a run.
       is_fixed: bool, whether the graph is of a fixed number of them.
       names: set of str, of all that is fed.
+      tensors: list of Tensors, those that are fed observations.
     """
 
     def __init__(self, graph, feed_dict, batched, batch_size):
@@ -70,6 +71,7 @@ class Feed:
             )
         self.is_fixed, self.batch_size = bool(fixed), batch_size
         self.names = {str(_name(key)) for key in feed_dict}
+        self.tensors = list(self._tensors.values())
 
     def batch(self, first, stop, start, rows=None):
         """What to feed for observations `first` to `stop`, or for `rows` of them.
