@@ -235,7 +235,7 @@ def _run_by_beam(model, options, feed, batched):
         elif reading.as_number(text, tensor.name, kind[0]) is None:
             files[tensor.name] = (text,) + kind
         else:
-            same[tensor.name] = np.array(value[0])
+            same[tensor.name] = np.array(value[0], value.dtype)
     pipeline.run(options, files, same, rest)
     print("written to", options.out)
     return lambda name, rows: pipeline.read_shards(options.out, name, rows)

@@ -22,6 +22,9 @@ _SHAPE, _SIZE = re.compile(r"Shape(_\d+)?"), re.compile(r"(Size|num_elements)(_\
 # What `tf.losses` divides by.
 _PRESENT = re.compile(r"(^|/)num_present(_\d+)?[:/]")
 
+# Nobody computes a number of observations in more steps.
+_DEEP = 50
+
 
 def refuse_means(fetches, batch_size, batched, cure):
     """Raises where a graph of a fixed number of observations takes a mean over them.
@@ -97,17 +100,19 @@ class _Means:
     def _is_of_all(self, tensor):
         return bool(tensor.shape.ndims) and tensor.shape.as_list()[0] == self._count
 
-    def _told(self, tensor):
+    def _told(self, tensor, depth=0):
         """Whether it is a "shape" with all observations, their "number", or "inverse".
 
         None if it is nothing of these, or if nothing tells.
         """
+        if depth > _DEEP:
+            return None
         if tensor.name not in self._known:
             self._known[tensor.name] = None  # While its inputs are looked at.
-            self._known[tensor.name] = self._tell(tensor)
+            self._known[tensor.name] = self._tell(tensor, depth + 1)
         return self._known[tensor.name]
 
-    def _tell(self, tensor):
+    def _tell(self, tensor, depth):
         op = tensor.op
         if _PRESENT.search(tensor.name):
             return "number"
@@ -119,7 +124,7 @@ class _Means:
             given = op.inputs[0]
             is_of_all = given.name in self._moving and self._is_of_all(given)
             return {"Shape": "shape", "Size": "number"}[op.type] if is_of_all else None
-        told = [self._told(t) for t in op.inputs]
+        told = [self._told(t, depth) for t in op.inputs]
         if op.type == "StridedSlice" and told[0] == "shape":
             return _tell_slice(op)
         if op.type == "Unpack" and told[0] == "shape":
