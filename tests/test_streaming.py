@@ -517,3 +517,56 @@ def test_derivatives_read_as_lines(model):
     found = repr(model.evaluate()).splitlines()
     assert found[1] == "gradients: ndarray float64 (23, 3)"
     assert [line.partition(":")[0] for line in lines] == list(model.fetches._fields)
+
+
+class Words:
+    """x times the length of a word of each, of one more, and of a variable."""
+
+    def __init__(self):
+        self.x = tf.placeholder(tf.float64, [None], name="x")
+        self.each = tf.placeholder(tf.string, [None], name="each")
+        self.all = tf.placeholder(tf.string, [None], name="all")
+        self.variables = [
+            tf.get_variable("v{}".format(len(shape)), shape, tf.string)
+            for shape in ([], [2])
+        ]
+        lengths = [tf.reduce_sum(tf.strings.length(v)) for v in self.variables]
+        lengths += [tf.strings.length(self.each), tf.strings.length(self.all)[0]]
+        self.y = self.x * tf.cast(sum(lengths), tf.float64)
+
+    def evaluate(self, each, whole, variables, **options):
+        feed = {self.x: np.ones(len(each)), self.each: each, self.all: whole}
+        with tf.Session() as session:
+            for variable, value in zip(self.variables, variables):
+                session.run(variable.assign(np.array(value, object)))
+            options.update(batched=[self.x, self.each], batch_size=2)
+            return batchhess.evaluate(session, self.y, feed, **options)
+
+
+def test_text_is_known_again_by_its_words(tmp_path):
+    """Not by how they are stored, or printed."""
+    words = Words()
+    each, whole = ["red", "blue", "", "a", "b", "c"] * 2, ["w"] * 3000
+    given = each, whole, ["name", ["p", "q"]]
+    with pytest.raises(StoppedError):
+        words.evaluate(*given, out=tmp_path, progress=stopping_after(2))
+    for other, error in (
+        (
+            (each, whole[:1500] + ["W"] + whole[1501:], given[2]),
+            "other data|another ev",
+        ),
+        ((each, whole, ["nama", ["p", "q"]]), "another"),
+        ((each, whole, ["name", ["p", "Q"]]), "another"),
+        ((["rad"] + each[1:], whole, given[2]), "other data"),
+        ((["re", "dblue"] + each[2:], whole, given[2]), "other data"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            words.evaluate(*other, out=tmp_path, resume=True)
+    kinds = "U6", "U9", "S9", object
+    for kind in kinds:
+        options = {"resume": True, "out": tmp_path, "progress": stopping_after(2)}
+        with pytest.raises(StoppedError):
+            stored = np.array(each, kind), np.array(whole, kind)
+            words.evaluate(*stored, given[2], **options)
+    found = words.evaluate(*given, out=tmp_path, resume=True)
+    assert found.tolist() == [len(word) + 7 for word in each]

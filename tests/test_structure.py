@@ -14,7 +14,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
     ["casting", "colouring", "compat", "errors", "starting"],
-    ["calling", "results", "tabular", "xla"],
+    ["calling", "results", "streaming.digests", "tabular", "xla"],
     [
         "reading",
         "streaming.comparing",

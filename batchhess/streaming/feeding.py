@@ -6,6 +6,7 @@ import numpy as np
 
 from batchhess.casting import cast
 from batchhess.compat import tf
+from batchhess.streaming.digests import as_bytes
 
 
 class Feed:
@@ -145,8 +146,8 @@ class Feed:
         found = {}
         for key, value in self._values.items():
             if key not in self._axes:
-                parts = tf.nest.flatten(value)
-                found[str(_name(key))] = zlib.crc32(b"".join(map(_as_bytes, parts)))
+                parts = map(np.asarray, tf.nest.flatten(value))
+                found[str(_name(key))] = zlib.crc32(b"".join(map(as_bytes, parts)))
         return found
 
 
@@ -163,16 +164,6 @@ def _shape(value, name):
         raise ValueError(
             "what is fed for '{}' is a list of rows of other lengths.".format(name)
         ) from None
-
-
-def _as_bytes(value):
-    """A value that is fed whole, with its dtype and shape."""
-    array = np.asarray(value)
-    if array.dtype.kind in "OSU":  # Bytes may end in zeros, which arrays drop.
-        data = repr(array.tolist() if array.dtype.kind == "O" else value).encode()
-    else:
-        data = np.ascontiguousarray(array).tobytes()
-    return "{} {} ".format(array.dtype, array.shape).encode() + data
 
 
 def nonfinite_rows(array):
@@ -198,8 +189,8 @@ def _checksum(part, axis, skip):
         part = part[(slice(None),) * axis + (slice(skip, None),)]
     if not part.size:
         return 0
-    if part.dtype.kind == "O":
-        return zlib.crc32(repr(part.tolist()).encode())
+    if part.dtype.kind in "OSU":
+        return zlib.crc32(as_bytes(part))
     return zlib.crc32(np.ascontiguousarray(part))
 
 
@@ -214,8 +205,10 @@ def _whole(value, name, graph):
     if not (isinstance(name, str) and ":" in name):
         return value  # A part of a SparseTensor and the like.
     tensor = graph.get_tensor_by_name(name)
-    if tensor.dtype.base_dtype in (tf.string, tf.resource, tf.variant):
+    if tensor.dtype.base_dtype in (tf.resource, tf.variant):
         return value
+    if tensor.dtype.base_dtype == tf.string:
+        return value if isinstance(value, np.ndarray) else _array(value, tensor)
     found = np.asarray(value)
     return cast(found, tensor) if found.size and found.dtype.kind != "O" else value
 
