@@ -247,8 +247,10 @@ def test_what_has_too_few_rows_is_told(tmp_path, capsys):
     given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x", "--feed"]
     given += ["{}={}/{}.npy".format(name, tmp_path, name) for name in ("x", "labels")]
     for command in (["verify"], ["run", "--out", str(tmp_path / "out")]):
-        assert main(command[:1] + given + command[1:]) == 0
-        assert "'labels:0' has 3 rows and 'x:0' 6: it" in capsys.readouterr().out
+        assert main(command[:1] + given + command[1:]) == 1
+        assert "'labels:0' has 3 rows and 'x:0' 6: if" in capsys.readouterr().err
+        whole = ["--batched", "x"]
+        assert main(command[:1] + given + command[1:] + whole) == 0
 
 
 def test_a_pipeline_that_is_fed_by_half_is_told(tmp_path, capsys):

@@ -553,7 +553,7 @@ def test_text_is_known_again_by_its_words(tmp_path):
     for other, error in (
         (
             (each, whole[:1500] + ["W"] + whole[1501:], given[2]),
-            "other data|another ev",
+            "another value that is fed",
         ),
         ((each, whole, ["nama", ["p", "q"]]), "another"),
         ((each, whole, ["name", ["p", "Q"]]), "another"),
