@@ -12,15 +12,14 @@ import numpy as np
 
 from batchhess.compat import tf
 from batchhess.errors import cause
+from batchhess.stores import is_text, store_of
 from batchhess.tabular import (
     CHUNK,
     first_of,
     is_number,
-    is_text,
     read_csv,
     read_parquet,
     refuse_rounded,
-    store_of,
 )
 
 

@@ -1,21 +1,16 @@
-"""Tables, of text or of Parquet, as arrays in a temporary file."""
+"""Tables, of text or of Parquet, as arrays."""
 
 import csv
 import itertools
 import re
-import tempfile
 
 import numpy as np
 
 from batchhess.casting import changed
+from batchhess.stores import is_text, store_of
 
 # The rows that are read at a time.
 CHUNK = 4096
-
-
-def is_text(dtype):
-    """Whether text is asked for: `dtype` is that of a placeholder of text, `object`."""
-    return dtype is not None and dtype.kind == "O"
 
 
 def is_number(text):
@@ -73,7 +68,8 @@ def read_csv(path, columns, names, dtype, header):
         wanted = _columns(path, columns, names, header, len(first))
         titles = [header[i] if header else str(i) for i in wanted]
         kind = _read_as(dtype)
-        store = store_of((len(wanted),) if columns or len(wanted) > 1 else (), kind)
+        shape = (len(wanted),) if columns or len(wanted) > 1 else ()
+        store = store_of(shape, kind)
         number = 0
         while True:
             chunk = list(itertools.islice(lines, CHUNK))
@@ -88,7 +84,8 @@ def read_csv(path, columns, names, dtype, header):
                     )
             cells = [[row[i] for i in wanted] for row in chunk]
             place = path, titles, number
-            store.append(_parsed_cells(cells, kind, place, dtype))
+            found = _parsed_cells(cells, kind, place, dtype)
+            store.append(found.reshape((len(chunk),) + shape))
             number += len(chunk)
 
 
@@ -279,12 +276,16 @@ def read_parquet(path, columns, names, dtype, header):
     wanted = _columns(path, columns, names, header, len(header))
     titles = [header[i] for i in wanted]
     _columns(path, ",".join(titles), names, header, len(header))  # Each is there once.
-    store, number = None, 0
+    store, number, shapes = None, 0, {}
     for batch in file.iter_batches(batch_size=CHUNK, columns=titles):
-        parts = [
-            _arrow_values(batch.column(title), path, title, number, is_text(dtype))
-            for title in titles
-        ]
+        parts = []
+        for title in titles:
+            values = batch.column(title)
+            found = _arrow_values(values, path, title, number, is_text(dtype))
+            if found.shape[1:] != shapes.setdefault(title, found.shape[1:]):
+                sizes = found.shape[-1], shapes[title][-1]
+                _refuse_size(path, title, number, *sizes, is_text(dtype))
+            parts.append(found)
         is_list = parts[0].ndim > 1
         if len(parts) == 1 and (columns is None or is_list):
             rows = parts[0]
@@ -307,11 +308,8 @@ def _arrow_values(values, path, column, number, for_text):
         sizes = np.diff([0, *np.cumsum([len(item) for item in values])])
         if len(set(sizes)) > 1:
             other = int(np.flatnonzero(sizes != sizes[0])[0])
-            raise ValueError(
-                "'{}' has {} numbers in column '{}' of row {}, and {} before.".format(
-                    path, sizes[other], column, number + other // each, sizes[0]
-                )
-            )
+            row = number + other // each
+            _refuse_size(path, column, row, sizes[other], sizes[0], for_text)
         shape.append(int(sizes[0]) if len(sizes) else 0)
         values = values.flatten()
     _refuse_nulls(values, path, column, number, int(np.prod(shape[1:])))
@@ -325,6 +323,12 @@ def _arrow_values(values, path, column, number, for_text):
             )
         )
     return found.reshape(shape)
+
+
+def _refuse_size(path, column, row, size, before, for_text):
+    words = "'{}' has {} {} in column '{}' of row {}, and {} before."
+    kind = "words" if for_text else "numbers"
+    raise ValueError(words.format(path, size, kind, column, row, before))
 
 
 # What Arrow calls lists, each of another kind.
@@ -360,60 +364,3 @@ def _beside(parts, path, titles, number, dtype):
                     )
                 )
     return np.stack(parts, 1).astype(kinds[0], copy=False)
-
-
-def store_of(shape, dtype):
-    """What rows of `shape` are kept in: a temporary file, or memory for text."""
-    return (_Words if is_text(np.dtype(dtype)) else Store)(shape, dtype)
-
-
-class _Words:
-    """Rows of bytes, in memory, each different word once."""
-
-    def __init__(self, shape, dtype):
-        self._shape, self._known, self._found = tuple(shape), {}, []
-
-    def append(self, rows):
-        self._found.extend(self._known.setdefault(word, word) for word in rows.flat)
-
-    def array(self):
-        found = np.empty(len(self._found), object)
-        found[:] = self._found
-        return found.reshape((-1,) + self._shape)
-
-
-class Store:
-    """Rows in a temporary file, which has no name where the system can do without.
-
-    Args:
-      shape: of a row.
-      dtype: of its numbers.
-    """
-
-    def __init__(self, shape, dtype):
-        self._shape, self._dtype, self._count = tuple(shape), np.dtype(dtype), 0
-        self._file = tempfile.TemporaryFile(prefix="batchhess")
-
-    def append(self, rows):
-        if rows.dtype != self._dtype:
-            if not np.can_cast(rows.dtype, self._dtype, "safe"):
-                raise ValueError(
-                    "the rows from {} on are {}, and those before {}.".format(
-                        self._count, rows.dtype, self._dtype
-                    )
-                )
-            rows = rows.astype(self._dtype)
-        rows = rows.reshape((len(rows),) + self._shape)
-        try:
-            self._file.write(np.ascontiguousarray(rows).tobytes())
-            self._file.flush()
-        except OSError as error:
-            words = error.strerror + " for a temporary copy of the data"
-            raise OSError(error.errno, words, tempfile.gettempdir()) from None
-        self._count += len(rows)
-
-    def array(self):
-        shape = (self._count,) + self._shape
-        if not np.prod(shape):
-            return np.zeros(shape, self._dtype)
-        return np.memmap(self._file, self._dtype, "r", shape=shape)

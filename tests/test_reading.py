@@ -5,6 +5,8 @@ import pytest
 
 from batchhess.compat import tf
 from batchhess.reading import read
+from batchhess.stores import store_of
+from batchhess.tabular import CHUNK
 
 
 @pytest.fixture
@@ -267,6 +269,34 @@ def test_text_of_parquet(tmp_path):
         read(path, "x:0", TEXT, 1)
     with pytest.raises(ValueError, match="holds string in column 's', and not numbers"):
         read(path, "s:0", None, 1)
+
+
+@pytest.mark.parametrize("kind, told", [("text", "words"), ("float", "numbers")])
+def test_lists_of_another_length_in_a_later_chunk_are_refused(tmp_path, kind, told):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    one = "a" if kind == "text" else 1.0
+    rows = [[one, one]] * CHUNK + [[one]] * CHUNK
+    path = str(tmp_path / "d.parquet")
+    parquet.write_table(pyarrow.table({"s": rows}), path)
+    words = "has 1 {} in column 's' of row {}, and 2 before".format(told, CHUNK)
+    with pytest.raises(ValueError, match=words):
+        read(path, "s:0", TEXT if kind == "text" else None)
+    rows = [[one, one]] * 2 * CHUNK
+    parquet.write_table(pyarrow.table({"s": rows}), path)
+    found = read(path, "s:0", TEXT if kind == "text" else None)
+    assert found.shape == (2 * CHUNK, 2)
+
+
+@pytest.mark.parametrize("dtype", [TEXT, np.dtype(float)])
+def test_a_store_takes_rows_of_one_shape(dtype):
+    store = store_of((2,), dtype)
+    store.append(np.zeros((3, 2), dtype))
+    with pytest.raises(
+        ValueError, match=r"from 3 on have shape \[1\], .* before \[2\]"
+    ):
+        store.append(np.zeros((4, 1), dtype))
 
 
 def test_parquet(tmp_path, x):

@@ -13,7 +13,7 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
-    ["casting", "colouring", "compat", "errors", "starting"],
+    ["casting", "colouring", "compat", "errors", "starting", "stores"],
     ["calling", "results", "streaming.digests", "tabular", "xla"],
     [
         "reading",
