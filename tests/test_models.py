@@ -183,6 +183,48 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
             assert model.session
 
 
+def with_variable(path, shape, resource, **options):
+    """A MetaGraph of sum(w) x**3, for a w of ones, and its checkpoint."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float64, [None], name="x")
+        options.update(initializer=tf.ones_initializer(), dtype=tf.float64)
+        w = tf.get_variable("w", shape, use_resource=resource, **options)
+        total = tf.reduce_sum(tf.convert_to_tensor(w))
+        tf.multiply(x**3, total, name="f")
+        session.run(tf.global_variables_initializer())
+        return tf.train.Saver().save(session, str(path))
+
+
+@pytest.mark.parametrize("resource", [True, False])
+def test_a_checkpoint_of_other_shapes_is_refused(tmp_path, resource):
+    own = with_variable(tmp_path / "own", [4, 3], resource)
+    words = (
+        r"does not restore .*own.meta.*: variable 'w' has shape \[4, 3\], and {} there"
+    )
+    for name, shape in (("wide", [4, 5]), ("flat", [12]), ("turned", [3, 4])):
+        other = with_variable(tmp_path / name, shape, resource)
+        with load(own + ".meta", checkpoint=other) as model:
+            told = str(shape).replace("[", r"\[").replace("]", r"\]")
+            with pytest.raises(ValueError, match=words.format(told)):
+                assert model.session
+    with load(own + ".meta") as model:
+        assert model.session.run("f:0", {"x:0": [2.0]}) == [8 * 12]
+
+
+@pytest.mark.parametrize("resource", [True, False])
+def test_slices_of_a_variable_are_restored_from_the_whole(tmp_path, resource):
+    parts = {"partitioner": tf.fixed_size_partitioner(2)}
+    own = with_variable(tmp_path / "own", [4, 3], resource, **parts)
+    whole = with_variable(tmp_path / "whole", [4, 3], resource)
+    for checkpoint in (own, whole):
+        with load(own + ".meta", checkpoint=checkpoint) as model:
+            assert model.session.run("f:0", {"x:0": [2.0]}) == [8 * 12]
+    other = with_variable(tmp_path / "other", [6, 3], resource)
+    with load(own + ".meta", checkpoint=other) as model:
+        with pytest.raises(ValueError, match="does not restore"):
+            assert model.session
+
+
 def saved(tmp_path, build):
     """A MetaGraph of what `build` makes of x."""
     with tf.Graph().as_default() as graph:
