@@ -1,5 +1,6 @@
 """Tables, of text or of Parquet, as arrays."""
 
+import contextlib
 import csv
 import itertools
 import re
@@ -56,8 +57,8 @@ def first_of(names, known):
 
 
 def read_csv(path, columns, names, dtype, header):
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = _but_blank_ends(csv.reader(_whole_lines(file, path), strict=True))
+    with open(path, newline="", encoding="utf-8-sig") as file, _long_cells():
+        rows = _rows(csv.reader(_whole_lines(file, path), strict=True))
         first = next(rows, None)
         if first is None:
             raise ValueError("'{}' is empty.".format(path))
@@ -106,16 +107,33 @@ def _whole_lines(file, path):
         yield line
 
 
-def _but_blank_ends(rows):
-    """`rows`, but for blank lines at the end of the file."""
-    blank = 0
-    for row in rows:
+@contextlib.contextmanager
+def _long_cells():
+    """Python's own limit of 128 KB for a cell is lifted."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _rows(lines):
+    """The rows of a reader, for which blank lines are rows without cells.
+
+    Of a file with one column they are empty cells. Of others they are left out at the
+    end.
+    """
+    blank, is_single = 0, False
+    for row in lines:
         if not row:
             blank += 1
             continue
-        yield from ([] for _ in range(blank))
+        is_single = len(row) == 1
+        yield from ([""] * is_single for _ in range(blank))
         blank = 0
         yield row
+    if is_single:
+        yield from ([""] for _ in range(blank))
 
 
 # A name begins with a letter, or with "_". Words that stand where a value is missing,

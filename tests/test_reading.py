@@ -1,5 +1,7 @@
 """Data files: each format gives the same numbers, or tells what is wrong with it."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -236,6 +238,26 @@ def test_places_of_columns_below_no_header_are_taken(tmp_path):
     (tmp_path / "d.csv").write_text("5,red\n6,blue\n")
     found = read(str(tmp_path / "d.csv") + ":1", "s:0", TEXT, 1)
     assert found.tolist() == [b"red", b"blue"]
+
+
+@pytest.mark.parametrize("blank", ["", '""'])
+def test_an_empty_cell_of_one_column_is_a_word_and_no_number(tmp_path, blank):
+    path = tmp_path / "d.csv"
+    path.write_text("a\n\nb\n\n\n".replace("\n\n", "\n" + blank + "\n", 1))
+    found = read(str(path), "s:0", TEXT, 1, False)
+    assert found.tolist() == [b"a", b"", b"b", b"", b""]
+    for text, row in (("1\n{}\n2\n", 1), ("1\n2\n{}\n", 2)):
+        path.write_text(text.format(blank))
+        words = "'' in row {}, column '0', which is no float64".format(row)
+        with pytest.raises(ValueError, match=words):
+            read(str(path), "x:0")
+
+
+def test_a_cell_may_be_long(tmp_path):
+    limit = csv.field_size_limit()
+    (tmp_path / "d.csv").write_text("s,x\n{},1\n".format("a" * 300000))
+    (word,) = read(str(tmp_path / "d.csv"), "s:0", TEXT, 1)
+    assert word == b"a" * 300000 and csv.field_size_limit() == limit
 
 
 def test_text_of_tfrecord(tmp_path):
