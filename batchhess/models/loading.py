@@ -305,24 +305,24 @@ class Model:
                 saver_def = self._new_saver().saver_def
             restore = self.graph.get_operation_by_name(saver_def.restore_op_name)
             filename = self.graph.get_tensor_by_name(saver_def.filename_tensor_name)
-            self._refuse_other_shapes(restore, prefix)
             self._run(session, [restore], "its saver", {filename: prefix})
         except (KeyError, TypeError, tf.errors.OpError) as error:
             more = " Only what its Saver leaves out is initialized." * self._initialize
             raise ValueError(
-                "'{}' does not restore '{}': {}. It is of another model, or damaged: "
+                "'{}' does not restore '{}': {}{}. It is of another model, or damaged: "
                 "pass checkpoint=PREFIX (--checkpoint) of this one.{}".format(
-                    prefix, self.path, protos.first_line(error), more
+                    prefix,
+                    self.path,
+                    weights.assigned_by(error),
+                    protos.first_line(error),
+                    more,
                 )
             ) from error
-
-    def _refuse_other_shapes(self, restore, prefix):
-        """Raises if a variable would get a value of another shape than its own."""
-        for found in weights.other_shapes(ops_above([restore]), prefix):
+        for name, own, stored in weights.other_shapes(session, self.variables):
             raise ValueError(
                 "'{}' does not restore '{}': variable '{}' has shape {}, and {} there. "
                 "It is of another model: pass checkpoint=PREFIX (--checkpoint) of this "
-                "one.".format(prefix, self.path, *found)
+                "one.".format(prefix, self.path, name, own, stored)
             )
 
     def _read_by_saver(self):

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 
-from batchhess.compat import raw_ops, static_value, tf
+from batchhess.compat import raw_ops, tf
 
 # By the type of a variable: whether it has a value, and what a Saver takes for it.
 _HAS_VALUE = {
@@ -47,48 +47,32 @@ def initializer(op):
     return None
 
 
-def other_shapes(restore_ops, prefix):
-    """Variables of another shape than a checkpoint has for them.
+def other_shapes(session, ops):
+    """Those of the variables `ops` whose value has another shape than they have.
 
-    Those with a handle take a value of any shape when they are restored. A part of a
-    partitioned variable is a slice, of which TensorFlow holds the whole to its shape.
-
-    Args:
-      restore_ops: iterable of Operations, all that restoring runs.
-      prefix: str, as a Saver takes it.
+    What is restored through a handle may have any, whichever way it is restored.
 
     Returns:
-      list of tuples of the name of a variable, its shape and that in the checkpoint.
+      list of tuples of the name of a variable, its shape and that of its value.
     """
-    found, shapes = [], None
-    for op in restore_ops:
-        if op.type != "RestoreV2":
-            continue
-        names, slices = (static_value(tensor) for tensor in op.inputs[1:3])
-        if names is None or slices is None:
-            continue
-        if shapes is None:
-            reader = tf.train.NewCheckpointReader(prefix)
-            shapes = reader.get_variable_to_shape_map()
-        for output, name, part in zip(op.outputs, names, slices):
-            stored = shapes.get(name.decode())
-            for variable, shape in _assigned(output):
-                if stored is not None and not part and shape != list(stored):
-                    found.append((variable.name, shape, list(stored)))
+    handles = [op for op in ops if op.type == "VarHandleOp"]
+    pairs = zip(handles, have_values(session, handles))
+    known = [op for op, has_value in pairs if has_value]
+    shapes = session.run([raw_ops.VariableShape(input=op.outputs[0]) for op in known])
+    found = []
+    for op, shape in zip(known, shapes):
+        own = tf.TensorShape(op.get_attr("shape"))
+        if own.ndims is not None and not own.is_compatible_with(shape.tolist()):
+            found.append((op.name, own.as_list(), shape.tolist()))
     return found
 
 
-def _assigned(value):
-    """The variables of a known shape that a value is assigned to, with their shapes."""
-    for consumer in value.consumers():
-        if consumer.type in ("Identity", "ReadVariableOp", "Cast"):
-            yield from _assigned(consumer.outputs[0])
-        elif consumer.type in ("AssignVariableOp", "Assign"):
-            variable = consumer.inputs[0].op
-            if consumer.inputs[1] is value and variable.type in _READS:
-                shape = tf.TensorShape(variable.get_attr("shape"))
-                if shape.is_fully_defined():
-                    yield variable, shape.as_list()
+def assigned_by(error):
+    """Words for the variable that an error tells could not be assigned, if any."""
+    op = getattr(error, "op", None)
+    if op is None or op.type != "Assign":
+        return ""
+    return "variable '{}': ".format(op.inputs[0].op.name)
 
 
 def _op_of(variable):
