@@ -119,20 +119,28 @@ def _npy(path, columns, names, dtype, header):
     try:
         found = np.load(path, mmap_mode="r")
     except ValueError as error:
-        if "mmap" in str(error) and "object" not in str(error).lower():
-            found = np.load(path)  # An empty one cannot be mapped.
-        else:
+        if "object" in str(error).lower():
+            _refuse_objects(path, dtype)
+        if "mmap" not in str(error):
             raise
-    return _numbers(found, path)
+        found = np.load(path)  # An empty one cannot be mapped.
+    return _numbers(found, path, dtype)
 
 
-def _numbers(array, path):
+def _numbers(array, path, dtype):
     if array.dtype.kind not in "biufcSU" and array.dtype.name != "bfloat16":
-        raise ValueError(
-            "'{}' holds Python objects or records, and not numbers. Save it anew as an "
-            "array of numbers.".format(path)
-        )
+        _refuse_objects(path, dtype)
     return array
+
+
+def _refuse_objects(path, dtype):
+    raise ValueError(
+        "'{}' holds Python objects or records, and not {}. Save it anew as {}.".format(
+            path,
+            _wanted(dtype),
+            "words: array.astype(str)" if is_text(dtype) else "an array of numbers",
+        )
+    )
 
 
 def _npz(path, columns, names, dtype, header):
@@ -149,13 +157,10 @@ def _npz(path, columns, names, dtype, header):
                 )
             )
         try:
-            return _numbers(archive[key], path)
+            return _numbers(archive[key], path, dtype)
         except ValueError as error:
             if "allow_pickle" in str(error):
-                raise ValueError(
-                    "'{}' holds Python objects under '{}', and not numbers. Save it "
-                    "anew as an array of numbers.".format(path, key)
-                ) from None
+                _refuse_objects("{}:{}".format(path, key), dtype)
             raise
 
 

@@ -218,7 +218,9 @@ def _parsed_cells(cells, kind, place, dtype):
     try:
         found = _parsed(cells, kind)
     except (ValueError, OverflowError):
-        _refuse_cell(cells, place, lambda cell: _parsed([[cell]], kind), kind)
+        is_truth = dtype is not None and dtype.kind == "b"
+        told = dtype if is_truth else kind
+        _refuse_cell(cells, place, lambda cell: _parsed([[cell]], kind), told)
         raise
     exact = _EXACT.get("float64" if dtype is None else dtype.name, 2**53)
     if kind == np.float64 and np.any(~(np.abs(found) < exact)):

@@ -366,6 +366,22 @@ def test_verify_tells_right_from_wrong(saved, capsys):
     assert "are coupled" in capsys.readouterr().err
 
 
+def test_dropout_is_told_to_be_random(tmp_path, capsys):
+    """Without advice that the command line does not take."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        noise = tf.random_uniform(tf.shape(x), dtype=tf.float64)
+        tf.reduce_sum(x**3 * noise, name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    np.save(str(tmp_path / "x.npy"), np.ones((12, 2)))
+    given = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x", "--out"]
+    given += [str(tmp_path / "out"), "--feed", "x={}/x.npy".format(tmp_path)]
+    for size, words in (("5", ", or is random: it is another"), ("12", "it is random")):
+        assert main(given + ["--batch-size", size]) == 1
+        told = capsys.readouterr().err
+        assert words in told and "never" not in told
+
+
 def test_verify_takes_a_sample_of_large_data(saved, capsys, monkeypatch):
     prefix, path, value = saved
     np.save(path, np.asfortranarray(np.tile(value, (2000, 1))))

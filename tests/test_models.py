@@ -112,6 +112,32 @@ def test_a_key_of_several_signatures(tmp_path):
         load(path_of("model.meta"), signature="no")
 
 
+def test_keys_of_a_signature_that_was_not_asked_for(tmp_path):
+    """They are not advised; and neither is a signature where none of them helps."""
+    x, y = [tf.placeholder(tf.float32, [None], name=name) for name in ("a", "b")]
+    signature = tf.saved_model.predict_signature_def
+    definitions = {
+        "one": signature({"same": x, "only_one": x}, {"same": y}),
+        "two": signature({"same": x, "only_two": x}, {"same": y}),
+    }
+    with tf.Session() as session:
+        builder = tf.saved_model.Builder(str(tmp_path / "m"))
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], signature_def_map=definitions
+        )
+        builder.save()
+    with load(tmp_path / "m", signature="one") as model:
+        with pytest.raises(ValueError, match="names are: only_one((?!only_two).)*$"):
+            model.find("only_on")
+        with pytest.raises(ValueError, match="'only_two', but in signature 'two'"):
+            model.find("only_two")
+        assert model.find("only_one").name == "a:0"
+    for signature in (None, "one"):  # Of either, it is two tensors.
+        with load(tmp_path / "m", signature=signature) as model:
+            with pytest.raises(ValueError, match="Pass one of these names.$"):
+                model.find("same")
+
+
 def test_tags_are_a_word_or_words_or_none(tmp_path):
     x = tf.placeholder(tf.float32, [None], name="x")
     with tf.Session() as session:
@@ -181,6 +207,13 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
     with load(tmp_path / "model.meta") as model:
         with pytest.raises(ValueError, match="does not restore '.*model.meta'"):
             assert model.session
+
+
+@pytest.mark.parametrize("name", ["gone/m", "gone", "model"])
+def test_a_checkpoint_that_is_not_there_is_told(tmp_path, name):
+    shutil.copy(path_of("model.meta"), str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no checkpoint '.*{}'".format(name)):
+        load(tmp_path / "model.meta", checkpoint=tmp_path / name)
 
 
 def with_variable(path, shape, resource, **options):

@@ -167,6 +167,11 @@ def test_csv_for_large_integers_and_truths(tmp_path):
         read(path, "x:0", np.dtype("uint64"))
     (tmp_path / "d.csv").write_text("a\nTrue\nfalse\n")
     assert read(path, "x:0", np.dtype("bool")).ravel().tolist() == [1, 0]
+    (tmp_path / "d.csv").write_text("a\nTrue\nyes\n")
+    with pytest.raises(
+        ValueError, match="'yes' in row 1, column 'a', which is no bool"
+    ):
+        read(path, "x:0", np.dtype("bool"))
 
 
 def write_examples(path, x, name="x"):
@@ -403,10 +408,15 @@ def test_pickled_arrays_are_refused_without_advice_to_load_them(tmp_path):
     np.save(str(tmp_path / "o.npy"), np.array([{}, None]), allow_pickle=True)
     np.savez(str(tmp_path / "o.npz"), np.array([{}, None]))
     for name in ("o.npy", "o.npz"):
-        with pytest.raises(ValueError) as refusal:
-            read(str(tmp_path / name), "x:0")
-        assert "allow_pickle" not in str(refusal.value)
-        assert "Python objects" in str(refusal.value)
+        for dtype, cure in ((None, "array of numbers"), (TEXT, "array.astype(str)")):
+            with pytest.raises(ValueError) as refusal:
+                read(str(tmp_path / name), "x:0", dtype)
+            told = str(refusal.value)
+            assert "allow_pickle" not in told and "memory" not in told
+            assert "Python objects" in told and cure in told
+    words = np.array(["red", "blue"], object)
+    np.save(str(tmp_path / "o.npy"), words.astype(str))
+    assert read(str(tmp_path / "o.npy"), "x:0", TEXT, 1).tolist() == ["red", "blue"]
 
 
 def test_damaged_and_unknown_files_are_named(tmp_path, random):

@@ -89,7 +89,10 @@ def existing(prefix):
     parts = "-?????-of-?????"  # Of the first version, in several files.
     if glob.glob(glob.escape(prefix) + parts):
         return prefix + parts
-    return prefix if tf.train.checkpoint_exists(prefix) else None
+    try:
+        return prefix if tf.train.checkpoint_exists(prefix) else None
+    except tf.errors.NotFoundError:  # On 1.15, of a directory that is not there.
+        return None
 
 
 def find_checkpoint(path):

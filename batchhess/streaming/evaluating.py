@@ -348,9 +348,9 @@ class _Run:
 def _refuse(names, which):
     for name in names:
         raise ValueError(
-            "'{}' of an observation depends on the others in its "
-            "batch: it is another for {} where they are run with others. "
-            "Take a sum for a mean over observations, pass all of them in one "
+            "'{}' of an observation depends on the others in its batch, or is random: "
+            "it is another for {} where they are run with others. Take a sum for a "
+            "mean over observations, switch dropout off, pass all of them in one "
             "batch, or check='never' if it is random.".format(name, which)
         )
 

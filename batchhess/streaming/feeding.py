@@ -208,7 +208,7 @@ def _whole(value, name, graph):
     if tensor.dtype.base_dtype in (tf.resource, tf.variant):
         return value
     if tensor.dtype.base_dtype == tf.string:
-        return value if isinstance(value, np.ndarray) else _array(value, tensor)
+        return cast(value if hasattr(value, "dtype") else _array(value, tensor), tensor)
     found = np.asarray(value)
     return cast(found, tensor) if found.size and found.dtype.kind != "O" else value
 
