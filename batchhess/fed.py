@@ -81,24 +81,33 @@ class _Data:
     def __init__(self, feed, xs, x, axis):
         self._feed, self._xs, self._x, self._axis = feed, xs, x, axis
         self._count = np.shape(feed[x])[axis]
-        self._of_x = None if x.shape.ndims is None else self._size(x)
+        self._of_x = self._size(x)
 
     def axis_of(self, tensor):
         """The axis of observations, if it has any: of what has one axis that."""
-        return 0 if tensor.shape.ndims == 1 and tensor not in self._xs else self._axis
+        return 0 if self._ndims(tensor) == 1 and tensor not in self._xs else self._axis
+
+    def _ndims(self, tensor):
+        ndims = tensor.shape.ndims
+        return np.ndim(self._feed[tensor]) if ndims is None else ndims
 
     def _size(self, tensor):
         """Its observations in the graph: None if that is open, 0 if it has no axis."""
-        sizes = tensor.shape.as_list() if tensor.shape.ndims else []
         axis = self.axis_of(tensor)
-        return sizes[axis] if len(sizes) > axis else 0
+        if axis >= self._ndims(tensor):
+            return 0
+        return None if tensor.shape.ndims is None else tensor.shape.as_list()[axis]
 
     def _may_hold(self, tensor):
         """Whether it has as many observations as x in the graph, or may have."""
         return self._size(tensor) in (None, self._of_x)
 
     def _rows(self, tensor):
-        return int(np.shape(self._feed[tensor])[self.axis_of(tensor)])
+        axis, shape = self.axis_of(tensor), np.shape(self._feed[tensor])
+        if axis >= len(shape):
+            words = "what is fed for '{}' has shape {}, and no axis {} of observations."
+            raise ValueError(words.format(tensor.name, list(shape), axis))
+        return int(shape[axis])
 
     def fill(self, named, is_told):
         """Replaces each number for observations by as many as x has.

@@ -123,7 +123,7 @@ def test_what_has_as_many_rows_is_batched_too(tmp_path, random):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_text_and_a_number_for_each_observation(tmp_path):
+def test_text_and_a_number_for_each_observation(tmp_path, capsys):
     """A model with a table of words, as feature columns make them."""
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float64, [None, 2], name="x")
@@ -149,6 +149,9 @@ def test_text_and_a_number_for_each_observation(tmp_path):
     arguments = ["run", str(tmp_path / "m"), "--ys", "f", "--xs", "x", "--feed"]
     arguments += ["x={}:a,b".format(data), "colour={}".format(data), "weight=0.5"]
     arguments += ["--signature", "serving_default", "--verify"]
+    out = ["--out", str(tmp_path / "none")]
+    assert main(arguments + out) == 1
+    assert "Pass --batched colour:0 weight:0 if that" in capsys.readouterr().err
     arguments += ["--batched", "colour", "weight"]
     assert main(arguments + ["--out", str(tmp_path / "o"), "--batch-size", "2"]) == 0
     found = np.load(str(tmp_path / "o" / "hessians.npy"))
@@ -164,10 +167,12 @@ def weighted(tmp_path):
         with tf.Graph().as_default() as graph:
             x = tf.placeholder(tf.float64, [None, 2], name="x")
             y = tf.placeholder(tf.float64, shape, name="y")
-            tf.multiply(x**3, y if len(shape) > 1 else tf.reduce_sum(y), name="f")
+            is_each = shape is None or len(shape) > 1
+            tf.multiply(x**3, y if is_each else tf.reduce_sum(y), name="f")
             tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
         np.save(str(tmp_path / "x.npy"), np.arange(16.0).reshape(8, 2))
-        np.save(str(tmp_path / "y.npy"), np.full([rows] + list(shape[1:]), 2.0))
+        of_y = [rows] + list((None, 1)[1:] if shape is None else shape[1:])
+        np.save(str(tmp_path / "y.npy"), np.full(of_y, 2.0))
         found = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x"]
         found += ["--out", str(tmp_path / "out"), "--batch-size", "3"]
         return found + ["--feed", "x={}/x.npy".format(tmp_path)] + list(given)
@@ -182,6 +187,9 @@ def test_a_number_for_an_open_axis_is_asked_about(weighted, tmp_path, capsys):
     assert "'y:0' takes [?, 1], and is fed one number. Pass --batched y:0 if" in told
     assert main(weighted("y=2", "--batched", "x")) == 1
     assert "'y:0' has shape [], and it takes [?, 1]" in capsys.readouterr().err
+    assert main(weighted("y=2", "--batched", "y", shape=())) == 1
+    told = capsys.readouterr().err
+    assert "'y:0' has shape [], and no axis 0 of observations" in told
     assert main(weighted("y=2", shape=(3, 1))) == 1
     assert "'y:0' has shape [], and it takes [3, 1]" in capsys.readouterr().err
     assert main(weighted("y=2", "--batched", "y")) == 0
@@ -213,6 +221,18 @@ def test_other_rows_than_those_of_x_are_asked_about(weighted, rows, tmp_path, ca
     found = np.load(str(tmp_path / "out" / "hessians.npy"))
     diagonal = 12 * rows * np.arange(16.0).reshape(8, 2)
     np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(2), rtol=1e-12)
+
+
+def test_a_placeholder_of_unknown_rank_is_open(weighted, tmp_path, capsys):
+    feed, diagonal = "y={}/y.npy".format(tmp_path), np.arange(16.0).reshape(8, 2)
+    expected = 12 * diagonal[:, :, None] * np.eye(2)
+    assert main(weighted(feed, shape=None, rows=1)) == 1
+    assert "'y:0' has 1 rows and 'x:0' 8" in capsys.readouterr().err
+    for rows, given in ((8, [feed]), (1, [feed, "--batched", "x"]), (8, ["y=2"])):
+        out = str(tmp_path / "out{}".format(len(given[0])) / str(rows))
+        assert main(weighted(*given, "--out", out, shape=None, rows=rows)) == 0
+        found = np.load(os.path.join(out, "hessians.npy"))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_other_rows_are_asked_about_in_a_graph_of_a_fixed_number(tmp_path, capsys):

@@ -195,7 +195,9 @@ def _checksum(part, axis, skip):
 
 
 def _array(value, tensor):
-    """A list that is fed as an array, in which bytes keep their zeros at the end."""
+    """What is fed as an array, in which bytes keep their zeros at the end."""
+    if isinstance(value, np.ndarray):
+        return value
     kind = object if tensor.dtype.base_dtype == tf.string else None
     return np.asarray(value, dtype=kind)
 
@@ -208,7 +210,7 @@ def _whole(value, name, graph):
     if tensor.dtype.base_dtype in (tf.resource, tf.variant):
         return value
     if tensor.dtype.base_dtype == tf.string:
-        return cast(value if hasattr(value, "dtype") else _array(value, tensor), tensor)
+        return cast(_array(value, tensor), tensor)
     found = np.asarray(value)
     return cast(found, tensor) if found.size and found.dtype.kind != "O" else value
 
