@@ -64,7 +64,7 @@ def read_csv(path, columns, names, dtype, header):
             raise ValueError("'{}' is empty.".format(path))
         if is_text(dtype) and header is None:
             header = _has_names(first, path, columns, names)
-        header = _header(first, path, header)
+        header = _header(first, path, header, columns)
         lines = rows if header else itertools.chain([first], rows)
         wanted = _columns(path, columns, names, header, len(first))
         titles = [header[i] if header else str(i) for i in wanted]
@@ -171,13 +171,14 @@ def _may_be_name(cell):
     return _NAME.match(cell) and not _NO_NAME.fullmatch(cell.lower())
 
 
-def _header(first, path, header):
+def _header(first, path, header, columns):
     """The names in the first row, or None if it holds numbers.
 
     Args:
       first: list of str.
       path: str.
       header: bool, whether it holds names; None to tell by what stands there.
+      columns: str, those that are asked for; None for all.
 
     Raises:
       ValueError: it may be either, or is neither.
@@ -193,6 +194,10 @@ def _header(first, path, header):
     if cells == [str(at) for at in range(len(cells))]:
         why = "and counts on: numbers, or what pandas calls columns without names"
         raise ValueError(words.format(path, cells[0], 0, why))
+    asked = set((columns or "").split(",")) & set(cells)
+    if asked and all(cell.isdigit() for cell in cells) and len(set(cells)) > 1:
+        why = "and column {} may be the one of that name or place".format(min(asked))
+        raise ValueError(words.format(path, min(asked), cells.index(min(asked)), why))
     if all(numbers):
         return None
     for at, cell in enumerate(cells):

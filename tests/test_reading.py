@@ -239,6 +239,16 @@ def test_a_digit_or_a_word_that_may_be_either_is_refused(tmp_path, text, columns
     assert found.tolist() == expected
 
 
+def test_a_place_of_numbers_that_may_be_a_name_is_refused(tmp_path):
+    (tmp_path / "d.csv").write_text("1,0\n30,10\n")
+    path = str(tmp_path / "d.csv")
+    with pytest.raises(ValueError, match="'1' in its first row, .* may be the one of"):
+        read(path + ":1", "x:0")
+    assert read(path + ":1", "x:0", header=True).tolist() == [[30]]
+    assert read(path + ":1", "x:0", header=False).tolist() == [[0], [10]]
+    assert read(path, "x:0").tolist() == [[1, 0], [30, 10]]
+
+
 def test_places_of_columns_below_no_header_are_taken(tmp_path):
     (tmp_path / "d.csv").write_text("5,red\n6,blue\n")
     found = read(str(tmp_path / "d.csv") + ":1", "s:0", TEXT, 1)
