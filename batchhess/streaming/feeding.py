@@ -17,13 +17,10 @@ class Feed:
       batch_size: int, the observations of a run.
       is_fixed: bool, whether the graph is of a fixed number of them.
       names: set of str, of all that is fed.
-      tensors: list of Tensors, those that are fed observations.
     """
 
     def __init__(self, graph, feed_dict, batched, batch_size):
-        if isinstance(
-            batched, (tf.Tensor, str)
-        ):  # Which would be read letter by letter.
+        if isinstance(batched, (tf.Tensor, str)):  # One that is read by its letters.
             words = "batched is {!r}, no list: put it into one."
             raise TypeError(words.format(getattr(batched, "name", batched)))
         axes = batched if isinstance(batched, dict) else dict.fromkeys(batched, 0)
@@ -72,7 +69,11 @@ class Feed:
             )
         self.is_fixed, self.batch_size = bool(fixed), batch_size
         self.names = {str(_name(key)) for key in feed_dict}
-        self.tensors = list(self._tensors.values())
+
+    @property
+    def tensors(self):
+        """The Tensors that are fed observations."""
+        return list(self._tensors.values())
 
     def batch(self, first, stop, start, rows=None):
         """What to feed for observations `first` to `stop`, or for `rows` of them.
