@@ -23,6 +23,8 @@ def cast(part, tensor, rows=None, axis=0):
     """
     base = tensor.dtype.base_dtype
     wanted = np.dtype(base.as_numpy_dtype)
+    if base.name == "string" and part.dtype.kind == "O":
+        _refuse_no_words(part, tensor, rows, axis)
     if part.dtype == wanted:
         return part
     if wanted.kind == "O" and (base.name != "string" or part.dtype.kind in "SU"):
@@ -42,16 +44,32 @@ def cast(part, tensor, rows=None, axis=0):
         if kind in "iu":
             lost = changed(found, part)
         else:
-            lost = np.isinf(found.astype(np.complex128 if kind == "c" else float))
+            is_complex = found.dtype.kind == "c"
+            lost = np.isinf(found.astype(np.complex128 if is_complex else float))
             lost &= ~np.isinf(part)
     if np.any(lost):
-        where = tuple(int(i) for i in np.argwhere(lost)[0])
-        raise ValueError(
-            "'{}' is {}, and cannot hold {!r}, which is fed for it{}.".format(
-                tensor.name, base.name, part[where].item(), _told(where, rows, axis)
-            )
-        )
+        _refuse_first(lost, part, tensor, rows, axis)
     return found
+
+
+def _refuse_no_words(part, tensor, rows, axis):
+    """Raises unless Python objects are words: a missing one may be None, or NaN."""
+    lost = [not isinstance(word, (str, bytes)) for word in part.ravel().tolist()]
+    if any(lost):
+        _refuse_first(np.reshape(lost, part.shape), part, tensor, rows, axis)
+
+
+def _refuse_first(lost, part, tensor, rows, axis):
+    where = tuple(int(i) for i in np.argwhere(lost)[0])
+    number = part[where]
+    raise ValueError(
+        "'{}' is {}, and cannot hold {!r}, which is fed for it{}.".format(
+            tensor.name,
+            tensor.dtype.base_dtype.name,
+            number.item() if isinstance(number, np.generic) else number,
+            _told(where, rows, axis),
+        )
+    )
 
 
 def _told(where, rows, axis):

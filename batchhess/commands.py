@@ -1,17 +1,14 @@
 """What the commands of the command line do."""
 
-import re
-
 import numpy as np
 
-from batchhess import casting, reading
+from batchhess import casting, fed, reading
 from batchhess import demo as iris
 from batchhess.answering import build_answers
 from batchhess.compat import tf
 from batchhess.explanation import explain as explain_hessians
 from batchhess.exporting import write as write_model
 from batchhess.models import load, protos
-from batchhess.models.outline import above
 from batchhess.parsing import in_options
 from batchhess.streaming import evaluate, is_close
 from batchhess.streaming.feeding import listed, nonfinite_rows
@@ -22,11 +19,6 @@ _RIGHT = {"float32": 1e-2, "float64": 1e-6}
 
 # How many of the tensors on the way to its outputs are listed of a model.
 _INNER = 20
-
-# What takes in data: a queue would wait for ever, and an iterator go on by itself.
-_TAKEN_IN = re.compile(
-    r"Placeholder|\w*Dequeue\w*|\w*IteratorGetNext\w*|Reader\w*Read\w*"
-)
 
 # How many observations are verified at most, and how many entries of their Hessians.
 _SAMPLE, _ENTRIES = 1000, 2**23
@@ -46,7 +38,7 @@ def inspect(options):
 
 def explain(options):
     with _loaded(options) as model, model.graph.as_default():
-        ys, xs = _tensors(model, options)
+        ys, xs = fed.tensors(model, options)
         for answer in explain_hessians(ys, xs, batch_axis=options.batch_axis):
             print(in_options(str(answer)))
             print()
@@ -55,9 +47,7 @@ def explain(options):
 
 def verify(options):
     with _loaded(options) as model, model.graph.as_default():
-        ys, xs, feed = _fed(model, options)
-        batched = _batched(model, options, xs, feed)
-        _tell_batched(options, xs, feed, batched)
+        ys, xs, feed, batched = fed.read(model, options)
         rows, sample = _sampled(options, xs, feed, batched)
         return _verify(model, options, ys, xs, rows, sample)
 
@@ -115,21 +105,22 @@ def _sampled(options, xs, feed, batched):
     rows = np.linspace(0, max(count - 1, 0), size).astype(np.int64)
     if size < count:
         print("a sample of {:,} of {:,} observations".format(size, count))
-    sample = _picked(feed, batched, rows, axis)
-    bad = _nonfinite(options, sample, batched, rows, axis)
+    sample = _picked(feed, batched, rows)
+    bad = _nonfinite(options, sample, batched, rows)
     if not bad:
         return rows, sample
     print("not verified, since NaN or Inf is fed: {:,} observations".format(len(bad)))
     rows = np.setdiff1d(rows, sorted(bad))
     rows = np.resize(rows, size) if fixed and len(rows) else rows
-    return rows, _picked(feed, batched, rows, axis)
+    return rows, _picked(feed, batched, rows)
 
 
-def _picked(feed, batched, rows, axis):
+def _picked(feed, batched, rows):
     """What to feed for the observations `rows`."""
     found = {}
     for tensor, value in feed.items():
         if tensor in batched:  # No more of it is read.
+            axis = batched[tensor]
             part = np.asarray(value[(slice(None),) * axis + (rows,)])
             found[tensor] = casting.cast(part, tensor, rows, axis)
         else:
@@ -137,12 +128,14 @@ def _picked(feed, batched, rows, axis):
     return found
 
 
-def _nonfinite(options, sample, batched, rows, axis):
+def _nonfinite(options, sample, batched, rows):
     """The set of the observations for which NaN or Inf is fed, if that is allowed."""
     found, keep = set(), getattr(options, "on_nonfinite", None) == "keep"
     for tensor, value in sample.items():
         is_batched = tensor in batched and len(rows) > 0
-        by_row = np.moveaxis(value, axis, 0) if is_batched else np.ravel(value)
+        by_row = (
+            np.moveaxis(value, batched[tensor], 0) if is_batched else np.ravel(value)
+        )
         bad = nonfinite_rows(by_row)
         if len(bad) and not keep:
             where = " at observations " + listed(rows[bad]) if is_batched else ""
@@ -156,7 +149,7 @@ def _nonfinite(options, sample, batched, rows, axis):
 
 def export(options):
     with _loaded(options) as model, model.graph.as_default():
-        ys, xs = _tensors(model, options)
+        ys, xs = fed.tensors(model, options)
 
         def session():
             options.ctrl_c.raises = True  # What is written is taken away again.
@@ -178,9 +171,7 @@ def export(options):
 
 def run(options):
     with _loaded(options) as model, model.graph.as_default():
-        ys, xs, feed = _fed(model, options)
-        batched = _batched(model, options, xs, feed)
-        _tell_batched(options, xs, feed, batched)
+        ys, xs, feed, batched = fed.read(model, options)
         answers = build_answers(
             options.answer,
             ys,
@@ -209,7 +200,7 @@ def _run_here(model, options, feed, batched, answers):
         model.session,
         answers,
         feed,
-        dict.fromkeys(batched, options.batch_axis),
+        batched,
         batch_size=options.batch_size,
         out=options.out,
         resume=options.resume,
@@ -235,18 +226,16 @@ def _run_by_beam(model, options, feed, batched):
     from batchhess import pipeline
 
     options.ctrl_c.raises = True
-    names = {tensor.name for tensor in batched}
-    texts = {model.find(name).name: text for name, text in options.feed}
     files, same, rest = {}, {}, {}
-    for tensor, value in feed.items():
-        if tensor.name not in names:
+    for called, text in options.feed:
+        tensor = model.find(called)
+        value, kind = feed[tensor], fed.kind_of(tensor, options, called)
+        if tensor not in batched:
             rest[tensor.name] = casting.cast(np.asarray(value), tensor)
-            continue
-        text, kind = texts[tensor.name], _kind(tensor, options)
-        if reading.as_number(text, tensor.name, kind[0]) is None:
+        elif reading.as_number(text, tensor.name, kind[0]) is None:
             files[tensor.name] = (text,) + kind
         else:
-            same[tensor.name] = np.array(value[0])
+            same[tensor.name] = np.array(value[0], value.dtype)
     pipeline.run(options, files, same, rest)
     print("written to", options.out)
     return lambda name, rows: pipeline.read_shards(options.out, name, rows)
@@ -262,136 +251,6 @@ def _loaded(options):
         initialize=options.initialize,
         allow_effects=options.allow_effects,
     )
-
-
-def _tensors(model, options, fed=()):
-    xs = [model.find(name) for name in options.xs]
-    return [model.tensor(name, fed=list(fed) + xs) for name in options.ys], xs
-
-
-def _fed(model, options):
-    """The ys, the xs and what is fed, read from the files."""
-    feed = {}
-    for name, text in options.feed:
-        tensor = model.find(name)
-        if tensor in feed:
-            raise ValueError("'{}' is fed twice.".format(tensor.name))
-        kind = _kind(tensor, options)
-        feed[tensor] = reading.read(text, tensor.name, *kind)
-    ys, xs = _tensors(model, options, list(feed))
-    for missing in _missing(ys, xs, feed):
-        raise ValueError(
-            "nothing is fed for '{0}'. Pass --feed {0}=FILE.".format(missing.name)
-        )
-    options.batch_axis = _batch_axis(options.batch_axis, xs, feed)
-    _fill(feed, xs[0], options.batch_axis)
-    for tensor, value in feed.items():
-        _check_shape(tensor, np.shape(value), options.batch_axis)
-    return ys, xs, feed
-
-
-def _fill(feed, x, axis):
-    """Replaces each number for a tensor of observations by as many as x has."""
-    of_x = x.shape.as_list()[axis] if x.shape.ndims else None
-    for tensor, value in feed.items():
-        sizes = tensor.shape.as_list() if tensor.shape.ndims else []
-        if np.ndim(value) == 0 and len(sizes) > axis and sizes[axis] in (None, of_x):
-            sizes[axis] = np.shape(feed[x])[axis]
-            if None not in sizes:
-                number = casting.cast(np.asarray(value), tensor)
-                feed[tensor] = np.broadcast_to(number, sizes)
-
-
-def _batch_axis(axis, xs, feed):
-    """The axis of observations, counted from the first."""
-    found = set()
-    for x in xs:
-        rank = np.ndim(feed[x])
-        if not -rank <= axis < rank:
-            raise ValueError(
-                "what is fed for '{}' has shape {}, and no axis {} of "
-                "observations.".format(x.name, np.shape(feed[x]), axis)
-            )
-        found.add(axis % rank)
-    if len(found) > 1:
-        words = "axis {} is another of each x: they have different numbers of axes."
-        raise ValueError(words.format(axis))
-    return found.pop()
-
-
-def _missing(ys, xs, feed):
-    """The Tensors that must be fed and are not, the xs first."""
-    yield from (x for x in xs if x not in feed)
-    for item in above(ys, list(feed)):
-        op = item.op if isinstance(item, tf.Tensor) else item
-        if _TAKEN_IN.fullmatch(op.type):
-            yield item if isinstance(item, tf.Tensor) else op.outputs[0]
-
-
-def _check_shape(tensor, shape, axis):
-    """Raises unless a tensor can be fed an array of this shape, batch by batch."""
-    if tensor.shape.ndims is None:
-        return
-    sizes = tensor.shape.as_list()
-    pairs = enumerate(zip(sizes, shape))
-    fits = all(at == axis or size in (None, n) for at, (size, n) in pairs)
-    if len(sizes) != len(shape) or not fits:
-        raise ValueError(
-            "what is fed for '{}' has shape {}, and it takes [{}].".format(
-                tensor.name,
-                list(shape),
-                ", ".join("?" if size is None else str(size) for size in sizes),
-            )
-        )
-
-
-def _names(tensors):
-    return ", ".join("'{}'".format(tensor.name) for tensor in tensors)
-
-
-def _kind(tensor, options):
-    """How `reading.read` reads for a placeholder: dtype, rank, and header."""
-    header = {None: None, "yes": True, "no": False}[options.header]
-    dtype = np.dtype(tensor.dtype.base_dtype.as_numpy_dtype)
-    return dtype, tensor.shape.ndims, header
-
-
-def _batched(model, options, xs, feed):
-    """What holds observations: the xs, and what has as many of them."""
-    axis = options.batch_axis
-    if options.batched:
-        return [model.find(name) for name in options.batched]
-    count = np.shape(feed[xs[0]])[axis]
-    of_x = xs[0].shape.as_list()[axis] if xs[0].shape.ndims else None
-    # What has as many as x in the graph, and not in the files, goes batch by batch.
-    sizes = {None} if of_x == count else {None, of_x}
-    found = list(xs)
-    for tensor, value in feed.items():
-        shape = tensor.shape.as_list() if tensor.shape.ndims else []
-        if (
-            tensor not in found
-            and len(shape) > axis
-            and shape[axis] in sizes
-            and np.shape(value)[axis : axis + 1] == (count,)
-        ):
-            found.append(tensor)
-    return found
-
-
-def _tell_batched(options, xs, feed, batched):
-    """Tells what is taken for observations, and what is not for want of rows."""
-    axis = options.batch_axis
-    others = [t for t in batched if t not in xs and not options.batched]
-    if others:
-        words = "taken for observations too, as --batched would tell: {}"
-        print(words.format(_names(others)))
-    count = np.shape(feed[xs[0]])[axis]
-    for tensor, value in feed.items():
-        shape = tensor.shape.as_list() if tensor.shape.ndims else []
-        if tensor not in batched and shape[axis : axis + 1] == [None]:
-            words = "'{}' has {:,} rows and '{}' {:,}: it is fed whole to each batch"
-            rows = np.shape(value)[axis]
-            print(words.format(tensor.name, rows, xs[0].name, count))
 
 
 def describe(model):

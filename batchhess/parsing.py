@@ -170,8 +170,8 @@ def _tensors():
         type=int,
         default=0,
         metavar="AXIS",
-        help="the axis of observations in the xs and what goes with them; a negative "
-        "one is counted from the end (default: %(default)s)",
+        help="the axis of observations in the xs and what goes with them, but what has "
+        "one axis only; a negative one is counted from the end (default: %(default)s)",
     )
     return tensors
 
@@ -186,7 +186,7 @@ def _data():
         default=[],
         metavar="NAME=FILE[:COLUMNS]",
         help="a .npy, .npz, .csv, .tfrecord or .parquet file, or a number, for each "
-        "placeholder; a number for one with an axis of observations goes to each",
+        "placeholder; a number for one that --batched names goes to each observation",
     )
     data.add_argument(
         "--header",
@@ -200,8 +200,9 @@ def _data():
         nargs="+",
         action=_Extend,
         metavar="NAME",
-        help="placeholders with the observations on the batch axis (default: the xs, "
-        "and what is fed with as many rows where the graph leaves their number open)",
+        help="placeholders with observations beside the xs, on the batch axis, or on "
+        "the only one that they have; all others are fed whole (default: what is fed "
+        "with as many rows as x where the graph leaves their number open)",
     )
     _method(data)
     return data

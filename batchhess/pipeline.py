@@ -92,7 +92,7 @@ def _first(files):
     count = next(iter(counts.values()))
     if not count:
         raise ValueError("the files hold no observations.")
-    return count, {name: np.array(array[0]) for name, array in arrays.items()}
+    return count, {name: np.array(a[0], a.dtype) for name, a in arrays.items()}
 
 
 def _schema(handler, first):

@@ -12,18 +12,18 @@ import numpy as np
 
 from batchhess.compat import tf
 from batchhess.errors import cause
+from batchhess.stores import is_text, store_of
 from batchhess.tabular import (
     CHUNK,
+    first_of,
     is_number,
-    is_text,
     read_csv,
     read_parquet,
     refuse_rounded,
-    store_of,
 )
 
 
-def read(text, name, dtype=None, rank=None, header=None):
+def read(text, name, dtype=None, rank=None, header=None, called=None):
     """What to feed for a placeholder.
 
     Args:
@@ -39,6 +39,8 @@ def read(text, name, dtype=None, rank=None, header=None):
       header: bool, whether the first row of a .csv file holds names. None to tell: it
         does if its cells are different words, none of them a number or a word for a
         missing value; else all must be numbers, but for 0, 1, 2 ..., which may be both.
+      called: str, what the placeholder is called too, such as a key of a signature:
+        COLUMNS are that before they are its name.
 
     Returns:
       a number, or an array or memory map.
@@ -62,9 +64,10 @@ def read(text, name, dtype=None, rank=None, header=None):
         raise ValueError(
             "'{}' is of no format that is known: {}.".format(path, ", ".join(_READERS))
         )
-    short = name.partition(":")[0]
+    short = dict.fromkeys(n.partition(":")[0] for n in (called, name) if n)
     try:
-        return _of_rank(_READERS[ends[0]](path, columns, short, dtype, header), rank)
+        found = _READERS[ends[0]](path, columns, list(short), dtype, header)
+        return _of_rank(found, rank)
     except (ImportError, MemoryError):
         raise
     except OSError as error:
@@ -107,7 +110,7 @@ def _of_rank(array, rank):
     return array[..., None] if rank is not None and rank == array.ndim + 1 else array
 
 
-def _npy(path, columns, name, dtype, header):
+def _npy(path, columns, names, dtype, header):
     if columns:
         raise ValueError("'{}' is one array, and has no '{}'.".format(path, columns))
     with open(path, "rb") as file:
@@ -116,47 +119,52 @@ def _npy(path, columns, name, dtype, header):
     try:
         found = np.load(path, mmap_mode="r")
     except ValueError as error:
-        if "mmap" in str(error) and "object" not in str(error).lower():
-            found = np.load(path)  # An empty one cannot be mapped.
-        else:
+        if "object" in str(error).lower():
+            _refuse_objects(path, dtype)
+        if "mmap" not in str(error):
             raise
-    return _numbers(found, path)
+        found = np.load(path)  # An empty one cannot be mapped.
+    return _numbers(found, path, dtype)
 
 
-def _numbers(array, path):
+def _numbers(array, path, dtype):
     if array.dtype.kind not in "biufcSU" and array.dtype.name != "bfloat16":
-        raise ValueError(
-            "'{}' holds Python objects or records, and not numbers. Save it anew as an "
-            "array of numbers.".format(path)
-        )
+        _refuse_objects(path, dtype)
     return array
 
 
-def _npz(path, columns, name, dtype, header):
+def _refuse_objects(path, dtype):
+    raise ValueError(
+        "'{}' holds Python objects or records, and not {}. Save it anew as {}.".format(
+            path,
+            _wanted(dtype),
+            "words: array.astype(str)" if is_text(dtype) else "an array of numbers",
+        )
+    )
+
+
+def _npz(path, columns, names, dtype, header):
     archive = np.load(path, allow_pickle=False)
     if isinstance(archive, np.ndarray):
         raise ValueError("'{}' is one array: it is a .npy file.".format(path))
     with archive:
         keys = archive.files
-        key = columns or (keys[0] if len(keys) == 1 else name)
+        key = columns or (keys[0] if len(keys) == 1 else first_of(names, keys))
         if key not in keys:
             raise ValueError(
                 "'{}' has no key '{}'; it has {}. Pass FILE:KEY.".format(
-                    path, key, ", ".join(keys)
+                    path, columns or names[0], ", ".join(keys)
                 )
             )
         try:
-            return _numbers(archive[key], path)
+            return _numbers(archive[key], path, dtype)
         except ValueError as error:
             if "allow_pickle" in str(error):
-                raise ValueError(
-                    "'{}' holds Python objects under '{}', and not numbers. Save it "
-                    "anew as an array of numbers.".format(path, key)
-                ) from None
+                _refuse_objects("{}:{}".format(path, key), dtype)
             raise
 
 
-def _tfrecord(path, columns, name, dtype, header):
+def _tfrecord(path, columns, names, dtype, header):
     records = _records(path)
     store, number = None, 0
     with tf.Graph().as_default(), tf.Session() as session:
@@ -168,7 +176,8 @@ def _tfrecord(path, columns, name, dtype, header):
                 break
             if parsed is None:
                 may_be_only = columns is None
-                feature = _feature(chunk[0], path, columns or name, may_be_only, dtype)
+                asked = [columns] if columns else names
+                feature = _feature(chunk[0], path, asked, may_be_only, dtype)
                 key, spec = feature
                 parsed = tf.io.parse_example(serialized, {key: spec})[key]
             try:
@@ -213,17 +222,18 @@ def _records(path):
         raise ValueError("'{}' is damaged: {}".format(path, cause(error))) from None
 
 
-def _feature(record, path, name, may_be_only, dtype):
+def _feature(record, path, names, may_be_only, dtype):
     try:
         features = tf.train.Example.FromString(record).features.feature
     except Exception:
         raise ValueError("'{}' holds no tf.train.Example.".format(path)) from None
-    if name not in features and may_be_only and len(features) == 1:
+    name = first_of(names, features)
+    if name is None and may_be_only and len(features) == 1:
         name = list(features)[0]
-    if name not in features:
+    if name is None:
         raise ValueError(
             "'{}' has no feature '{}'; it has {}.".format(
-                path, name, ", ".join(sorted(features))
+                path, names[0], ", ".join(sorted(features))
             )
         )
     kind = features[name].WhichOneof("kind")

@@ -1,21 +1,17 @@
-"""Tables, of text or of Parquet, as arrays in a temporary file."""
+"""Tables, of text or of Parquet, as arrays."""
 
+import contextlib
 import csv
 import itertools
 import re
-import tempfile
 
 import numpy as np
 
 from batchhess.casting import changed
+from batchhess.stores import is_text, store_of
 
 # The rows that are read at a time.
 CHUNK = 4096
-
-
-def is_text(dtype):
-    """Whether text is asked for: `dtype` is that of a placeholder of text, `object`."""
-    return dtype is not None and dtype.kind == "O"
 
 
 def is_number(text):
@@ -55,20 +51,26 @@ def _odd(number):
     return abs(number) // (number & -number)
 
 
-def read_csv(path, columns, name, dtype, header):
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = _but_blank_ends(csv.reader(_whole_lines(file, path), strict=True))
+def first_of(names, known):
+    """The first of `names` that is known, or None."""
+    return next((name for name in names if name in known), None)
+
+
+def read_csv(path, columns, names, dtype, header):
+    with open(path, newline="", encoding="utf-8-sig") as file, _long_cells():
+        rows = _rows(csv.reader(_whole_lines(file, path), strict=True))
         first = next(rows, None)
         if first is None:
             raise ValueError("'{}' is empty.".format(path))
         if is_text(dtype) and header is None:
-            header = _has_names(first, path, columns or name)
-        header = _header(first, path, header)
+            header = _has_names(first, path, columns, names)
+        header = _header(first, path, header, columns)
         lines = rows if header else itertools.chain([first], rows)
-        wanted = _columns(path, columns, name, header, len(first))
+        wanted = _columns(path, columns, names, header, len(first))
         titles = [header[i] if header else str(i) for i in wanted]
         kind = _read_as(dtype)
-        store = store_of((len(wanted),) if columns or len(wanted) > 1 else (), kind)
+        shape = (len(wanted),) if columns or len(wanted) > 1 else ()
+        store = store_of(shape, kind)
         number = 0
         while True:
             chunk = list(itertools.islice(lines, CHUNK))
@@ -83,7 +85,8 @@ def read_csv(path, columns, name, dtype, header):
                     )
             cells = [[row[i] for i in wanted] for row in chunk]
             place = path, titles, number
-            store.append(_parsed_cells(cells, kind, place, dtype))
+            found = _parsed_cells(cells, kind, place, dtype)
+            store.append(found.reshape((len(chunk),) + shape))
             number += len(chunk)
 
 
@@ -104,16 +107,33 @@ def _whole_lines(file, path):
         yield line
 
 
-def _but_blank_ends(rows):
-    """`rows`, but for blank lines at the end of the file."""
-    blank = 0
-    for row in rows:
+@contextlib.contextmanager
+def _long_cells():
+    """Python's own limit of 128 KB for a cell is lifted."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _rows(lines):
+    """The rows of a reader, for which blank lines are rows without cells.
+
+    Of a file with one column they are empty cells. Of others they are left out at the
+    end.
+    """
+    blank, is_single = 0, False
+    for row in lines:
         if not row:
             blank += 1
             continue
-        yield from ([] for _ in range(blank))
+        is_single = len(row) == 1
+        yield from ([""] * is_single for _ in range(blank))
         blank = 0
         yield row
+    if is_single:
+        yield from ([""] for _ in range(blank))
 
 
 # A name begins with a letter, or with "_". Words that stand where a value is missing,
@@ -124,27 +144,41 @@ _NO_NAME = re.compile(
 )
 
 
-def _has_names(first, path, columns):
-    """Whether the first row holds names, of a file of which text is read."""
-    asked, cells = columns.split(","), [cell.strip() for cell in first]
-    if all(column in cells for column in asked):
+def _has_names(first, path, columns, names):
+    """Whether the first row holds names, of a file of which text is read.
+
+    Raises:
+      ValueError: it may, and it may not.
+    """
+    cells = [cell.strip() for cell in first]
+    if columns is None and first_of(names, cells) is not None:
         return True
-    if all(column in map(str, range(len(cells))) for column in asked):
+    asked = (columns or "").split(",")
+    are_places = all(column in map(str, range(len(cells))) for column in asked)
+    if columns and not are_places and all(column in cells for column in asked):
+        return True
+    if are_places and not all(map(_may_be_name, cells)) and not set(asked) & set(cells):
         return False
+    several = columns is None and len(cells) > 1
     raise ValueError(
         "'{}' has {!r} in its first row, and text is read from it: a name, or what is "
-        "fed. Pass header=True if that row holds names, header=False if it does "
-        "not.".format(path, first[0])
+        "fed. Pass header=True if that row holds names, header=False if it does not{}"
+        ".".format(path, first[0], ", and FILE:COLUMN for one column" * several)
     )
 
 
-def _header(first, path, header):
+def _may_be_name(cell):
+    return _NAME.match(cell) and not _NO_NAME.fullmatch(cell.lower())
+
+
+def _header(first, path, header, columns):
     """The names in the first row, or None if it holds numbers.
 
     Args:
       first: list of str.
       path: str.
       header: bool, whether it holds names; None to tell by what stands there.
+      columns: str, those that are asked for; None for all.
 
     Raises:
       ValueError: it may be either, or is neither.
@@ -160,11 +194,15 @@ def _header(first, path, header):
     if cells == [str(at) for at in range(len(cells))]:
         why = "and counts on: numbers, or what pandas calls columns without names"
         raise ValueError(words.format(path, cells[0], 0, why))
+    asked = set((columns or "").split(",")) & set(cells)
+    if asked and all(cell.isdigit() for cell in cells) and len(set(cells)) > 1:
+        why = "and column {} may be the one of that name or place".format(min(asked))
+        raise ValueError(words.format(path, min(asked), cells.index(min(asked)), why))
     if all(numbers):
         return None
     for at, cell in enumerate(cells):
         why = "which is no number, and not all of that row are names"
-        is_name = _NAME.match(cell) and not _NO_NAME.fullmatch(cell.lower())
+        is_name = _may_be_name(cell)
         if not is_name and not numbers[at]:
             raise ValueError(words.format(path, cell, at, why))
         if is_name and (any(numbers) or cell in cells[:at]):
@@ -185,7 +223,9 @@ def _parsed_cells(cells, kind, place, dtype):
     try:
         found = _parsed(cells, kind)
     except (ValueError, OverflowError):
-        _refuse_cell(cells, place, lambda cell: _parsed([[cell]], kind), kind)
+        is_truth = dtype is not None and dtype.kind == "b"
+        told = dtype if is_truth else kind
+        _refuse_cell(cells, place, lambda cell: _parsed([[cell]], kind), told)
         raise
     exact = _EXACT.get("float64" if dtype is None else dtype.name, 2**53)
     if kind == np.float64 and np.any(~(np.abs(found) < exact)):
@@ -229,12 +269,12 @@ def _refuse_cell(cells, place, read, kind):
                 ) from None
 
 
-def _columns(path, columns, name, header, width):
+def _columns(path, columns, names, header, width):
     """The indices of the columns that are asked for."""
     if columns is None:
-        if not header or name not in header:
+        columns = first_of(names, header or ())
+        if columns is None:
             return list(range(width))
-        columns = name
     known = header or [str(i) for i in range(width)]
     for column in columns.split(","):
         if known.count(column) != 1:
@@ -249,7 +289,7 @@ def _columns(path, columns, name, header, width):
     return [known.index(column) for column in columns.split(",")]
 
 
-def read_parquet(path, columns, name, dtype, header):
+def read_parquet(path, columns, names, dtype, header):
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -258,15 +298,19 @@ def read_parquet(path, columns, name, dtype, header):
         ) from None
     file = parquet.ParquetFile(path)
     header = file.schema_arrow.names
-    wanted = _columns(path, columns, name, header, len(header))
+    wanted = _columns(path, columns, names, header, len(header))
     titles = [header[i] for i in wanted]
-    _columns(path, ",".join(titles), name, header, len(header))  # Each is there once.
-    store, number = None, 0
+    _columns(path, ",".join(titles), names, header, len(header))  # Each is there once.
+    store, number, shapes = None, 0, {}
     for batch in file.iter_batches(batch_size=CHUNK, columns=titles):
-        parts = [
-            _arrow_values(batch.column(title), path, title, number, is_text(dtype))
-            for title in titles
-        ]
+        parts = []
+        for title in titles:
+            values = batch.column(title)
+            found = _arrow_values(values, path, title, number, is_text(dtype))
+            if found.shape[1:] != shapes.setdefault(title, found.shape[1:]):
+                sizes = found.shape[-1], shapes[title][-1]
+                _refuse_size(path, title, number, *sizes, is_text(dtype))
+            parts.append(found)
         is_list = parts[0].ndim > 1
         if len(parts) == 1 and (columns is None or is_list):
             rows = parts[0]
@@ -289,11 +333,8 @@ def _arrow_values(values, path, column, number, for_text):
         sizes = np.diff([0, *np.cumsum([len(item) for item in values])])
         if len(set(sizes)) > 1:
             other = int(np.flatnonzero(sizes != sizes[0])[0])
-            raise ValueError(
-                "'{}' has {} numbers in column '{}' of row {}, and {} before.".format(
-                    path, sizes[other], column, number + other // each, sizes[0]
-                )
-            )
+            row = number + other // each
+            _refuse_size(path, column, row, sizes[other], sizes[0], for_text)
         shape.append(int(sizes[0]) if len(sizes) else 0)
         values = values.flatten()
     _refuse_nulls(values, path, column, number, int(np.prod(shape[1:])))
@@ -307,6 +348,12 @@ def _arrow_values(values, path, column, number, for_text):
             )
         )
     return found.reshape(shape)
+
+
+def _refuse_size(path, column, row, size, before, for_text):
+    words = "'{}' has {} {} in column '{}' of row {}, and {} before."
+    kind = "words" if for_text else "numbers"
+    raise ValueError(words.format(path, size, kind, column, row, before))
 
 
 # What Arrow calls lists, each of another kind.
@@ -342,60 +389,3 @@ def _beside(parts, path, titles, number, dtype):
                     )
                 )
     return np.stack(parts, 1).astype(kinds[0], copy=False)
-
-
-def store_of(shape, dtype):
-    """What rows of `shape` are kept in: a temporary file, or memory for text."""
-    return (_Words if is_text(np.dtype(dtype)) else Store)(shape, dtype)
-
-
-class _Words:
-    """Rows of bytes, in memory, each different word once."""
-
-    def __init__(self, shape, dtype):
-        self._shape, self._known, self._found = tuple(shape), {}, []
-
-    def append(self, rows):
-        self._found.extend(self._known.setdefault(word, word) for word in rows.flat)
-
-    def array(self):
-        found = np.empty(len(self._found), object)
-        found[:] = self._found
-        return found.reshape((-1,) + self._shape)
-
-
-class Store:
-    """Rows in a temporary file, which has no name where the system can do without.
-
-    Args:
-      shape: of a row.
-      dtype: of its numbers.
-    """
-
-    def __init__(self, shape, dtype):
-        self._shape, self._dtype, self._count = tuple(shape), np.dtype(dtype), 0
-        self._file = tempfile.TemporaryFile(prefix="batchhess")
-
-    def append(self, rows):
-        if rows.dtype != self._dtype:
-            if not np.can_cast(rows.dtype, self._dtype, "safe"):
-                raise ValueError(
-                    "the rows from {} on are {}, and those before {}.".format(
-                        self._count, rows.dtype, self._dtype
-                    )
-                )
-            rows = rows.astype(self._dtype)
-        rows = rows.reshape((len(rows),) + self._shape)
-        try:
-            self._file.write(np.ascontiguousarray(rows).tobytes())
-            self._file.flush()
-        except OSError as error:
-            words = error.strerror + " for a temporary copy of the data"
-            raise OSError(error.errno, words, tempfile.gettempdir()) from None
-        self._count += len(rows)
-
-    def array(self):
-        shape = (self._count,) + self._shape
-        if not np.prod(shape):
-            return np.zeros(shape, self._dtype)
-        return np.memmap(self._file, self._dtype, "r", shape=shape)

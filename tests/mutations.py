@@ -140,8 +140,8 @@ MUTATIONS = [
     (
         "streaming/evaluating.py",
         "what depends on the other observations is accepted",
-        "    def _check_in_other_company(self, found, start, stop):\n",
-        "    def _check_in_other_company(self, found, start, stop):\n        return\n\n"
+        "    def _check(self, found, start, stop):\n",
+        "    def _check(self, found, start, stop):\n        return\n\n"
         "    def _unused(self, found, start, stop):\n",
         "streaming",
     ),

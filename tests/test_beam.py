@@ -59,6 +59,68 @@ def test_what_depends_on_the_batch_is_refused(tmp_path):
             list(handler.run_inference([np.ones(3, "float32")] * size, loaded))
 
 
+def test_what_only_later_batches_show_is_refused(tmp_path):
+    """The first are of one element, and have no company."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 3], name="x")
+        largest = tf.stop_gradient(tf.reduce_max(x))
+        tf.reduce_sum(x**3 * largest, name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    for place in range(4):  # Wherever the largest is.
+        handler = HessianModelHandler(str(tmp_path / "m.meta"), ["f"], ["x"])
+        loaded = handler.load_model()
+        for _ in range(20):
+            list(handler.run_inference([np.ones(3, "float32")], loaded))
+        batch = [np.ones(3, "float32")] * 4
+        batch[place] = np.full(3, 2, "float32")
+        with pytest.raises(ValueError, match="depends on the others in its batch"):
+            list(handler.run_inference(batch, loaded))
+        loaded.model.close()
+
+
+def test_a_mean_of_a_fixed_number_is_refused(tmp_path):
+    for name, f in (("mean", tf.reduce_mean), ("sum", tf.reduce_sum)):
+        with tf.Graph().as_default() as graph:
+            x = tf.placeholder(tf.float32, [4, 3], name="x")
+            f(tf.reduce_sum(x**3, 1), name="f")
+            path = str(tmp_path / (name + ".meta"))
+            tf.train.export_meta_graph(path, graph=graph)
+    bad = HessianModelHandler(str(tmp_path / "mean.meta"), ["f"], ["x"])
+    with pytest.raises(ValueError, match="of 4 observations, .* Take a sum.$"):
+        bad.load_model()
+    good = HessianModelHandler(str(tmp_path / "sum.meta"), ["f"], ["x"])
+    loaded = good.load_model()
+    for size in (1, 2, 3, 4):
+        batch = [np.full(3, row + 1, "float32") for row in range(size)]
+        for row, result in enumerate(good.run_inference(batch, loaded)):
+            found = result.inference["hessians"]
+            np.testing.assert_allclose(found, 6 * (row + 1) * np.eye(3), rtol=1e-5)
+
+
+def test_text_keeps_its_zeros(tmp_path):
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [None], name="x")
+        word = tf.placeholder(tf.string, [None], name="word")
+        one = tf.placeholder(tf.string, [None], name="one")
+        length = tf.strings.length(word) + 10 * tf.strings.length(one)[0]
+        tf.reduce_sum(x**3 * tf.cast(length, tf.float64), name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    for name, words in (("word", [b"ab\0", b"a\0\0\0"]), ("one", [b"c\0"])):
+        with tf.python_io.TFRecordWriter(str(tmp_path / (name + ".tfrecord"))) as file:
+            for w in words:
+                example = tf.train.Example()
+                example.features.feature[name].bytes_list.value.append(w)
+                file.write(example.SerializeToString())
+    np.save(str(tmp_path / "x.npy"), np.ones(2))
+    arguments = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x", "--feed"]
+    arguments += ["x={}/x.npy".format(tmp_path), "--batched", "word", "--feed"]
+    arguments += ["{0}={1}/{0}.tfrecord".format(n, tmp_path) for n in ("word", "one")]
+    out = str(tmp_path / "o")
+    assert main(arguments + ["--out", out, "--runner", "DirectRunner"]) == 0
+    found = np.ravel(read_shards(out, "hessians"))
+    np.testing.assert_allclose(found, [6 * 23, 6 * 24], rtol=1e-12)
+
+
 def test_failures_are_set_aside(random):
     value = [np.ones(3, "float32"), np.full(3, np.nan, "float32")]
 
@@ -122,6 +184,7 @@ def test_text_and_a_number_for_each_observation(tmp_path):
     data.write_text("a,b,colour\n1,2,red\n3,4,blue\n5,6,red\n")
     arguments = [str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x", "--feed"]
     arguments += ["x={}:a,b".format(data), "colour={}".format(data), "weight=0.5"]
+    arguments += ["--batched", "colour", "weight"]
     out = str(tmp_path / "o")
     assert main(["run"] + arguments + ["--out", out, "--runner", "DirectRunner"]) == 0
     found = read_shards(out, "hessians")

@@ -123,7 +123,7 @@ def test_what_has_as_many_rows_is_batched_too(tmp_path, random):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_text_and_a_number_for_each_observation(tmp_path):
+def test_text_and_a_number_for_each_observation(tmp_path, capsys):
     """A model with a table of words, as feature columns make them."""
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(tf.float64, [None, 2], name="x")
@@ -149,10 +149,149 @@ def test_text_and_a_number_for_each_observation(tmp_path):
     arguments = ["run", str(tmp_path / "m"), "--ys", "f", "--xs", "x", "--feed"]
     arguments += ["x={}:a,b".format(data), "colour={}".format(data), "weight=0.5"]
     arguments += ["--signature", "serving_default", "--verify"]
+    out = ["--out", str(tmp_path / "none")]
+    assert main(arguments + out) == 1
+    assert "Pass --batched colour:0 weight:0 if that" in capsys.readouterr().err
+    arguments += ["--batched", "colour", "weight"]
     assert main(arguments + ["--out", str(tmp_path / "o"), "--batch-size", "2"]) == 0
     found = np.load(str(tmp_path / "o" / "hessians.npy"))
     diagonal = np.array([[1, 2], [3, 4], [5, 6]]) * [[6.0], [9.0], [21.0]]
     np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(2), rtol=1e-12)
+
+
+@pytest.fixture
+def weighted(tmp_path):
+    """A command for cubes of x of 8 rows by a y with one open axis, and more."""
+
+    def command(*given, shape=(None, 1), rows=8):
+        with tf.Graph().as_default() as graph:
+            x = tf.placeholder(tf.float64, [None, 2], name="x")
+            y = tf.placeholder(tf.float64, shape, name="y")
+            is_each = shape is None or len(shape) > 1
+            tf.multiply(x**3, y if is_each else tf.reduce_sum(y), name="f")
+            tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+        np.save(str(tmp_path / "x.npy"), np.arange(16.0).reshape(8, 2))
+        of_y = [rows] + list((None, 1)[1:] if shape is None else shape[1:])
+        np.save(str(tmp_path / "y.npy"), np.full(of_y, 2.0))
+        found = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x"]
+        found += ["--out", str(tmp_path / "out"), "--batch-size", "3"]
+        return found + ["--feed", "x={}/x.npy".format(tmp_path)] + list(given)
+
+    return command
+
+
+def test_a_number_for_an_open_axis_is_asked_about(weighted, tmp_path, capsys):
+    """It may be that of each observation, or one of something else."""
+    assert main(weighted("y=2")) == 1
+    told = capsys.readouterr().err
+    assert "'y:0' takes [?, 1], and is fed one number. Pass --batched y:0 if" in told
+    assert main(weighted("y=2", "--batched", "x")) == 1
+    assert "'y:0' has shape [], and it takes [?, 1]" in capsys.readouterr().err
+    assert main(weighted("y=2", "--batched", "y", shape=())) == 1
+    told = capsys.readouterr().err
+    assert "'y:0' has shape [], and no axis 0 of observations" in told
+    assert main(weighted("y=2", shape=(3, 1))) == 1
+    assert "'y:0' has shape [], and it takes [3, 1]" in capsys.readouterr().err
+    assert main(weighted("y=2", "--batched", "y")) == 0
+    found = np.load(str(tmp_path / "out" / "hessians.npy"))
+    diagonal = 12 * np.arange(16.0).reshape(8, 2)
+    np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(2), rtol=1e-12)
+
+
+def test_a_number_for_an_x_goes_to_each_observation(weighted, tmp_path):
+    assert main(weighted("y=2", "--xs", "y")) == 0
+    found = np.load(str(tmp_path / "out" / "hessians_x.npy"))
+    diagonal = 12 * np.arange(16.0).reshape(8, 2)
+    np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(2), rtol=1e-12)
+    assert np.load(str(tmp_path / "out" / "hessians_y.npy")).shape == (8, 1, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 9])
+def test_other_rows_than_those_of_x_are_asked_about(weighted, rows, tmp_path, capsys):
+    """What is no observation is fed whole if --batched leaves it out."""
+    feed = "y={}/y.npy".format(tmp_path)
+    assert main(weighted(feed, shape=(None,), rows=rows)) == 1
+    told = capsys.readouterr().err
+    assert "'y:0' has {} rows and 'x:0' 8: if it holds".format(rows) in told
+    assert "pass --batched with those that do: x:0." in told
+    assert main(weighted(feed, "--batched", "y", shape=(None,), rows=rows)) == 1
+    told = capsys.readouterr().err
+    assert "and 'x:0' 8: if it holds observations, feed as many.\n" in told
+    assert main(weighted(feed, "--batched", "x", shape=(None,), rows=rows)) == 0
+    found = np.load(str(tmp_path / "out" / "hessians.npy"))
+    diagonal = 12 * rows * np.arange(16.0).reshape(8, 2)
+    np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(2), rtol=1e-12)
+
+
+def test_a_placeholder_of_unknown_rank_is_open(weighted, tmp_path, capsys):
+    feed, diagonal = "y={}/y.npy".format(tmp_path), np.arange(16.0).reshape(8, 2)
+    expected = 12 * diagonal[:, :, None] * np.eye(2)
+    assert main(weighted(feed, shape=None, rows=1)) == 1
+    assert "'y:0' has 1 rows and 'x:0' 8" in capsys.readouterr().err
+    for rows, given in ((8, [feed]), (1, [feed, "--batched", "x"]), (8, ["y=2"])):
+        out = str(tmp_path / "out{}".format(len(given[0])) / str(rows))
+        assert main(weighted(*given, "--out", out, shape=None, rows=rows)) == 0
+        found = np.load(os.path.join(out, "hessians.npy"))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_other_rows_are_asked_about_in_a_graph_of_a_fixed_number(tmp_path, capsys):
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [4, 3], name="x")
+        w = tf.placeholder(tf.float64, [4], name="w")
+        tf.reduce_sum(x**3 * tf.reduce_sum(w), 1, name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    common = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x"]
+    common += ["--batch-size", "4", "--out", str(tmp_path / "out")]
+    for name, array in (("x", np.ones((6, 3))), ("w", np.ones(4))):
+        np.save(str(tmp_path / name), array)
+        common += ["--feed", "{}={}.npy".format(name, tmp_path / name)]
+    assert main(common) == 1
+    assert "'w:0' has 4 rows and 'x:0' 6" in capsys.readouterr().err
+    assert main(common + ["--batched", "x"]) == 0
+    found = np.load(str(tmp_path / "out" / "hessians.npy"))
+    np.testing.assert_allclose(found, 24 * np.tile(np.eye(3), (6, 1, 1)), rtol=1e-12)
+
+
+def test_what_has_one_axis_has_its_observations_there(tmp_path, random):
+    """Whatever --batch-axis is of x."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [3, None], name="x")
+        w = tf.placeholder(tf.float64, [None], name="w")
+        tf.reduce_sum(w * tf.reduce_sum(x**3, 0), name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    value, weights = random.randn(3, 8), random.randn(8)
+    common = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x", "--verify"]
+    common += ["--batch-size", "3", "--batch-axis", "1"]
+    for name, array in (("x", value), ("w", weights)):
+        np.save(str(tmp_path / name), array)
+        common += ["--feed", "{}={}.npy".format(name, tmp_path / name)]
+    expected = 6 * (value * weights).T[:, :, None] * np.eye(3)
+    for more in ([], ["--batched", "w"]):
+        out = str(tmp_path / "out{}".format(len(more)))
+        assert main(common + more + ["--out", out]) == 0
+        found = np.load(os.path.join(out, "hessians.npy"))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_key_of_a_signature_finds_its_column(tmp_path):
+    """Before the name of its tensor does."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float64, [None], name="tensor_x")
+        w = tf.placeholder(tf.float64, [None], name="a")
+        f = w * x**3
+        given = {"a": x, "b": w}, {"f": f}
+        tf.saved_model.simple_save(session, str(tmp_path / "m"), *given)
+    data = tmp_path / "d.csv"
+    data.write_text("a,b\n1,2\n3,4\n")
+    np.savez(str(tmp_path / "d.npz"), a=[1.0, 3], b=[2.0, 4])
+    for name in ("d.csv", "d.npz"):
+        path, out = str(tmp_path / name), str(tmp_path / ("o" + name))
+        command = ["run", str(tmp_path / "m"), "--ys", "f", "--xs", "tensor_x"]
+        command += ["--feed", "tensor_x={}:a".format(path), "b=" + path, "--out", out]
+        assert main(command) == 0
+        found = np.load(os.path.join(out, "hessians.npy"))
+        np.testing.assert_allclose(np.ravel(found), [12, 72], rtol=1e-12)
 
 
 def test_nan_in_data_is_told_or_kept(saved, tmp_path, capsys):
@@ -245,6 +384,22 @@ def test_verify_tells_right_from_wrong(saved, capsys):
     assert "right" in capsys.readouterr().out
     assert main(common + ["--ys", "mixed:0"]) == 1
     assert "are coupled" in capsys.readouterr().err
+
+
+def test_dropout_is_told_to_be_random(tmp_path, capsys):
+    """Without advice that the command line does not take."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [None, 2], name="x")
+        noise = tf.random_uniform(tf.shape(x), dtype=tf.float64)
+        tf.reduce_sum(x**3 * noise, name="f")
+        tf.train.export_meta_graph(str(tmp_path / "m.meta"), graph=graph)
+    np.save(str(tmp_path / "x.npy"), np.ones((12, 2)))
+    given = ["run", str(tmp_path / "m.meta"), "--ys", "f", "--xs", "x", "--out"]
+    given += [str(tmp_path / "out"), "--feed", "x={}/x.npy".format(tmp_path)]
+    for size, words in (("5", ", or is random: it is another"), ("12", "it is random")):
+        assert main(given + ["--batch-size", size]) == 1
+        told = capsys.readouterr().err
+        assert words in told and "never" not in told
 
 
 def test_verify_takes_a_sample_of_large_data(saved, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """What is fed is the number that was given, or it is refused."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,35 @@ def test_bytes_keep_their_zeros(random):
         fetch = x * tf.cast(lengths, tf.float64)
         found = batchhess.evaluate(session, fetch, fed, [x, each])
     np.testing.assert_array_equal(found, [44, 54])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, 3])
+def test_what_is_no_word_is_told_by_its_observation(missing):
+    x = tf.placeholder(tf.float64, [None])
+    each = tf.placeholder(tf.string, [None], name="each")
+    every = tf.placeholder(tf.string, [None], name="every")
+    lengths = tf.strings.length(each) + tf.strings.length(every)[0]
+    fetch = x * tf.cast(lengths, tf.float64)
+    good, bad = np.array(["a"] * 5, object), np.array(["a"] * 5, object)
+    bad[3] = missing
+    for words, one, whole in (
+        ("'each:0' is string, and .* hold {!r}, .* at observation 3", bad, good),
+        ("'every:0' is string, and .* hold {!r}, .* for it at \\[3\\]", good, bad),
+    ):
+        with tf.Session() as session:
+            with pytest.raises(ValueError, match=words.format(missing)):
+                fed = {x: np.ones(5), each: one, every: whole}
+                batchhess.evaluate(session, fetch, fed, [x, each], batch_size=2)
+
+
+@pytest.mark.parametrize("value", [1, 2.5, np.float32(1), np.int8(-3), 1j])
+def test_complex_numbers_take_real_ones_without_a_warning(value):
+    tensor = tf.placeholder(tf.complex64, [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cast(np.asarray(value), tensor) == np.complex64(value)
+    with pytest.raises(ValueError, match="cannot hold"):
+        cast(np.asarray(1e300), tensor)
 
 
 def test_a_sparse_value_is_fed_as_it_is(tmp_path):
@@ -247,8 +278,10 @@ def test_what_has_too_few_rows_is_told(tmp_path, capsys):
     given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x", "--feed"]
     given += ["{}={}/{}.npy".format(name, tmp_path, name) for name in ("x", "labels")]
     for command in (["verify"], ["run", "--out", str(tmp_path / "out")]):
-        assert main(command[:1] + given + command[1:]) == 0
-        assert "'labels:0' has 3 rows and 'x:0' 6: it" in capsys.readouterr().out
+        assert main(command[:1] + given + command[1:]) == 1
+        assert "'labels:0' has 3 rows and 'x:0' 6: if" in capsys.readouterr().err
+        whole = ["--batched", "x"]
+        assert main(command[:1] + given + command[1:] + whole) == 0
 
 
 def test_a_pipeline_that_is_fed_by_half_is_told(tmp_path, capsys):

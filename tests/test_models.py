@@ -112,6 +112,32 @@ def test_a_key_of_several_signatures(tmp_path):
         load(path_of("model.meta"), signature="no")
 
 
+def test_keys_of_a_signature_that_was_not_asked_for(tmp_path):
+    """They are not advised; and neither is a signature where none of them helps."""
+    x, y = [tf.placeholder(tf.float32, [None], name=name) for name in ("a", "b")]
+    signature = tf.saved_model.predict_signature_def
+    definitions = {
+        "one": signature({"same": x, "only_one": x}, {"same": y}),
+        "two": signature({"same": x, "only_two": x}, {"same": y}),
+    }
+    with tf.Session() as session:
+        builder = tf.saved_model.Builder(str(tmp_path / "m"))
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], signature_def_map=definitions
+        )
+        builder.save()
+    with load(tmp_path / "m", signature="one") as model:
+        with pytest.raises(ValueError, match="names are: only_one((?!only_two).)*$"):
+            model.find("only_on")
+        with pytest.raises(ValueError, match="'only_two', but in signature 'two'"):
+            model.find("only_two")
+        assert model.find("only_one").name == "a:0"
+    for signature in (None, "one"):  # Of either, it is two tensors.
+        with load(tmp_path / "m", signature=signature) as model:
+            with pytest.raises(ValueError, match="Pass one of these names.$"):
+                model.find("same")
+
+
 def test_tags_are_a_word_or_words_or_none(tmp_path):
     x = tf.placeholder(tf.float32, [None], name="x")
     with tf.Session() as session:
@@ -180,6 +206,84 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
         file.write(bytes(50))
     with load(tmp_path / "model.meta") as model:
         with pytest.raises(ValueError, match="does not restore '.*model.meta'"):
+            assert model.session
+
+
+@pytest.mark.parametrize("name", ["gone/m", "gone", "model"])
+def test_a_checkpoint_that_is_not_there_is_told(tmp_path, name):
+    shutil.copy(path_of("model.meta"), str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no checkpoint '.*{}'".format(name)):
+        load(tmp_path / "model.meta", checkpoint=tmp_path / name)
+
+
+def with_variable(path, shape, resource, **options):
+    """A MetaGraph of sum(w) x**3, for a w of ones, and its checkpoint."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float64, [None], name="x")
+        options.update(initializer=tf.ones_initializer(), dtype=tf.float64)
+        w = tf.get_variable("w", shape, use_resource=resource, **options)
+        total = tf.reduce_sum(tf.convert_to_tensor(w))
+        tf.multiply(x**3, total, name="f")
+        session.run(tf.global_variables_initializer())
+        return tf.train.Saver().save(session, str(path))
+
+
+@pytest.mark.parametrize("resource", [True, False])
+def test_a_checkpoint_of_other_shapes_is_refused(tmp_path, resource):
+    own = with_variable(tmp_path / "own", [4, 3], resource)
+    for name, shape in (("wide", [4, 5]), ("flat", [12]), ("turned", [3, 4])):
+        other = with_variable(tmp_path / name, shape, resource)
+        told = [[4, 3], shape]
+        if not resource:  # TensorFlow's own words.
+            told = [str(s).replace(" ", "") for s in told]
+        words = "'{}' does not restore '.*': variable 'w'.* {}.* {}".format(
+            other, *told
+        )
+        words = words.replace("[", r"\[").replace("]", r"\]")
+        with load(own + ".meta", checkpoint=other) as model:
+            with pytest.raises(ValueError, match=words):
+                assert model.session
+    with load(own + ".meta") as model:
+        assert model.session.run("f:0", {"x:0": [2.0]}) == [8 * 12]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("name", ["saved_v2", "keras"])
+def test_a_checkpoint_of_other_shapes_is_refused_where_a_function_restores(
+    tmp_path, name, writer
+):
+    path = os.path.join(DATA, writer, name)
+    own = os.path.join(path, "variables", "variables")
+    reader, other = tf.train.load_checkpoint(own), str(tmp_path / "other")
+    with tf.Graph().as_default(), tf.Session() as session:
+        found = {
+            key: np.asarray(reader.get_tensor(key), None if shape else object)
+            for key, shape in reader.get_variable_to_shape_map().items()
+        }
+        key = next(key for key in sorted(found) if found[key].ndim)
+        found[key] = np.stack([found[key]] * 2)
+        variables = {
+            key: tf.get_variable("v{}".format(at), initializer=tf.constant(value))
+            for at, (key, value) in enumerate(found.items())
+        }
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(session, other, write_meta_graph=False)
+    with load(path, checkpoint=other) as model:
+        with pytest.raises(ValueError, match=r"variable '.*' has shape \[.*and \[2, "):
+            assert model.session
+
+
+@pytest.mark.parametrize("resource", [True, False])
+def test_slices_of_a_variable_are_restored_from_the_whole(tmp_path, resource):
+    parts = {"partitioner": tf.fixed_size_partitioner(2)}
+    own = with_variable(tmp_path / "own", [4, 3], resource, **parts)
+    whole = with_variable(tmp_path / "whole", [4, 3], resource)
+    for checkpoint in (own, whole):
+        with load(own + ".meta", checkpoint=checkpoint) as model:
+            assert model.session.run("f:0", {"x:0": [2.0]}) == [8 * 12]
+    other = with_variable(tmp_path / "other", [6, 3], resource)
+    with load(own + ".meta", checkpoint=other) as model:
+        with pytest.raises(ValueError, match="does not restore"):
             assert model.session
 
 

@@ -1,10 +1,14 @@
 """Data files: each format gives the same numbers, or tells what is wrong with it."""
 
+import csv
+
 import numpy as np
 import pytest
 
 from batchhess.compat import tf
 from batchhess.reading import read
+from batchhess.stores import store_of
+from batchhess.tabular import CHUNK
 
 
 @pytest.fixture
@@ -163,6 +167,11 @@ def test_csv_for_large_integers_and_truths(tmp_path):
         read(path, "x:0", np.dtype("uint64"))
     (tmp_path / "d.csv").write_text("a\nTrue\nfalse\n")
     assert read(path, "x:0", np.dtype("bool")).ravel().tolist() == [1, 0]
+    (tmp_path / "d.csv").write_text("a\nTrue\nyes\n")
+    with pytest.raises(
+        ValueError, match="'yes' in row 1, column 'a', which is no bool"
+    ):
+        read(path, "x:0", np.dtype("bool"))
 
 
 def write_examples(path, x, name="x"):
@@ -204,7 +213,66 @@ def test_text_of_csv(tmp_path):
         read(str(path), "s:0", TEXT)
     assert read(str(path), "s:0", TEXT, 1, False).tolist() == [b"red", b"blue"]
     assert read(str(path), "s:0", TEXT, 1, True).tolist() == [b"blue"]
-    assert read(str(path) + ":0", "s:0", TEXT, 2).tolist() == [[b"red"], [b"blue"]]
+    found = read(str(path) + ":0", "s:0", TEXT, 2, False)
+    assert found.tolist() == [[b"red"], [b"blue"]]
+
+
+@pytest.mark.parametrize(
+    "text, columns",
+    [
+        ("red,1\nblue,2\n", ":1"),  # A name, or the second column.
+        ("1,red\n2,blue\n", ":1"),
+        ("0,0\n2,blue\n", ":0"),
+        ("a,b\nred,blue\n", ":0"),  # The first row may be a header.
+        ("a,b\nred,blue\n", ""),
+    ],
+)
+def test_a_digit_or_a_word_that_may_be_either_is_refused(tmp_path, text, columns):
+    path = tmp_path / "d.csv"
+    path.write_text(text)
+    words = "header=True if .* header=False if it does not"
+    with pytest.raises(ValueError, match=words if columns else words + ".* FILE:COL"):
+        read(str(path) + columns, "s:0", TEXT)
+    place = int(columns[1:] or 0)
+    found = read(str(path) + ":{}".format(place), "s:0", TEXT, 1, False)
+    expected = [line.split(",")[place].encode() for line in text.split()]
+    assert found.tolist() == expected
+
+
+def test_a_place_of_numbers_that_may_be_a_name_is_refused(tmp_path):
+    (tmp_path / "d.csv").write_text("1,0\n30,10\n")
+    path = str(tmp_path / "d.csv")
+    with pytest.raises(ValueError, match="'1' in its first row, .* may be the one of"):
+        read(path + ":1", "x:0")
+    assert read(path + ":1", "x:0", header=True).tolist() == [[30]]
+    assert read(path + ":1", "x:0", header=False).tolist() == [[0], [10]]
+    assert read(path, "x:0").tolist() == [[1, 0], [30, 10]]
+
+
+def test_places_of_columns_below_no_header_are_taken(tmp_path):
+    (tmp_path / "d.csv").write_text("5,red\n6,blue\n")
+    found = read(str(tmp_path / "d.csv") + ":1", "s:0", TEXT, 1)
+    assert found.tolist() == [b"red", b"blue"]
+
+
+@pytest.mark.parametrize("blank", ["", '""'])
+def test_an_empty_cell_of_one_column_is_a_word_and_no_number(tmp_path, blank):
+    path = tmp_path / "d.csv"
+    path.write_text("a\n\nb\n\n\n".replace("\n\n", "\n" + blank + "\n", 1))
+    found = read(str(path), "s:0", TEXT, 1, False)
+    assert found.tolist() == [b"a", b"", b"b", b"", b""]
+    for text, row in (("1\n{}\n2\n", 1), ("1\n2\n{}\n", 2)):
+        path.write_text(text.format(blank))
+        words = "'' in row {}, column '0', which is no float64".format(row)
+        with pytest.raises(ValueError, match=words):
+            read(str(path), "x:0")
+
+
+def test_a_cell_may_be_long(tmp_path):
+    limit = csv.field_size_limit()
+    (tmp_path / "d.csv").write_text("s,x\n{},1\n".format("a" * 300000))
+    (word,) = read(str(tmp_path / "d.csv"), "s:0", TEXT, 1)
+    assert word == b"a" * 300000 and csv.field_size_limit() == limit
 
 
 def test_text_of_tfrecord(tmp_path):
@@ -238,6 +306,34 @@ def test_text_of_parquet(tmp_path):
         read(path, "x:0", TEXT, 1)
     with pytest.raises(ValueError, match="holds string in column 's', and not numbers"):
         read(path, "s:0", None, 1)
+
+
+@pytest.mark.parametrize("kind, told", [("text", "words"), ("float", "numbers")])
+def test_lists_of_another_length_in_a_later_chunk_are_refused(tmp_path, kind, told):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    one = "a" if kind == "text" else 1.0
+    rows = [[one, one]] * CHUNK + [[one]] * CHUNK
+    path = str(tmp_path / "d.parquet")
+    parquet.write_table(pyarrow.table({"s": rows}), path)
+    words = "has 1 {} in column 's' of row {}, and 2 before".format(told, CHUNK)
+    with pytest.raises(ValueError, match=words):
+        read(path, "s:0", TEXT if kind == "text" else None)
+    rows = [[one, one]] * 2 * CHUNK
+    parquet.write_table(pyarrow.table({"s": rows}), path)
+    found = read(path, "s:0", TEXT if kind == "text" else None)
+    assert found.shape == (2 * CHUNK, 2)
+
+
+@pytest.mark.parametrize("dtype", [TEXT, np.dtype(float)])
+def test_a_store_takes_rows_of_one_shape(dtype):
+    store = store_of((2,), dtype)
+    store.append(np.zeros((3, 2), dtype))
+    with pytest.raises(
+        ValueError, match=r"from 3 on have shape \[1\], .* before \[2\]"
+    ):
+        store.append(np.zeros((4, 1), dtype))
 
 
 def test_parquet(tmp_path, x):
@@ -322,10 +418,15 @@ def test_pickled_arrays_are_refused_without_advice_to_load_them(tmp_path):
     np.save(str(tmp_path / "o.npy"), np.array([{}, None]), allow_pickle=True)
     np.savez(str(tmp_path / "o.npz"), np.array([{}, None]))
     for name in ("o.npy", "o.npz"):
-        with pytest.raises(ValueError) as refusal:
-            read(str(tmp_path / name), "x:0")
-        assert "allow_pickle" not in str(refusal.value)
-        assert "Python objects" in str(refusal.value)
+        for dtype, cure in ((None, "array of numbers"), (TEXT, "array.astype(str)")):
+            with pytest.raises(ValueError) as refusal:
+                read(str(tmp_path / name), "x:0", dtype)
+            told = str(refusal.value)
+            assert "allow_pickle" not in told and "memory" not in told
+            assert "Python objects" in told and cure in told
+    words = np.array(["red", "blue"], object)
+    np.save(str(tmp_path / "o.npy"), words.astype(str))
+    assert read(str(tmp_path / "o.npy"), "x:0", TEXT, 1).tolist() == ["red", "blue"]
 
 
 def test_damaged_and_unknown_files_are_named(tmp_path, random):

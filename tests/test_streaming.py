@@ -228,6 +228,48 @@ def test_a_mean_is_refused_at_batch_size_1(model):
         model.evaluate(fetches=mean, batch_size=1)
 
 
+@pytest.mark.parametrize("batch_size", range(1, 21))
+def test_a_mean_is_refused_at_every_batch_size(batch_size, random):
+    """Whether or not the last batch is whole."""
+    x = tf.placeholder(tf.float64, [None, 2])
+    (mean,) = batchhess.hessians(tf.reduce_mean(tf.reduce_sum(x**3, 1)), x)
+    for count in (2 * batch_size, 3 * batch_size, 3 * batch_size + 1):
+        with tf.Session() as session, pytest.raises(ValueError, match="depends on the"):
+            feed = {x: random.randn(count, 2)}
+            batchhess.evaluate(session, mean, feed, [x], batch_size=batch_size)
+
+
+@pytest.mark.parametrize("fixed, count", [(1, 1), (1, 4), (4, 1), (4, 5), (4, 9)])
+@pytest.mark.parametrize("kind", ["random", "counted"])
+def test_a_single_observation_of_a_fixed_number_is_run_once_more(
+    kind, fixed, count, random
+):
+    model = Model(random, fixed=fixed, count=count)
+    runs = tf.get_variable("runs", initializer=np.float64(0))
+    y = {
+        "random": lambda: model.y + tf.random_uniform([], dtype=tf.float64),
+        "counted": lambda: model.y + tf.assign_add(runs, 1.0),
+    }[kind]()
+    with tf.Session() as session:
+        session.run(runs.initializer)
+        given = session, y, model.feed, [model.x, model.w]
+        with pytest.raises(ValueError, match="once more: it is|if it is random"):
+            batchhess.evaluate(*given, batch_size=fixed)
+    found = model.evaluate(batch_size=fixed)
+    np.testing.assert_allclose(found.hessians[0], model.hessians, rtol=1e-12)
+
+
+def test_a_last_observation_alone_is_held_against_another_of_a_fixed_number(random):
+    model = Model(random, fixed=4, count=5)
+    model.feed["w:0"][:4] = 1
+    coupled = tf.cond(
+        tf.reduce_min(model.w) > 1, lambda: model.y[::-1] * 2, lambda: model.y
+    )
+    model.feed["w:0"][4] = 2
+    with pytest.raises(ValueError, match="it is another for observations 4 to 5"):
+        model.evaluate(fetches=coupled, batch_size=4)
+
+
 def test_a_mean_is_refused_in_a_graph_of_a_fixed_number(random):
     model = Model(random, fixed=5)
     (mean,) = batchhess.hessians(tf.reduce_mean(model.y), model.x)
@@ -235,6 +277,46 @@ def test_a_mean_is_refused_in_a_graph_of_a_fixed_number(random):
         model.evaluate(fetches=mean)
     found = model.evaluate(fetches=mean, check="never")
     np.testing.assert_allclose(found, model.hessians / 5, rtol=1e-12)
+
+
+FIXED_MEANS = {
+    "shape": lambda y: tf.reduce_sum(y) / tf.cast(tf.shape(y)[0], tf.float64),
+    "size": lambda y: tf.reduce_sum(y) / tf.cast(tf.size(y), tf.float64),
+    "no_nan": lambda y: tf.div_no_nan(y, tf.cast(tf.shape(y)[0], tf.float64)),
+    "inverse": lambda y: y * (1 / tf.cast(tf.shape(y)[:1], tf.float64)),
+    "less_one": lambda y: tf.reduce_sum(y) / tf.cast(tf.shape(y)[0] - 1, tf.float64),
+    "loss": lambda y: tf.losses.compute_weighted_loss(y),
+    "loss_of_size": lambda y: tf.losses.compute_weighted_loss(
+        y, reduction=tf.losses.Reduction.SUM_OVER_BATCH_SIZE
+    ),
+    "segments": lambda y: tf.segment_mean(y, tf.constant([0, 0, 1, 1, 1])),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FIXED_MEANS))
+def test_a_division_by_a_fixed_number_of_observations_is_refused(kind, random):
+    model = Model(random, fixed=5)
+    f = FIXED_MEANS[kind](model.y)
+    if kind == "segments":  # Its second derivative is TensorFlow's own affair.
+        fetches = tf.gather(f, [0, 0, 1, 1, 1])
+    else:
+        (fetches,) = batchhess.hessians(f, model.x)
+    with pytest.raises(ValueError, match="of 5 observations, and '.*' is a mean over"):
+        model.evaluate(fetches=fetches)
+
+
+def test_means_of_other_things_than_observations_are_none(random):
+    """Of weights, as many as observations; and divisions by other sizes."""
+    model = Model(random, fixed=5)
+    weights = tf.constant(np.arange(15.0).reshape(5, 3))
+    factor = tf.reduce_mean(weights, 0) + tf.reduce_mean(weights)  # 13, 14, 15.
+    y = tf.reduce_mean(model.x**3 * factor, 1) + tf.reduce_sum(model.x**3, 1) / tf.cast(
+        tf.shape(model.x)[1], tf.float64
+    )
+    (hessian,) = batchhess.hessians(y, model.x)
+    found = model.evaluate(fetches=hessian)
+    diagonal = 2 * model.feed[model.x] * [14.0, 15, 16]
+    np.testing.assert_allclose(found, diagonal[:, :, None] * np.eye(3), rtol=1e-12)
 
 
 def test_company_is_refused_in_a_graph_of_a_fixed_number(random):
@@ -435,3 +517,56 @@ def test_derivatives_read_as_lines(model):
     found = repr(model.evaluate()).splitlines()
     assert found[1] == "gradients: ndarray float64 (23, 3)"
     assert [line.partition(":")[0] for line in lines] == list(model.fetches._fields)
+
+
+class Words:
+    """x times the length of a word of each, of one more, and of a variable."""
+
+    def __init__(self):
+        self.x = tf.placeholder(tf.float64, [None], name="x")
+        self.each = tf.placeholder(tf.string, [None], name="each")
+        self.all = tf.placeholder(tf.string, [None], name="all")
+        self.variables = [
+            tf.get_variable("v{}".format(len(shape)), shape, tf.string)
+            for shape in ([], [2])
+        ]
+        lengths = [tf.reduce_sum(tf.strings.length(v)) for v in self.variables]
+        lengths += [tf.strings.length(self.each), tf.strings.length(self.all)[0]]
+        self.y = self.x * tf.cast(sum(lengths), tf.float64)
+
+    def evaluate(self, each, whole, variables, **options):
+        feed = {self.x: np.ones(len(each)), self.each: each, self.all: whole}
+        with tf.Session() as session:
+            for variable, value in zip(self.variables, variables):
+                session.run(variable.assign(np.array(value, object)))
+            options.update(batched=[self.x, self.each], batch_size=2)
+            return batchhess.evaluate(session, self.y, feed, **options)
+
+
+def test_text_is_known_again_by_its_words(tmp_path):
+    """Not by how they are stored, or printed."""
+    words = Words()
+    each, whole = ["red", "blue", "", "a", "b", "c"] * 2, ["w"] * 3000
+    given = each, whole, ["name", ["p", "q"]]
+    with pytest.raises(StoppedError):
+        words.evaluate(*given, out=tmp_path, progress=stopping_after(2))
+    for other, error in (
+        (
+            (each, whole[:1500] + ["W"] + whole[1501:], given[2]),
+            "another value that is fed",
+        ),
+        ((each, whole, ["nama", ["p", "q"]]), "another"),
+        ((each, whole, ["name", ["p", "Q"]]), "another"),
+        ((["rad"] + each[1:], whole, given[2]), "other data"),
+        ((["re", "dblue"] + each[2:], whole, given[2]), "other data"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            words.evaluate(*other, out=tmp_path, resume=True)
+    kinds = "U6", "U9", "S9", object
+    for kind in kinds:
+        options = {"resume": True, "out": tmp_path, "progress": stopping_after(2)}
+        with pytest.raises(StoppedError):
+            stored = np.array(each, kind), np.array(whole, kind)
+            words.evaluate(*stored, given[2], **options)
+    found = words.evaluate(*given, out=tmp_path, resume=True)
+    assert found.tolist() == [len(word) + 7 for word in each]

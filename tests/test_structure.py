@@ -13,8 +13,8 @@ PACKAGE = os.path.dirname(batchhess.__file__)
 
 # From the lowest layer to the highest. A module may import from those below its own.
 LAYERS = [
-    ["casting", "colouring", "compat", "errors", "starting"],
-    ["calling", "results", "tabular", "xla"],
+    ["casting", "colouring", "compat", "errors", "starting", "stores"],
+    ["calling", "results", "streaming.digests", "tabular", "xla"],
     [
         "reading",
         "streaming.comparing",
@@ -24,6 +24,7 @@ LAYERS = [
         "streaming.lock",
     ],
     [
+        "streaming.means",
         "streaming.naming",
         "streaming.progress",
         "models.effects",
@@ -31,7 +32,12 @@ LAYERS = [
         "models.outline",
         "models.weights",
     ],
-    ["streaming.storage", "models.inlining", "models.protos"],
+    [
+        "streaming.companies",
+        "streaming.storage",
+        "models.inlining",
+        "models.protos",
+    ],
     ["streaming.evaluating", "models.loading"],
     ["streaming", "models"],
     ["graph", "graph.tensors"],
@@ -81,7 +87,7 @@ LAYERS = [
     ["beam"],
     ["pipeline"],
     ["", "demo"],
-    ["parsing"],
+    ["fed", "parsing"],
     ["commands"],
     ["cli"],
     ["__main__"],

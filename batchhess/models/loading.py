@@ -309,11 +309,21 @@ class Model:
         except (KeyError, TypeError, tf.errors.OpError) as error:
             more = " Only what its Saver leaves out is initialized." * self._initialize
             raise ValueError(
-                "'{}' does not restore '{}': {}. It is of another model, or damaged: "
+                "'{}' does not restore '{}': {}{}. It is of another model, or damaged: "
                 "pass checkpoint=PREFIX (--checkpoint) of this one.{}".format(
-                    prefix, self.path, protos.first_line(error), more
+                    prefix,
+                    self.path,
+                    weights.assigned_by(error),
+                    protos.first_line(error),
+                    more,
                 )
             ) from error
+        for name, own, stored in weights.other_shapes(session, self.variables):
+            raise ValueError(
+                "'{}' does not restore '{}': variable '{}' has shape {}, and {} there. "
+                "It is of another model: pass checkpoint=PREFIX (--checkpoint) of this "
+                "one.".format(prefix, self.path, name, own, stored)
+            )
 
     def _read_by_saver(self):
         """The ops that tell a Saver the name of its file."""

@@ -77,21 +77,28 @@ class Names:
         """
         found = _different(self._own(name) + self._keyed(name))
         if len(found) > 1:
-            keyed = len(_different(self._keyed(name))) > 1
+            helps = self._signature is None and any(
+                len(_different(self._own(name) + self._in(key, name))) == 1
+                for key in self._signatures
+                if self._in(key, name)
+            )
             raise ValueError(
                 "'{}' has several tensors called '{}': {}. Pass one of these "
                 "names{}.".format(
                     self._path,
                     name,
                     ", ".join("'{}'".format(tensor.name) for tensor in found),
-                    ", or signature=KEY (--signature)" if keyed else "",
+                    ", or signature=KEY (--signature)" if helps else "",
                 )
             )
         if not found:
+            others = [key for key in self._signatures if self._in(key, name)]
             raise ValueError(
-                "'{}' has no tensor '{}'. The nearest names are: {}.{}".format(
+                "'{}' has no tensor '{}'{}. The nearest names are: {}.{}".format(
                     self._path,
                     name,
+                    # One that was not asked for.
+                    ", but in signature '{}'".format(others[0]) if others else "",
                     ", ".join(self._nearest(name)) or "none",
                     "" if self._signatures or self._main else _NOTHING,
                 )
@@ -108,20 +115,22 @@ class Names:
 
     def _keyed(self, name):
         """The Tensors that `name` is a key of."""
-        taken = self._signatures
-        if self._signature is not None:
-            taken = {self._signature: taken[self._signature]}
-        found = {
-            key: [side[name] for side in sides if name in side]
-            for key, sides in taken.items()
-        }
+        found = {key: self._in(key, name) for key in self._taken()}
         every = [tensor for tensors in found.values() for tensor in tensors]
         if len(_different(every)) > 1 and found.get(_DEFAULT):
             return found[_DEFAULT]
         return every
 
+    def _in(self, signature, name):
+        """The Tensors that `name` is a key of in a signature."""
+        return [side[name] for side in self._signatures[signature] if name in side]
+
+    def _taken(self):
+        """The names of the signatures whose keys count."""
+        return list(self._signatures) if self._signature is None else [self._signature]
+
     def _nearest(self, name):
-        sides = [side for sides in self._signatures.values() for side in sides]
+        sides = [side for key in self._taken() for side in self._signatures[key]]
         operations = self._graph.get_operations()
         known = {t.name for op in operations for t in op.outputs}.union(*sides)
         short = {}

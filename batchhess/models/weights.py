@@ -47,6 +47,34 @@ def initializer(op):
     return None
 
 
+def other_shapes(session, ops):
+    """Those of the variables `ops` whose value has another shape than they have.
+
+    What is restored through a handle may have any, whichever way it is restored.
+
+    Returns:
+      list of tuples of the name of a variable, its shape and that of its value.
+    """
+    handles = [op for op in ops if op.type == "VarHandleOp"]
+    pairs = zip(handles, have_values(session, handles))
+    known = [op for op, has_value in pairs if has_value]
+    shapes = session.run([raw_ops.VariableShape(input=op.outputs[0]) for op in known])
+    found = []
+    for op, shape in zip(known, shapes):
+        own = tf.TensorShape(op.get_attr("shape"))
+        if own.ndims is not None and not own.is_compatible_with(shape.tolist()):
+            found.append((op.name, own.as_list(), shape.tolist()))
+    return found
+
+
+def assigned_by(error):
+    """Words for the variable that an error tells could not be assigned, if any."""
+    op = getattr(error, "op", None)
+    if op is None or op.type != "Assign":
+        return ""
+    return "variable '{}': ".format(op.inputs[0].op.name)
+
+
 def _op_of(variable):
     handle = getattr(variable, "handle", None)
     return variable.op if handle is None else handle.op
@@ -61,7 +89,10 @@ def existing(prefix):
     parts = "-?????-of-?????"  # Of the first version, in several files.
     if glob.glob(glob.escape(prefix) + parts):
         return prefix + parts
-    return prefix if tf.train.checkpoint_exists(prefix) else None
+    try:
+        return prefix if tf.train.checkpoint_exists(prefix) else None
+    except tf.errors.NotFoundError:  # On 1.15, of a directory that is not there.
+        return None
 
 
 def find_checkpoint(path):

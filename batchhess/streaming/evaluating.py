@@ -9,14 +9,9 @@ import numpy as np
 from batchhess.calling import public, told
 from batchhess.compat import tf
 from batchhess.errors import cause
-from batchhess.streaming import feeding, fingerprint, naming, storage
-from batchhess.streaming.comparing import (
-    in_turns,
-    is_close,
-    largest_size,
-    of_turns,
-    usual_size,
-)
+from batchhess.streaming import feeding, fingerprint, means, naming, storage
+from batchhess.streaming.companies import Company, companies
+from batchhess.streaming.comparing import is_close
 from batchhess.streaming.progress import telling
 
 # Each batch is held against the one before by one observation that both have; where
@@ -116,7 +111,8 @@ def evaluate(
         feed.refuse_nonfinite_rest()
     run = _Run(session, flat, feed, check == "auto", on_nonfinite)
     if check == "auto" and feed.is_fixed and batch_size != feed.count:
-        naming.refuse_means(flat, batch_size)
+        cure = ", or pass check='never' if that is what you want"
+        means.refuse_means(flat, batch_size, feed.tensors, cure)
 
     if isinstance(out, (str, os.PathLike)):
         names = naming.output_names(fetches)
@@ -224,9 +220,9 @@ class _Run:
         self._on_nonfinite = on_nonfinite
         self.is_checked, self.sums = is_checked, []
         self.carries = is_checked and not feed.is_fixed and feed.batch_size >= _SMALL
-        self._usual, self._largest = [0.0] * len(fetches), [0.0] * len(fetches)
-        self._batches = 0
-        self._shapes = {}
+        self._batches, self._shapes = 0, {}
+        self._fixed = feed.batch_size if feed.is_fixed else None
+        self._company = Company([f.name for f in fetches], self._run_rows)
 
     def answers(self, start, stop, before):
         """The answers for observations `start` to `stop`, which are on axis 0 of each.
@@ -238,20 +234,15 @@ class _Run:
         """
         first = start - (before is not None)
         found, self.sums = self._run(start, stop, first)
-        self._note(found)
+        self._company.note(found)
         if before is not None:
-            self._compare(
-                before,
-                [a[:1] for a in found],
-                "observation {}".format(start - 1),
-                self._kept_in_place(list(range(first, stop)), [0]),
-            )
+            own = [a[:1] for a in found]
+            rows = list(range(first, stop))
+            names = self._company.differing(before, own, rows, [0])
+            _refuse(names, "observation {}".format(start - 1))
             found = [a[1:] for a in found]
         elif self.is_checked and (self._batches < _FIRST or not self._batches % _SMALL):
-            if self._is_all(stop - start):
-                self._check_again(found)
-            else:
-                self._check_in_other_company(found, start, stop)
+            self._check(found, start, stop)
         self._batches += 1
         self._refuse_nonfinite(found, start)
         return found
@@ -297,11 +288,25 @@ class _Run:
         ]
         return [answer[:kept] for answer in answers], sums
 
-    def _check_again(self, found):
-        """Runs all observations once more: what is random or has state is another."""
-        count = self._feed.count
+    def _run_rows(self, rows):
+        return self._run(min(rows), max(rows) + 1, rows=rows)[0]
+
+    def _check(self, found, start, stop):
+        """Runs a batch in other company; again, where there is none."""
+        others = []
+        if not self._is_all(stop - start):
+            others = companies(start, stop, self._feed.count, self._fixed)
+        if not others and stop > start:
+            self._check_again(found, start, stop)
+        for rows in others:
+            names = self._company.differing_among(rows, found, start, stop)
+            _refuse(names, "observations {} to {}".format(start, stop))
+
+    def _check_again(self, found, start, stop):
+        """Runs a batch once more: what is random or has state is another."""
+        count = stop - start
         rows = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)
-        again, _ = self._run(0, count)
+        again, _ = self._run(start, stop)
         for fetch, one, other in zip(self._fetches, found, again):
             if not is_close(one[rows], other[rows]):
                 raise ValueError(
@@ -310,106 +315,12 @@ class _Run:
                     "check='never' for what one run answers.".format(fetch.name)
                 )
 
-    def _check_in_other_company(self, found, start, stop):
-        """Runs a batch again: in another order, and one half without the other.
-
-        So what depends on observations before, after or beside it is another; what
-        depends on the largest, say, in the half without that.
-        """
-        size, is_fixed = stop - start, self._feed.is_fixed
-        if size > 1:
-            halves = [list(range(first, stop, 2)) for first in (start, start + 1)]
-            companies = [self._shuffled(half) for half in halves]
-        elif self._feed.count > 1 and not is_fixed:
-            other = start - 1 if start else 1
-            companies = [[other, start, other, other]]
-        else:
-            return
-        for rows in companies:
-            self._check_among(rows, found, start, stop)
-
-    def _shuffled(self, rows):
-        """`rows` in a fixed order that does not read the same backwards."""
-        rows = np.random.RandomState(len(rows)).permutation(rows).tolist()
-        if self._feed.is_fixed:
-            return rows
-        # One alone may be another case for the graph, and two be its number.
-        return rows + rows[:1] * (1 if len(rows) > 1 else 2)
-
-    def _check_among(self, rows, found, start, stop):
-        again, _ = self._run(start, stop, rows=rows)
-        places = [at for at, row in enumerate(rows) if start <= row < stop]
-        kept = [rows[at] - start for at in places]
-        self._note(again)
-        self._compare(
-            [a[kept] for a in found],
-            [a[places] for a in again],
-            "observations {} to {}".format(start, stop),
-            self._kept_in_place(rows, places),
-        )
-
-    def _note(self, answers):
-        """Keeps how large some answers are, for those that are compared alone."""
-        for index, answer in enumerate(answers):
-            some = answer[:: max(len(answer) // _SMALL, 1)]
-            self._usual[index] = max(self._usual[index], usual_size(some))
-            self._largest[index] = max(self._largest[index], largest_size(some))
-
-    def _compare(self, first, second, which, run):
-        for name in self._differing(first, second, run):
-            raise ValueError(
-                "'{}' of an observation depends on the others in its "
-                "batch: it is another for {} where they are run with others. "
-                "Take a sum for a mean over observations, pass all of them in one "
-                "batch, or check='never' if it is random.".format(name, which)
-            )
-
-    def _differing(self, first, second, run):
-        """The names of those answers that differ by more than rounding.
-
-        Rounding depends on where in a batch an observation is, and on nothing else. So
-        what is small beside the largest of all may differ so much if it does not where
-        it stays in its place and others come beside it.
-
-        Args:
-          first: list of arrays.
-          second: list of arrays.
-          run: function as `_kept_in_place` makes it, for `second`.
-        """
-        whole = list(zip(first, second))
-        usual = [is_close(*pair, size) for pair, size in zip(whole, self._usual)]
-        if all(usual):
-            return []
-        again, found = run(), []
-        for index, pair in enumerate(whole):
-            is_rounding = is_close(pair[1], again[index]) and is_close(
-                *pair, self._largest[index]
-            )
-            if not (usual[index] or is_rounding):
-                found.append(self._fetches[index].name)
-        return found
-
-    def _kept_in_place(self, rows, places):
-        """A function that answers `places` of a batch again, among other company.
-
-        Args:
-          rows: list of int, the observations of the batch.
-          places: list of int.
-        """
-
-        def run():
-            span = min(rows), max(rows) + 1
-            pairs = zip(*(self._run(*span, rows=one)[0] for one in in_turns(rows)))
-            return [of_turns(*pair)[places] for pair in pairs]
-
-        return run
-
     def compare_again(self, directory, start, stop):
         """Raises if what is written for these observations is not what they answer."""
         again, _ = self._run(start, stop)
         rows = list(range(start, stop))
-        run = self._kept_in_place(rows, list(range(len(rows))))
-        for name in self._differing(directory.read(start, stop), again, run):
+        written, places = directory.read(start, stop), list(range(len(rows)))
+        for name in self._company.differing(written, again, rows, places):
             raise ValueError(
                 "'{}' holds results of another model: '{}' of "
                 "observations {} to {} is not what this one answers.".format(
@@ -432,6 +343,16 @@ class _Run:
                         fetch.name, feeding.listed(rows + start)
                     )
                 )
+
+
+def _refuse(names, which):
+    for name in names:
+        raise ValueError(
+            "'{}' of an observation depends on the others in its batch, or is random: "
+            "it is another for {} where they are run with others. Take a sum for a "
+            "mean over observations, switch dropout off, pass all of them in one "
+            "batch, or check='never' if it is random.".format(name, which)
+        )
 
 
 def _check_fetches(fetches, graph):

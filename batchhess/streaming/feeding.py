@@ -6,6 +6,7 @@ import numpy as np
 
 from batchhess.casting import cast
 from batchhess.compat import tf
+from batchhess.streaming.digests import as_bytes
 
 
 class Feed:
@@ -19,9 +20,7 @@ class Feed:
     """
 
     def __init__(self, graph, feed_dict, batched, batch_size):
-        if isinstance(
-            batched, (tf.Tensor, str)
-        ):  # Which would be read letter by letter.
+        if isinstance(batched, (tf.Tensor, str)):  # One that is read by its letters.
             words = "batched is {!r}, no list: put it into one."
             raise TypeError(words.format(getattr(batched, "name", batched)))
         axes = batched if isinstance(batched, dict) else dict.fromkeys(batched, 0)
@@ -70,6 +69,11 @@ class Feed:
             )
         self.is_fixed, self.batch_size = bool(fixed), batch_size
         self.names = {str(_name(key)) for key in feed_dict}
+
+    @property
+    def tensors(self):
+        """The Tensors that are fed observations."""
+        return list(self._tensors.values())
 
     def batch(self, first, stop, start, rows=None):
         """What to feed for observations `first` to `stop`, or for `rows` of them.
@@ -143,8 +147,8 @@ class Feed:
         found = {}
         for key, value in self._values.items():
             if key not in self._axes:
-                parts = tf.nest.flatten(value)
-                found[str(_name(key))] = zlib.crc32(b"".join(map(_as_bytes, parts)))
+                parts = map(np.asarray, tf.nest.flatten(value))
+                found[str(_name(key))] = zlib.crc32(b"".join(map(as_bytes, parts)))
         return found
 
 
@@ -161,16 +165,6 @@ def _shape(value, name):
         raise ValueError(
             "what is fed for '{}' is a list of rows of other lengths.".format(name)
         ) from None
-
-
-def _as_bytes(value):
-    """A value that is fed whole, with its dtype and shape."""
-    array = np.asarray(value)
-    if array.dtype.kind in "OSU":  # Bytes may end in zeros, which arrays drop.
-        data = repr(array.tolist() if array.dtype.kind == "O" else value).encode()
-    else:
-        data = np.ascontiguousarray(array).tobytes()
-    return "{} {} ".format(array.dtype, array.shape).encode() + data
 
 
 def nonfinite_rows(array):
@@ -196,13 +190,15 @@ def _checksum(part, axis, skip):
         part = part[(slice(None),) * axis + (slice(skip, None),)]
     if not part.size:
         return 0
-    if part.dtype.kind == "O":
-        return zlib.crc32(repr(part.tolist()).encode())
+    if part.dtype.kind in "OSU":
+        return zlib.crc32(as_bytes(part))
     return zlib.crc32(np.ascontiguousarray(part))
 
 
 def _array(value, tensor):
-    """A list that is fed as an array, in which bytes keep their zeros at the end."""
+    """What is fed as an array, in which bytes keep their zeros at the end."""
+    if isinstance(value, np.ndarray):
+        return value
     kind = object if tensor.dtype.base_dtype == tf.string else None
     return np.asarray(value, dtype=kind)
 
@@ -212,8 +208,10 @@ def _whole(value, name, graph):
     if not (isinstance(name, str) and ":" in name):
         return value  # A part of a SparseTensor and the like.
     tensor = graph.get_tensor_by_name(name)
-    if tensor.dtype.base_dtype in (tf.string, tf.resource, tf.variant):
+    if tensor.dtype.base_dtype in (tf.resource, tf.variant):
         return value
+    if tensor.dtype.base_dtype == tf.string:
+        return cast(_array(value, tensor), tensor)
     found = np.asarray(value)
     return cast(found, tensor) if found.size and found.dtype.kind != "O" else value
 

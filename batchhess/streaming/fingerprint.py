@@ -4,7 +4,10 @@ import contextlib
 import hashlib
 import re
 
+import numpy as np
+
 from batchhess.compat import raw_ops, tf
+from batchhess.streaming.digests import as_bytes
 
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
 _FED = ("Placeholder",)
@@ -45,8 +48,9 @@ def fingerprint(session, fetches, fed=()):
         if is_table and not session.graph.finalized:
             digest.update("\n".join(_contents(session, op)).encode())
     for name, value in _values(session, ops):
-        digest.update("{} {} {}".format(name, value.dtype, value.shape).encode())
-        digest.update(value.tobytes())
+        text = isinstance(value, bytes)  # Of no axes.
+        digest.update(name.encode())
+        digest.update(as_bytes(np.asarray(value, object if text else None)))
     return digest.hexdigest()
 
 

@@ -1,11 +1,8 @@
-"""Names of outputs as their caller knows them, and means that a fetch is of."""
+"""Names of outputs as their caller knows them."""
 
-import contextlib
 import re
 
-import numpy as np
-
-from batchhess.compat import static_value, tf
+from batchhess.compat import tf
 
 
 def output_names(fetches):
@@ -62,53 +59,3 @@ def _paths(structure, path):
 def _as_file(name):
     name = re.sub(r":0$", "", name)
     return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "output"
-
-
-def _find_mean(fetches, count):
-    """The name of a mean over an axis 0 of `count` that `fetches` are made of, or None.
-
-    The gradient of a mean holds its number of terms as a constant, and may not hold
-    the mean itself: it is known by the name of its gradient's scope.
-    """
-    graph = fetches[0].graph
-    seen, stack = set(), [fetch.op for fetch in fetches]
-    while stack:
-        op = stack.pop()
-        if op in seen:
-            continue
-        seen.add(op)
-        stack.extend([t.op for t in op.inputs] + list(op.control_inputs))
-        for candidate in [op] + _differentiated(graph, op.name):
-            if candidate.type == "Mean" and _is_over(candidate, count):
-                return candidate.name
-    return None
-
-
-def refuse_means(fetches, batch_size):
-    """Raises where a graph of a fixed number of observations takes a mean over them."""
-    mean = _find_mean(fetches, batch_size)
-    if mean is not None:
-        raise ValueError(
-            "the graph is of {} observations, and '{}' is a mean over them: "
-            "the answers would be of a mean over a batch, not over all. Take a sum, or "
-            "pass check='never' if that is what you want.".format(batch_size, mean)
-        )
-
-
-def _differentiated(graph, name):
-    """The op whose gradient the op called `name` may be a part of."""
-    parts, found = name.split("/"), []
-    for end, part in enumerate(parts):
-        if part.endswith("_grad"):
-            for begin in range(end + 1):
-                candidate = "/".join(parts[begin:end] + [part[: -len("_grad")]])
-                with contextlib.suppress(KeyError):
-                    found.append(graph.get_operation_by_name(candidate))
-    return found
-
-
-def _is_over(mean, count):
-    shape, axes = mean.inputs[0].shape, static_value(mean.inputs[1])
-    if not shape.ndims or shape.as_list()[0] != count or axes is None:
-        return False
-    return any(axis in (0, -shape.ndims) for axis in np.ravel(axes))
