@@ -63,7 +63,18 @@ def _is_same_in_each(a, b, x, walk, precision):
     if b.dtype.base_dtype.real_dtype.name in ROUNDING and _is_of_flow(a.op):
         # The same arithmetic: a large element allows a small one no more than rounding.
         largest, size = _magnitudes(b), tf.cast(size, largest.dtype) + largest
-    return _is_near_everywhere(a, b, _near(a, b, largest, size, precision))
+    near = _near(a, b, largest, size, precision)
+    if b.dtype.base_dtype.real_dtype.name in ROUNDING:
+        # Of numbers that are none, ops of their own make more or fewer of the others.
+        broken = [_largest(_is_missing(t), walk.state(b)) for t in (a, b)]
+        both = _as_wide(tf.minimum(*broken), b, walk.state(b))
+        near |= tf.reshape(both, [-1])[: tf.size(near)] > 0
+    return _is_near_everywhere(a, b, near)
+
+
+def _is_missing(tensor):
+    """1 where `tensor` is NaN, else 0."""
+    return tf.cast(tf.is_nan(tf.abs(tensor)), tf.float32)
 
 
 def _is_of_flow(op):

@@ -50,7 +50,12 @@ def same_values(made):
     doubled = set(model) if made.is_moved else {t.op for t in stands_for.values()}
     if made.block is not None:
         doubled.update(parts[1].ops)
-    doubled = [op for op in before if op in doubled]
+    graph = tf.get_default_graph()
+    doubled = [
+        op
+        for op in before
+        if op in doubled and can_be_copied(op, graph, for_values=True)
+    ]
     read, others = _replaced(made, before)
     again = _done_again(doubled, _moving(ys, xs), made.is_moved)
     checks += assert_equal(again + read, made.x, in_parts)
@@ -120,12 +125,11 @@ def _moving(ys, xs):
 def _done_again(ops, moving, with_calls):
     """Pairs of what was computed, and what its op answers for the same inputs.
 
-    Nothing is told of ops that cannot be done twice. Linear ops that follow each other
-    are done again in one, since what is fed between them, and changes neither their end
-    nor a factor, changes no derivative.
+    Linear ops that follow each other are done again in one, since what is fed between
+    them, and changes neither their end nor a factor, changes no derivative.
 
     Args:
-      ops: list of Operations.
+      ops: list of Operations that can be copied.
       moving: set of the keys of the Tensors that depend on x.
       with_calls: bool, whether loops and other calls of functions are done again too.
     """
@@ -140,8 +144,7 @@ def _done_again(ops, moving, with_calls):
         ends.update(map(tensor_key, _bending(op, moving)))
     pairs, again = [], {}
     for op in in_order(ops, needs):
-        is_plain = can_be_copied(op, tf.get_default_graph(), for_values=True)
-        if not is_plain or declared(op).calls and not with_calls:
+        if declared(op).calls and not with_calls:
             continue
         inputs = [again.get(tensor_key(t), t) for t in op.inputs]
         with tf.name_scope("again"):

@@ -106,3 +106,39 @@ def test_a_class_that_is_ruled_out_of_logits_that_bend(random):
         found, expected = session.run(both, {x: value})
     assert np.all(np.isfinite(expected)) and np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("answer", ["hessians", "hessian_diagonals", "laplacians"])
+def test_the_logarithm_of_what_is_nearly_zero(answer):
+    """p log(p / q) at p = 2e-22, of which 1 / p**2 is no number in float32."""
+
+    def divergence(dtype):
+        x = tf.placeholder(dtype, [None, 4])
+        p, q = tf.nn.softmax(x[:, :2]), tf.nn.softmax(x[:, 2:])
+        return tf.reduce_sum(p * (tf.math.log(p) - tf.math.log(q))), x
+
+    f, x = divergence(tf.float32)
+    (result,) = getattr(batchhess, answer)(f, x)
+    exact, twin = divergence(tf.float64)
+    (whole,) = tf.hessians(exact, twin)
+    value = [[0.0, 50, 1, 2]]
+    with tf.Session() as session:
+        found, whole = session.run([result, whole], {x: value, twin: value})
+    expected = whole[:, :, 0]
+    if answer != "hessians":
+        expected = np.einsum("nkk->nk", expected)
+    if answer == "laplacians":
+        expected = expected.sum(1)
+    np.testing.assert_allclose(found, expected, rtol=0.1, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [1e30, np.nan, np.inf])
+def test_logits_that_are_no_numbers_spoil_no_other_observation(bad):
+    x = tf.placeholder(tf.float32, [None, 4])
+    (result,) = batchhess.hessians(tf.reduce_sum(tf.nn.softmax(x * x) ** 2), x)
+    value = np.array([[1, 2, 3, 5], [2, -1, bad, 4]], "f") / 4
+    with tf.Session() as session:
+        found = session.run(result, {x: value})
+        alone = session.run(result, {x: value[:1]})
+    assert np.isnan(found[1]).any()
+    np.testing.assert_allclose(found[0], alone[0], rtol=1e-5)

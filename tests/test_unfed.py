@@ -355,3 +355,24 @@ def test_inside_a_branch_that_was_built_again_nothing_can_be_fed():
         assert session.run(result, {x: np.ones((2, 3))}).shape == (2, 3, 3)
         with pytest.raises(ValueError, match="may not be fed"):
             session.run(result, {x: np.ones((2, 3)), inner[0]: np.ones((2, 3))})
+
+
+SQUARES = {
+    "eigenvalues": tf.linalg.eigvalsh,
+    "singular values": lambda a: tf.linalg.svd(a, compute_uv=False),
+}
+
+
+@pytest.mark.parametrize("method", ["columns", "symmetric"])
+@pytest.mark.parametrize("name", sorted(SQUARES))
+def test_what_an_op_leaves_unwritten_is_not_compared(name, method):
+    """Their squares add up to those of the elements."""
+    x = tf.placeholder(tf.float64, [None, 4])
+    a = tf.reshape(x, [-1, 2, 2])
+    a = tf.matmul(a, a, transpose_b=True)
+    (result,) = batchhess.hessians(SQUARES[name](a) ** 2, x, method=method)
+    (expected,) = tf.hessians(tf.reduce_sum(a**2), x)
+    with tf.Session() as session:
+        found, expected = session.run([result, expected], {x: ROWS[:3, :4]})
+    rows = [expected[n, :, n] for n in range(3)]
+    np.testing.assert_allclose(found, rows, rtol=1e-6, atol=1e-6 * np.abs(rows).max())

@@ -174,6 +174,9 @@ class _Sweep(Sweep):
         if adjoint is None:
             return
         here, wide, held = elements.here, elements.wide, elements.held
+        first = tangents[0].scale if len(tangents) == 1 and tangents[0] else None
+        if first is not None:  # 1 / p**2, of log p, would overflow; p / p does not.
+            adjoint *= first
         pulled = passes.locally([here], wide, [adjoint], held)
         halves = tf.fill(frame.shape(output), tf.constant(0.5, output.dtype.base_dtype))
         for i, part in enumerate(pulled):
@@ -185,9 +188,10 @@ class _Sweep(Sweep):
                     continue
                 if j > i:
                     curvature *= 2  # For the term of j and i as well.
-                for tangent in (tangents[i], tangents[j]):
-                    if tangent.scale is not None:
-                        curvature *= tangent.scale
+                scales = [tangents[i].scale, tangents[j].scale]
+                for scale in scales if first is None else scales[1:]:
+                    if scale is not None:
+                        curvature *= scale
                 self._curvature.add_elements(
                     output, tangents[i].base, tangents[j].base, curvature
                 )

@@ -135,6 +135,12 @@ def _gaps(op):
     return where(gaps > blur * largest, gaps, tf.zeros_like(gaps))
 
 
+def _factors(op):
+    """Without vectors it writes none of them."""
+    has_vectors = op.get_attr("compute_uv" if op.type == "Svd" else "compute_v")
+    return op.outputs if has_vectors else op.outputs[:1]
+
+
 # Where two eigenvalues are equal, 2.x takes 1 / 0 for 0; before, it was no number.
 op(
     "SelfAdjointEigV2 Svd",
@@ -150,6 +156,7 @@ op(
         zeros=_gaps,
         why="two equal eigenvalues or singular values",
     ),
+    written=_factors,
 )
 op("MatrixBandPart", _matrices, _PARAMETERS, YES, twice=SOUND)
 op("MatrixDiagPart", _matrices, NEVER, YES, twice=SOUND)

@@ -66,9 +66,14 @@ def _ancestors(ops, fed):
             seen.add(op)
             order.append(op)
             stack.extend(reversed(op.control_inputs))
-            inputs = reversed(list(op.inputs))
+            inputs = reversed(_that_count(op.type, list(op.inputs)))
             stack.extend(t.op for t in inputs if t.op.type in _FED or t.name not in fed)
     return order
+
+
+def _that_count(kind, inputs):
+    """The inputs of an op but for what it tells if it fails: places of a program."""
+    return inputs[:1] if kind == "Assert" else inputs
 
 
 def _place(number, tensor):
@@ -79,7 +84,7 @@ def _place(number, tensor):
 
 def _digest_op(digest, op, number, functions):
     parts = [op.type, op.name if op.type in _NAMED else ""]
-    parts += [_place(number, t) for t in op.inputs]
+    parts += [_place(number, t) for t in _that_count(op.type, list(op.inputs))]
     parts += sorted(number[before] for before in op.control_inputs)
     digest.update("\n{}\n".format(" ".join(parts)).encode())
     _digest_attributes(digest, op.node_def.attr, functions, ())
@@ -109,24 +114,49 @@ def _digest_function(digest, name, functions, around):
         digest.update(name.encode())
         return
     number = {a.name: str(i) for i, a in enumerate(function.signature.input_arg)}
-    for node in function.node_def:
+    nodes = _needed(function)
+    for node in nodes:
         number[node.name] = str(len(number))
 
     def placed(text):
         name, colon, rest = text.lstrip("^").partition(":")
         return number.get(name, name) + colon + rest
 
-    for node in function.node_def:
+    for node in nodes:
         kind = node.op
         if kind in functions:
             _digest_function(digest, kind, functions, around + (kind,))
             kind = ""
-        parts = [kind] + [placed(text) for text in node.input if text[0] != "^"]
+        data = [text for text in node.input if text[0] != "^"]
+        parts = [kind] + [placed(text) for text in _that_count(node.op, data)]
         parts += sorted(placed(text) for text in node.input if text[0] == "^")
         digest.update("\n{}\n".format(" ".join(parts)).encode())
         _digest_attributes(digest, node.attr, functions, around)
     for output in function.signature.output_arg:
         digest.update(placed(function.ret[output.name]).encode())
+
+
+def _needed(function):
+    """The nodes of a function but those that make what others tell if they fail."""
+
+    def read(node, kind):
+        data = [text for text in node.input if text[0] != "^"]
+        controls = [text for text in node.input if text[0] == "^"]
+        texts = _that_count(kind, data) + controls
+        return [text.lstrip("^").partition(":")[0] for text in texts]
+
+    nodes = {node.name: node for node in function.node_def}
+    inner = {name for node in nodes.values() for name in read(node, None)}
+    pending = [name for name in nodes if name not in inner]
+    pending += [text.partition(":")[0] for text in function.ret.values()]
+    found = set(pending)
+    while pending:
+        name = pending.pop()
+        if name in nodes:
+            more = set(read(nodes[name], nodes[name].op)) - found
+            found |= more
+            pending += more
+    return [node for name, node in nodes.items() if name in found]
 
 
 def _library(graph):
