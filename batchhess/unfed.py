@@ -72,17 +72,22 @@ def _replaced(made, before):
       before: dict of the Operations of the model that are of concern.
 
     Returns:
-      list of pairs of a Tensor of the model and one that is the value of another, as of
-      a variable that is read twice; and of those that are computed in another way.
+      list of pairs of what the model has read of a variable, and has read before; and of
+      pairs of what is computed in another way.
     """
     ys, found = made.parts[0] if made.parts else made.ys, ([], [])
     used = set(_between(ys, [made.x]))
     for (op, index), old in made.stands_for.items():
         is_another = op.type != old.op.type or declared(op).calls or not is_copy(op)
         if op in used and old.op in before and is_another and not is_handle(old):
-            is_read = declared(op).tangents == PASSED
+            is_read = declared(op).tangents == PASSED and _reads_variable(old.op)
             found[0 if is_read else 1].append((old, op.outputs[index]))
     return found
+
+
+def _reads_variable(op):
+    is_reference = any(t.dtype != t.dtype.base_dtype for t in op.inputs)
+    return declared(op).reads or is_reference
 
 
 def assert_equal(pairs, x, in_parts=False):
