@@ -72,8 +72,8 @@ def _replaced(made, before):
       before: dict of the Operations of the model that are of concern.
 
     Returns:
-      list of pairs of what the model has read of a variable, and has read before; and of
-      pairs of what is computed in another way.
+      list of pairs of what the model has read of a variable, and had read before; and
+      of pairs of what is computed in another way.
     """
     ys, found = made.parts[0] if made.parts else made.ys, ([], [])
     used = set(_between(ys, [made.x]))
