@@ -8,12 +8,14 @@ from batchhess.analysis import audit
 from batchhess.analysis.memory import values_of
 from batchhess.checks import assert_differences, assert_of_a_function
 from batchhess.compat import tf, where_built
+from batchhess.copies import assert_same
 from batchhess.coupling import assert_uncoupled
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
 from batchhess.graph.tensors import original, product_of
 from batchhess.methods import METHODS
 from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
+from batchhess.ops.table import declared
 from batchhess.planning import plan
 from batchhess.problem import Problem
 from batchhess.rebuild import copy
@@ -89,7 +91,12 @@ def unchanged(made, answer):
         return []
     values = values_of(ops)
     with tf.control_dependencies([answer]):
-        return assert_equal(list(zip(values, copy(ops, {}, values))), made.x)
+        pairs = list(zip(values, copy(ops, {}, values)))
+    # A loop anew may add up in another order.
+    of_calls = [pair for pair in pairs if declared(pair[0].op).calls]
+    others = [pair for pair in pairs if not declared(pair[0].op).calls]
+    checks = [assert_same(*zip(*of_calls), made.x)] if of_calls else []
+    return checks + assert_equal(others, made.x)
 
 
 def _same_observations(made):

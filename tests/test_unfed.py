@@ -223,7 +223,7 @@ def of_unknown_rank(x):
 
 
 def small_beside_large(x):
-    h = fourth_power(x * ([1.0] * 7 + [1e4]))[1]
+    h = fourth_power(x * ([1.0] * 7 + [100.0]))[1]
     return h[:, 0] ** 3 + h[:, 7], h, lambda v: v + np.eye(8)[0]
 
 
