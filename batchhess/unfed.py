@@ -12,7 +12,7 @@ from batchhess.calling import assert_each
 from batchhess.compat import source_tensor, tf, where_built
 from batchhess.copies import CANCELLED, assert_same, other_method
 from batchhess.graph.tensors import is_handle, name_of, tensor_key
-from batchhess.ops.table import AFFINE, PASSED, declared, is_linear, linearity
+from batchhess.ops.table import PASSED, declared, is_affine
 from batchhess.rebuild import copy_op, in_order, is_copy
 
 
@@ -166,8 +166,7 @@ def _done_again(ops, moving, with_calls):
 def _bending(op, moving):
     """The inputs and outputs of `op` whose values are in its derivative by x."""
     places = [i for i, t in enumerate(op.inputs) if tensor_key(t) in moving]
-    is_affine = declared(op).tangents == PASSED or linearity(op) == AFFINE
-    if is_affine or is_linear(op, places):
+    if is_affine(op, places):
         return [t for i, t in enumerate(op.inputs) if i not in places]
     return list(op.inputs) + list(op.outputs)
 

@@ -10,7 +10,7 @@ from batchhess.compat import (
 )
 from batchhess.graph.tensors import has_custom_gradient, tensor_key
 from batchhess.ops.flow import bodies, called
-from batchhess.ops.table import AFFINE, declared, is_linear, linearity
+from batchhess.ops.table import declared, is_affine
 
 
 class Region:
@@ -61,7 +61,7 @@ class Region:
     def bends(self, tensors):
         """Whether one of `tensors`, all above `ys`, may be other than linear in x."""
         if self._bent is None:
-            pending = [op for op in self.ops if not self._is_linear(op)]
+            pending = [op for op in self.ops if not self._is_affine(op)]
             self._bent, inside = set(pending), set(self.ops)
             while pending:
                 for output in pending.pop().outputs:
@@ -70,9 +70,8 @@ class Region:
                     pending += more
         return any(t.op in self._bent for t in tensors)
 
-    def _is_linear(self, op):
-        moving = [i for i, t in enumerate(op.inputs) if self.depends([t])]
-        return linearity(op) == AFFINE or is_linear(op, moving)
+    def _is_affine(self, op):
+        return is_affine(op, [i for i, t in enumerate(op.inputs) if self.depends([t])])
 
     def as_differentiated(self):
         """The same without what each tf.custom_gradient stands for.

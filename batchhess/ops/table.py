@@ -223,6 +223,13 @@ def is_linear(op, places):
     return linear == YES or places == [linear]
 
 
+def is_affine(op, places):
+    """The same where constants may be added: no derivative reads the values there."""
+    if declared(op).tangents == PASSED or linearity(op) == AFFINE:
+        return True
+    return is_linear(op, places)
+
+
 def all_declared():
     """Every declaration, by type."""
     return dict(_TABLE)
