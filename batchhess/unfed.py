@@ -9,7 +9,7 @@ Where nothing is fed TensorFlow's optimizer finds that both are one, and does it
 from batchhess.analysis.region import Region, can_be_copied
 from batchhess.analysis.values import value_region
 from batchhess.calling import assert_each
-from batchhess.compat import source_tensor, tf, where_built
+from batchhess.compat import source_tensor, static_value, tf, where_built
 from batchhess.copies import CANCELLED, assert_same, other_method
 from batchhess.graph.tensors import is_handle, name_of, tensor_key
 from batchhess.ops.table import PASSED, declared, is_affine
@@ -56,20 +56,26 @@ def same_values(made):
         for op in before
         if op in doubled and can_be_copied(op, graph, for_values=True)
     ]
-    read, others = _replaced(made, before)
-    again = _done_again(doubled, _moving(ys, xs), made.is_moved)
+    if not made.is_moved:  # A loop has a copy, which is compared as a whole.
+        doubled = [op for op in doubled if not declared(op).calls]
+    read, others = _replaced(made, before, set(doubled))
+    again = _done_again(doubled, _moving(ys, xs))
     checks += assert_equal(again + read, made.x, in_parts)
     if others:
         checks.append(assert_same(*zip(*others), made.x, in_parts, made.walk))
     return checks
 
 
-def _replaced(made, before):
+def _replaced(made, before, doubled):
     """What stands for a Tensor of the model, and is not computed by a copy of its op.
+
+    Not that which is computed from what the op itself reads, and nothing else, where
+    the op is done again: it is fed if that does not answer the same.
 
     Args:
       made: a `Plan`, or a `JacobianPlan`.
       before: dict of the Operations of the model that are of concern.
+      doubled: set of the Operations of the model that are done again.
 
     Returns:
       list of pairs of what the model has read of a variable, and had read before; and
@@ -81,8 +87,26 @@ def _replaced(made, before):
         is_another = op.type != old.op.type or declared(op).calls or not is_copy(op)
         if op in used and old.op in before and is_another and not is_handle(old):
             is_read = declared(op).tangents == PASSED and _reads_variable(old.op)
-            found[0 if is_read else 1].append((old, op.outputs[index]))
+            new = op.outputs[index]
+            if is_read:
+                found[0].append((old, new))
+            elif old.op not in doubled or not _is_local(new, old.op, made.stands_for):
+                found[1].append((old, new))
     return found
+
+
+def _is_local(tensor, op, stands_for):
+    """Whether `tensor` is computed from what `op` of the model reads, and constants."""
+    read, seen, todo = {tensor_key(t) for t in op.inputs}, {tensor.op}, [tensor.op]
+    while todo:
+        for t in todo.pop().inputs:
+            if tensor_key(stands_for.get(tensor_key(t), t)) in read or t.op in seen:
+                continue
+            if not t.op.inputs and static_value(t) is None:
+                return False
+            seen.add(t.op)
+            todo.append(t.op)
+    return True
 
 
 def _reads_variable(op):
@@ -127,7 +151,7 @@ def _moving(ys, xs):
     return found.union(map(tensor_key, sources))
 
 
-def _done_again(ops, moving, with_calls):
+def _done_again(ops, moving):
     """Pairs of what was computed, and what its op answers for the same inputs.
 
     Linear ops that follow each other are done again in one, since what is fed between
@@ -136,7 +160,6 @@ def _done_again(ops, moving, with_calls):
     Args:
       ops: list of Operations that can be copied.
       moving: set of the keys of the Tensors that depend on x.
-      with_calls: bool, whether loops and other calls of functions are done again too.
     """
     inside = set(ops)
 
@@ -149,8 +172,6 @@ def _done_again(ops, moving, with_calls):
         ends.update(map(tensor_key, _bending(op, moving)))
     pairs, again = [], {}
     for op in in_order(ops, needs):
-        if declared(op).calls and not with_calls:
-            continue
         inputs = [again.get(tensor_key(t), t) for t in op.inputs]
         with tf.name_scope("again"):
             made = copy_op(op, inputs, op.control_inputs)

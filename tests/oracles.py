@@ -38,6 +38,12 @@ def sliced_hessians(ys, x, feed):
     return np.stack(rows) if rows else np.zeros(x.shape.as_list()[1:] * 2)
 
 
+def assert_symmetric(blocks):
+    """Asserts that blocks [N, K, K] are symmetric, to the last bits of the largest."""
+    bits = 8 * np.finfo(blocks.dtype).eps * np.abs(blocks).max()
+    np.testing.assert_allclose(blocks, blocks.swapaxes(1, 2), rtol=0, atol=bits)
+
+
 def difference_blocks(ys, x, value, feed=None, step=1e-3):
     """Fourth-order central differences of the gradient, one observation at a time.
 

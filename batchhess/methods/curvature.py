@@ -20,10 +20,12 @@ class Curvature:
     def __init__(self, frame, dtype, largest):
         """`largest`: the elements that a product of shared bases may have."""
         self._frame, self._dtype, self._largest = frame, dtype, largest
-        self._terms, self._between, self._bands = [], {}, {}
+        self._whole, self._halves, self._between, self._bands = [], [], {}, {}
 
     def add_elements(self, tensor, first, second, curvature):
-        """Adds the sum over places of curvature * (du_first/dx) * (du_second/dx).
+        """Adds half of the sum over places of curvature * (du_first/dx) * (du_second/dx).
+
+        The other half is its transpose.
 
         Args:
           tensor: Tensor to whose shape both bases are broadcast.
@@ -44,7 +46,7 @@ class Curvature:
         self._between.setdefault(pair, (first, second, []))[2].append(curvature)
 
     def add_weighted(self, tensor, weighted, base):
-        """Adds the sum over places of weighted * base.
+        """Adds half of the sum over places of weighted * base: its transpose is the rest.
 
         Args:
           tensor: Tensor.
@@ -52,9 +54,8 @@ class Curvature:
           base: a `Base` of `tensor`.
         """
         left = self._frame.flat_base(Base(tensor, weighted, False, False))
-        self._add(
-            left if base.unit else self._product(left, self._frame.flat_base(base))
-        )
+        right = None if base.unit else self._frame.flat_base(base)
+        self._add(self._halves, left if right is None else self._product(left, right))
 
     def add_pulled_back(self, matrices, base):
         """Adds the product of `matrices` with `base` on each side.
@@ -76,34 +77,40 @@ class Curvature:
         """
         own = self._frame.size // each
         rows = tf.stack([self._frame.count, each, own, 1, own])
-        self._add(blocks(tf.reshape(matrices, rows), each))
+        self._add(self._whole, blocks(tf.reshape(matrices, rows), each))
 
     def total(self):
-        """What was added, and its transpose: [N, K, K]; None if nothing was."""
+        """What was added, halves on both sides: [N, K, K]; None if nothing was."""
         for first, second, curvatures in self._between.values():
             self._multiply(first, second, added(curvatures))
-        terms = self._terms + ([self._triangle()] if self._bands else [])
-        if not terms:
-            return None
-        total = added(terms)
-        return total + tf.linalg.matrix_transpose(total)
+        halves = self._halves + ([self._triangle()] if self._bands else [])
+        terms = list(self._whole)
+        if halves:
+            half = added(halves)
+            terms += [half, tf.linalg.matrix_transpose(half)]
+        return added(terms) if terms else None
 
-    def _add(self, term):
+    def _add(self, terms, term):
         shape = tf.stack([self._frame.count, self._frame.size, self._frame.size])
-        self._terms.append(tf.cast(tf.reshape(term, shape), self._dtype))
+        terms.append(tf.cast(tf.reshape(term, shape), self._dtype))
 
     def _multiply(self, first, second, curvature):
         frame, size = self._frame, self._frame.size
         places = frame.places(first.of)
         if first.unit or first.shared and not second.shared:
             first, second = second, first
+        is_symmetric = first.value is second.value
+        if is_symmetric:
+            curvature *= 2  # Nothing of K is in it yet, and no transpose is needed.
         if not (first.shared and size * size * places <= self._largest):
-            if first.value is second.value and not first.unit:
+            if is_symmetric:
                 # [N, 1, places]
                 weights = frame.flat(curvature, first.of, [frame.count])[:, None]
-                self._add_symmetric(
-                    self._frame.flat_base(first), lambda rows: weights * rows
-                )
+                columns = frame.flat_base(first)
+                if first.unit:
+                    self._add(self._whole, weights * columns)
+                else:
+                    self._add_symmetric(columns, lambda rows: weights * rows)
                 return
             weighted = frame.beside_k(curvature, first.of) * frame.split(first)
             weighted = frame.merged(weighted, first.of)
@@ -113,7 +120,8 @@ class Curvature:
         left, right = frame.flat_base(first), frame.flat_base(second)  # [K, places]
         products = tf.reshape(left[:, None] * right[None], [size * size, places])
         weights = frame.flat(curvature, first.of, [frame.count])  # [N, places]
-        self._add(tf.matmul(weights, products, transpose_b=True))
+        terms = self._whole if is_symmetric else self._halves
+        self._add(terms, tf.matmul(weights, products, transpose_b=True))
 
     def _product(self, left, right):
         """[N, k, places] by [N, K, places], or by [K, places]: [N, k, K]."""
@@ -134,7 +142,7 @@ class Curvature:
         """
         size = self._frame.size
         if size < _FEW:
-            self._add(self._product(weigh(columns), columns))
+            self._add(self._whole, self._product(weigh(columns), columns))
             return
         for i in range(_BANDS):
             band = slice(i * size // _BANDS, (i + 1) * size // _BANDS)
@@ -144,14 +152,14 @@ class Curvature:
             self._bands.setdefault((band.start, band.stop), []).append(products)
 
     def _triangle(self):
-        """The bands as [N, K, K], doubled below the diagonal for what is above it."""
+        """The bands as [N, K, K], whole below the diagonal, half of it, zeros above."""
         rows = []
         for (start, end), terms in sorted(self._bands.items()):
             band = added(terms)
             zeros = tf.zeros_like(band[:, :, :1])
             above = tf.tile(zeros, [1, 1, self._frame.size - end])
-            below = 2 * band[:, :, :start]
-            rows.append(tf.concat([below, band[:, :, start:], above], 2))
+            square = 0.5 * band[:, :, start:]
+            rows.append(tf.concat([band[:, :, :start], square, above], 2))
         return tf.concat(rows, 1)
 
     def _add_unlike(self, tensor, narrow, wide, curvature):
@@ -189,7 +197,7 @@ class Diagonal:
     def add_rows(self, rows, each):
         """As in `Curvature`, of diagonals alone: [N T, D]."""
         shape = tf.stack([self._frame.count, self._frame.size])
-        self._add(tf.reshape(rows, shape))
+        self._add(tf.reshape(0.5 * rows, shape))
 
     def total(self):
         """What was added, and once more: [N, K]; None if nothing was."""

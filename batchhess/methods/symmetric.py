@@ -34,7 +34,7 @@ def symmetric(problem, passes):
       passes: the `Passes` to differentiate with.
 
     Returns:
-      a Tensor [N, K, K], exactly symmetric; or [N, K] of the diagonals.
+      a Tensor [N, K, K], symmetric to rounding; or [N, K] of the diagonals.
     """
     total = _Sweep(_Model(problem, passes), problem.x, problem.diagonal).total()
     if total is None:
@@ -144,7 +144,7 @@ class _Sweep(Sweep):
             base = self.base(tensor)
             inner = base and _Sweep(self._model, tensor, ops=after).total()
             if inner is not None:
-                self._curvature.add_pulled_back(0.5 * inner, base)
+                self._curvature.add_pulled_back(inner, base)
         return self._curvature.total()
 
     def _enter_fold(self, fold, read):
@@ -158,7 +158,7 @@ class _Sweep(Sweep):
         rows = _Sweep(model, fold.tensor, self._diagonal, fold.ops, read)
         inner = rows.total()
         if inner is not None:
-            self._curvature.add_rows(0.5 * inner, fold.each)
+            self._curvature.add_rows(inner, fold.each)
         for tensor in [t for op in fold.ops for t in op.outputs]:
             if tensor_key(tensor) in read and rows.tangent(tensor) is not None:
                 base = self._frame.of_rows(rows.base(tensor))
