@@ -23,9 +23,9 @@ class Curvature:
         self._whole, self._halves, self._between, self._bands = [], [], {}, {}
 
     def add_elements(self, tensor, first, second, curvature):
-        """Adds half of the sum over places of curvature * (du_first/dx) * (du_second/dx).
+        """Adds the sum over places of curvature * (du_first/dx) * (du_second/dx).
 
-        The other half is its transpose.
+        And its transpose.
 
         Args:
           tensor: Tensor to whose shape both bases are broadcast.
@@ -46,7 +46,7 @@ class Curvature:
         self._between.setdefault(pair, (first, second, []))[2].append(curvature)
 
     def add_weighted(self, tensor, weighted, base):
-        """Adds half of the sum over places of weighted * base: its transpose is the rest.
+        """Adds the sum over places of weighted * base, and its transpose.
 
         Args:
           tensor: Tensor.
