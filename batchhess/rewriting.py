@@ -44,7 +44,8 @@ def correct(ys, xs, stands_for):
 def take_apart(ys, x, stands_for):
     """Builds `ys` again with softmax and cross entropies in their elementary ops.
 
-    Those are element by element or linear, of which symmetric makes less work.
+    Those are element by element or linear, of which symmetric makes less work. What is
+    written in these ops by hand has its largest logit taken off as a function of x.
 
     Args:
       ys: list of Tensors of the default graph.
@@ -59,9 +60,7 @@ def take_apart(ys, x, stands_for):
 
 def _parts(op, region):
     parts = declared(op).parts
-    if parts is None or region.depends(op.inputs[1:]):
-        return None
-    return lambda op: parts(op, region.bends)
+    return parts and parts(op, region)
 
 
 def _rewrite(ys, xs, form_of, stands_for, notify=lambda op: None):

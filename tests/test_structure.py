@@ -44,7 +44,7 @@ LAYERS = [
     ["ops.table", "ops.states", "graph.layout", "problem"],
     ["sparsity"],
     ["ops.sizes"],
-    ["ops.inputs", "ops.rows", "ops.softplus"],
+    ["ops.inputs", "ops.rows", "ops.softmax", "ops.softplus"],
     ["ops.arrays", "ops.elementwise", "ops.flow", "ops.images", "ops.integers"],
     ["ops.products", "ops.shapes"],
     ["ops.matrices", "ops.reductions", "ops.selections"],

@@ -4,6 +4,7 @@ from batchhess.compat import IS_V1, tf, where
 from batchhess.graph.tensors import original, tensor_key
 from batchhess.ops.inputs import BROADCAST, from_right, may_differ
 from batchhess.ops.sizes import of_arithmetic, of_input
+from batchhess.ops.softmax import logarithm, quotient
 from batchhess.ops.softplus import IN_PARTS, WHOLE_SOFTPLUS
 from batchhess.ops.states import (
     BATCHED,
@@ -128,7 +129,8 @@ op(
 
 # TensorFlow 1.15 has a quotient of polynomials for it, which is no more exact.
 op("Sigmoid", elementwise, BROADCAST, **_EACH)
-op("Log Log1p", elementwise, BROADCAST, **_EACH, guard=IN_PARTS)
+op("Log", elementwise, BROADCAST, **_EACH, guard=IN_PARTS, parts=logarithm)
+op("Log1p", elementwise, BROADCAST, **_EACH, guard=IN_PARTS)
 op(
     "ClipByValue",
     elementwise,
@@ -196,7 +198,7 @@ op("SelectV2", additive, BROADCAST, AFFINE, **_EACH)
 op("Merge", _merge, twice=SOUND, frame=MERGE)
 op("RefMerge", _merge, frame=MERGE)
 op("Mul", _scaled, BROADCAST, IN_EACH, SCALED, **_EACH, **_SIZES)
-op("RealDiv", _divided, BROADCAST, 0, SCALED, **_EACH)
+op("RealDiv", _divided, BROADCAST, 0, SCALED, **_EACH, parts=quotient)
 op("MulNoNan", _divided, BROADCAST, 0, SCALED, **_REAL)
 op(
     "DivNoNan",

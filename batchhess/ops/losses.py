@@ -4,6 +4,7 @@ from batchhess.compat import IS_V1, tf, where
 from batchhess.ops.inputs import FIRST_AXIS, NEVER, each
 from batchhess.ops.reductions import along_axis
 from batchhess.ops.sizes import shape_of
+from batchhess.ops.softmax import less_largest
 from batchhess.ops.states import (
     FREE,
     NotProvenError,
@@ -12,7 +13,7 @@ from batchhess.ops.states import (
     need_batched,
     rank_of,
 )
-from batchhess.ops.table import SOUND, Fault, Rewrite, op
+from batchhess.ops.table import SOUND, Fault, Guard, Rewrite, op
 
 
 def _softmaxes(op, states, walk):
@@ -61,10 +62,20 @@ def _log_softmax(op, bends):
 
 
 def _dense_loss(op, bends):
-    """Of labels that add up to one, as TensorFlow's first derivative has it."""
     log_softmax, logits, log_sum = _shifted(op, bends)
-    loss = log_sum - tf.reduce_sum(op.inputs[1] * logits, axis=-1)
-    return [loss, tf.exp(log_softmax) - op.inputs[1]]
+    labels = op.inputs[1]
+    loss = tf.reduce_sum(labels, -1) * log_sum - tf.reduce_sum(labels * logits, axis=-1)
+    return [loss, tf.exp(log_softmax) - labels]
+
+
+def _add_up(op):
+    """Where labels add up to one; or to zero, as those do that a mask leaves out."""
+    labels = op.inputs[1]
+    is_half = labels.dtype.base_dtype.size < 4
+    total = tf.reduce_sum(tf.cast(labels, tf.float32) if is_half else labels, axis=-1)
+    limit = 1e-2 if is_half else 1e-5
+    fit = (tf.abs(total - 1) < limit) | tf.equal(total, 0) | tf.is_nan(total)
+    return tf.cast(fit, tf.int32)
 
 
 def _sparse_loss(op, bends):
@@ -97,22 +108,27 @@ def _hot(op):
 def _shifted(op, bends):
     """log softmax(z), and z and log sum exp(z), both less the largest of z.
 
-    A constant along the axis changes neither value nor derivative. But what all logits
-    have in common, such as 100 in a product of inputs, cancels in the second one, and
-    leaves the rounding of its square: so it is taken off before, as a function of x.
-    Where the logits are linear in x it need not be: their tangents are the weights.
+    Where the logits are linear in x that is a constant: their tangents are the weights.
     """
     logits = tf.identity(op.inputs[0])
     logits.set_shape(shape_of(op.inputs[0]))
     if bends([op.inputs[0]]):
-        classes = shape_of(logits)[-1] or tf.shape(logits)[-1]
-        hot = tf.one_hot(tf.argmax(logits, axis=-1), classes, dtype=logits.dtype)
-        largest = tf.math.multiply_no_nan(logits, hot)  # Those of -inf are no NaN.
-        logits -= tf.reduce_sum(largest, axis=-1, keepdims=True)
+        logits = less_largest(logits, -1)
     else:
         logits -= tf.stop_gradient(tf.reduce_max(logits, axis=-1, keepdims=True))
     log_sum = tf.math.log(tf.reduce_sum(tf.exp(logits), axis=-1, keepdims=True))
     return logits - log_sum, logits, tf.squeeze(log_sum, axis=-1)
+
+
+def _in_parts(build):
+    """The `parts` of an op of logits, if nothing else of it depends on x."""
+
+    def parts(op, region):
+        if region.depends(op.inputs[1:]):
+            return None
+        return lambda op: build(op, region.bends)
+
+    return parts
 
 
 # The second output is the gradient by the logits, which a model may read as well: what
@@ -121,8 +137,8 @@ def _shifted(op, bends):
 # Even if the labels' first axis is 1: 1.15 broadcasts them, but not their gradient.
 _BY_ROW = each(NEVER, FIRST_AXIS)
 
-op("Softmax", _softmaxes, NEVER, twice=SOUND, parts=_softmax)
-op("LogSoftmax", _softmaxes, NEVER, twice=SOUND, parts=_log_softmax)
+op("Softmax", _softmaxes, NEVER, twice=SOUND, parts=_in_parts(_softmax))
+op("LogSoftmax", _softmaxes, NEVER, twice=SOUND, parts=_in_parts(_log_softmax))
 op(
     "SoftmaxCrossEntropyWithLogits",
     _cross_entropy,
@@ -137,7 +153,15 @@ op(
         )
     ],
     rewrites=[Rewrite(_labels_depend, _from_log_softmax)],
-    parts=_dense_loss,
+    guard=Guard(
+        "Divide them by their sum, or write -tf.reduce_sum(labels * "
+        "tf.nn.log_softmax(logits), -1).",
+        zeros=_add_up,
+        why="labels that do not add up to one",
+        wrong_once=True,
+        convention=True,
+    ),
+    parts=_in_parts(_dense_loss),
 )
 op(
     "SparseSoftmaxCrossEntropyWithLogits",
@@ -145,7 +169,7 @@ op(
     _BY_ROW,
     twice=SOUND,
     rewrites=[Rewrite(_is_lacking, _from_indices)],
-    parts=_sparse_loss,
+    parts=_in_parts(_sparse_loss),
 )
 # TensorFlow differentiates it once only, and says so.
 op("CTCLoss CTCLossV2", _ctc_loss)

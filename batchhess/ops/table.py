@@ -113,8 +113,8 @@ def op(types, follow=None, inputs=None, linear=NO, tangents=APPLIED, **fields):
       faults: list of `Fault`.
       rewrites: list of `Rewrite`, of which the first that applies is taken.
       guard: `Guard`, or None.
-      parts: (op, bends) -> a list of Tensors in the places of the outputs, in
-        elementary ops; bends: as of a `Region`. None if it is elementary.
+      parts: (op, `Region`) -> a function that builds it, as that of a `Rewrite`, in
+        elementary ops whose tangents are few and do not cancel; or None.
       elements: an output -> its elements, where it may hold sizes: see ops/sizes.py.
       shape_input: the place of the input that tells the shape of the output.
       size_only: bool, whether it only reads the sizes of its inputs.
