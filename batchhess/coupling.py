@@ -6,7 +6,7 @@ from batchhess.analysis.audit import precision_in, with_authors_gradient
 from batchhess.analysis.region import Region
 from batchhess.calling import assert_that, takes
 from batchhess.compat import tf, where
-from batchhess.graph.tensors import name_of, original
+from batchhess.graph.tensors import name_of, original, placed
 
 # What two runs of the same arithmetic may differ by, relative to their size.
 _ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}
@@ -51,14 +51,13 @@ def assert_uncoupled(passes, ys, gradient, x, layout, proof):
     precision = precision_in([gradient], x).name
     coupled = count_coupled(rows, pull, layout, precision)
     message = (
-        "observations of {} are coupled in {}{}: {} ({}) {}. The Hessian of one "
-        "would hold terms of others. {} Observations affected, of all:"
+        "observations of {} are coupled in {}{}, at {}: it {}. The Hessian of "
+        "one would hold terms of others. {} Observations affected, of all:"
     ).format(
         name_of(x),
         original(ys[0].op).name,
         _or_not_linear(ys, x),
-        original(proof.op).name,
-        original(proof.op).type,
+        placed(proof.op, ""),
         proof.reason,
         cure_of_coupling("hessians"),
     )

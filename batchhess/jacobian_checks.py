@@ -14,7 +14,7 @@ from batchhess.checks import (
 from batchhess.compat import tf
 from batchhess.coupling import count_coupled, cure_of_coupling
 from batchhess.graph.layout import Layout
-from batchhess.graph.tensors import name_of, original
+from batchhess.graph.tensors import name_of, original, placed
 from batchhess.methods.differences import EPSILON, largest
 from batchhess.ops.states import SUM
 from batchhess.rebuild import rebuild
@@ -56,8 +56,7 @@ def assert_apart(passes, y, x, layout, state):
     count = count_coupled(rows, pull, layout, precision)
     where = "it sums up some" if state.kind == SUM else "they are not followed there"
     if state.op is not None:
-        op = original(state.op)
-        where = "{} ({}) {}".format(op.name, op.type, state.reason)
+        where = "at {} it {}".format(placed(state.op, ""), state.reason)
     message = (
         "observations of {} are coupled in {}, or are not in their order along its "
         "axis 0: {}. The Jacobian of one would hold terms of others. {} Observations "

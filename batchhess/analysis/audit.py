@@ -317,9 +317,8 @@ def guards(guarded):
     return [
         assert_that(
             tf.reduce_all(tf.not_equal(zeros_of(op), 0)),
-            "{} ({}) has {}, where TensorFlow's {} is wrong. {}".format(
-                original(op).name,
-                op.type,
+            "{} has {}, where TensorFlow's {} is wrong. {}".format(
+                placed(op, ""),
                 declared(op).guard.why,
                 "gradient" if declared(op).guard.wrong_once else "second derivative",
                 declared(op).guard.cure,

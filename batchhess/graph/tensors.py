@@ -95,14 +95,16 @@ def original(op):
     return op
 
 
-def placed(op):
+def placed(op, quote="'"):
     """`op` as messages tell of it: its name, type, and the user's line that built it.
 
-    An op of a derivative was built by no line of his: with the op that it is of.
+    An op of a derivative was built by no line of his: with the op that it is of. What
+    fails in a run has no quotes: TensorFlow sets a backslash before each.
     """
     op = original(op)
     forward = original(forward_op(op))
-    told = "'{}' ({})".format(op.name, op.type)
+    told = "{0}{1}{0} ({2})".format(quote, op.name, op.type)
     if forward is not op:
-        told += ", in a derivative of '{}' ({})".format(forward.name, forward.type)
+        of = "{0}{1}{0} ({2})".format(quote, forward.name, forward.type)
+        told += ", in a derivative of {}".format(of)
     return told + where_built(forward)
