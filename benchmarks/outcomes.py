@@ -248,7 +248,8 @@ def show_row(number):
     program = programs[number - 1]
     print("x is fed {}".format(program.value.tolist()))
     for title, cell in zip(HEAD[2:], cells_of(program)):
-        print("{}: {}".format(title, cell))
+        if cell:  # All but the first are empty where TensorFlow cannot build it.
+            print("{}: {}".format(title, cell))
 
 
 def main():
