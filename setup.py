@@ -28,11 +28,12 @@ def describe(readme, repository):
     Returns:
       str: with absolute links, or with their texts in place of relative ones.
     """
-    image = r"!\[([^\]]*)\]\((?!https?:)([^)]+)\)\n*"
-    link = r"(?<!!)\[([^\]]*)\]\((?!https?:)([^)]+)\)"
+    image = r'<img src="(?!https?:)([^"]+)"([^>]*)>\n*'
+    link = r"\[([^\]]*)\]\((?!https?:)([^)]+)\)"
     if repository is None:
         return re.sub(link, r"\1", re.sub(image, "", readme))
-    readme = re.sub(image, r"![\1](" + repository + r"/raw/main/\2)\n\n", readme)
+    whole = r'<img src="{}/raw/main/\1"\2>\n\n'.format(repository)
+    readme = re.sub(image, whole, readme)
     return re.sub(link, r"[\1](" + repository + r"/blob/main/\2)", readme)
 
 
@@ -75,7 +76,7 @@ if __name__ == "__main__":
                 "mkdocstrings[python]",
                 "ruff",
             ],
-            "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib"],
+            "notebooks": ["jupyter", "ipykernel", "nbclient", "matplotlib", "tqdm"],
             "parquet": ["pyarrow"],
             "progress": ["tqdm"],
             "tests": ["pytest", "pytest-xdist", "mypy"],

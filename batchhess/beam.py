@@ -13,7 +13,7 @@ try:
     from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 except ImportError:
     raise ImportError(
-        "batchhess.beam needs Apache Beam: pip install 'batchhess[beam]'."
+        "batchhess.beam needs Apache Beam: in a checkout, pip install '.[beam]'."
     ) from None
 
 # The first few batches and each of so many are run again in other company.

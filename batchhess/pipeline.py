@@ -21,7 +21,7 @@ try:
     from apache_beam.options.pipeline_options import PipelineOptions
 except ImportError:
     raise ImportError(
-        "--runner needs Apache Beam: pip install 'batchhess[beam]'."
+        "--runner needs Apache Beam: in a checkout, pip install '.[beam]'."
     ) from None
 
 # Observations that one worker reads at a time.

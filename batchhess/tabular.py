@@ -294,7 +294,7 @@ def read_parquet(path, columns, names, dtype, header):
         import pyarrow.parquet as parquet
     except ImportError:
         raise ImportError(
-            "'{}' needs pyarrow: pip install 'batchhess[parquet]'.".format(path)
+            "'{}' needs pyarrow: in a checkout, pip install '.[parquet]'.".format(path)
         ) from None
     file = parquet.ParquetFile(path)
     header = file.schema_arrow.names

@@ -1,6 +1,7 @@
 """What TensorFlow and batchhess answer where second derivatives go wrong: tables.
 
 Run: python benchmarks/outcomes.py [--out FILE] [--programs FILE] [--known FILE]
+Or, for the program of one row, its x and what comes of it: --row N.
 """
 
 import argparse
@@ -34,6 +35,9 @@ REFUSALS = (
     NotImplementedError,
 )
 PROGRAMS = "outcomes_programs.md"
+DOCS = os.path.join(os.path.dirname(__file__), "..", "docs")
+HEAD = ["row", "f contains", "largest true entry", "`tf.hessians`, sliced"]
+HEAD += ["`batch_jacobian`", "`batchhess`"]
 
 
 def by_tf_hessians(setup, count):
@@ -51,6 +55,14 @@ def by_batchhess(setup, count):
     return batchhess.hessians(setup.ys, setup.x, **setup.options)[0]
 
 
+def verdict(error):
+    """Whether batchhess says so itself, by the name of the function that was called."""
+    says = r"\b({}): ".format("|".join(batchhess.__all__))
+    if isinstance(error, tf.errors.OpError):  # Of a run: after where it was built.
+        return "refused" if re.search(says, str(error)) else "crashed"
+    return "refused" if re.match(says, str(error)) else "crashed"
+
+
 def outcome(program, way, expected):
     """What came of it: "right", "wrong by ...", or the name of the error."""
     with tf.Graph().as_default():
@@ -66,8 +78,10 @@ def outcome(program, way, expected):
                 feed = feed_of(program, setup, placeholder)
                 answer, witness, _ = session.run(fetches, feed)
         except REFUSALS as error:
-            refused = way is by_batchhess
-            return ("refused: " if refused else "") + type(error).__name__
+            what = type(error).__name__
+            return (
+                "{}: {}".format(verdict(error), what) if way is by_batchhess else what
+            )
         if setup.truth is not None:
             expected = setup.truth(*witness)
     if expected is None:
@@ -75,7 +89,7 @@ def outcome(program, way, expected):
     error = np.abs(answer - expected).max()
     if np.isnan(error):
         return "NaN"
-    right = error <= 1e-2 * np.abs(expected).max() + 1e-6
+    right = error <= 1e-2 * np.abs(expected).max() + 1e-6  # As write_tables says.
     if right and program.expected == WISH:
         return "as its author wished"
     return "right" if right else "**wrong by {:.2g}**".format(error)
@@ -198,8 +212,9 @@ def write_tables(out, known):
     print(
         "For each program: are the Hessians that `tf.hessians`, `batch_jacobian` and "
         "`batchhess` answer\nright, wrong by how much, or is there an error instead, "
-        'and which? "Refused" is an error of\n`batchhess` that names the op and the '
-        "cure.\n\n"
+        'and which? "Right" is what errs in no\nentry by more than 1e-2 of the largest '
+        'true entry, plus 1e-6. "Refused" is an error of\n`batchhess` that names the '
+        'op and the cure; "crashed" any other.\n\n'
         "Made by `python benchmarks/outcomes.py`. A row's number leads to its program. "
         "Errors are the\nlargest in absolute value. The truth is of differences of "
         "f's own values, in float64; where an\nauthor has overridden a gradient, it "
@@ -208,12 +223,10 @@ def write_tables(out, known):
         "draws at random or is fed: there the truth is of the numbers of the same run.",
         file=out,
     )
-    head = ["row", "f contains", "largest true entry", "`tf.hessians`, sliced"]
-    head += ["`batch_jacobian`", "`batchhess`"]
     number = 0
     for title, programs in sections():
         print("\n## {}\n".format(title), file=out)
-        print("| {} |\n{}|".format(" | ".join(head), "|---" * 6), file=out)
+        print("| {} |\n{}|".format(" | ".join(HEAD), "|---" * 6), file=out)
         for program in programs:
             number += 1
             row = "[{0}]({1}#row-{0})".format(number, PROGRAMS)
@@ -222,6 +235,21 @@ def write_tables(out, known):
             print(
                 "| {} |".format(" | ".join([row, name] + cells)), file=out, flush=True
             )
+
+
+def show_row(number):
+    """The program of a row, as its page has it, its x, and what comes of it here."""
+    programs = [program for _, rows in sections() for program in rows]
+    page = read(os.path.join(DOCS, PROGRAMS))
+    texts = re.findall(
+        r"^### Row \d+\n\n```py\n(.*?)```", page, re.DOTALL | re.MULTILINE
+    )
+    print(texts[number - 1])
+    program = programs[number - 1]
+    print("x is fed {}".format(program.value.tolist()))
+    for title, cell in zip(HEAD[2:], cells_of(program)):
+        if cell:  # All but the first are empty where TensorFlow cannot build it.
+            print("{}: {}".format(title, cell))
 
 
 def main():
@@ -233,8 +261,13 @@ def main():
     parser.add_argument("--programs", type=argparse.FileType("w"), help=help_text)
     help_text = "an older table: what it has a row of is not run again"
     parser.add_argument("--known", metavar="FILE", help=help_text)
+    help_text = "run row N, and tell its program, its x and what comes of it"
+    parser.add_argument("--row", type=int, metavar="N", help=help_text)
     given = parser.parse_args()
     del sys.argv[1:]  # TensorFlow 1.15 reads it too, for flags of its own.
+    if given.row is not None:
+        show_row(given.row)
+        return
     if given.programs is None:
         known = known_rows(read(given.known)) if given.known else {}
         write_tables(open(given.out, "w") if given.out else sys.stdout, known)

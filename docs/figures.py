@@ -34,14 +34,13 @@ def draw(whole, blocks, path):
     """One square that is mostly zeros, beside six full ones."""
     limit = np.ceil(np.abs(whole).max() / 2)  # Beyond it, all is equally dark.
     shades = {"cmap": "RdBu", "vmin": -limit, "vmax": limit}
-    figure = plt.figure(figsize=(9.6, 4))
+    figure = plt.figure(figsize=(7.2, 3))
     widths = [2.35, 1, 1, 1, 0.12]
-    grid = figure.add_gridspec(
-        2, 5, width_ratios=widths, wspace=0.14, left=0.05, right=0.92, top=0.9
-    )
+    grid = figure.add_gridspec(2, 5, width_ratios=widths, wspace=0.14, hspace=0.3)
+    figure.subplots_adjust(left=0.07, right=0.91, bottom=0.17, top=0.88)
     axis = figure.add_subplot(grid[:, 0])
     image = axis.imshow(whole.reshape(N * K, N * K), **shades)
-    axis.set_title("tf.hessians: (6, 4, 6, 4)", fontsize=12, pad=10)
+    axis.set_title("tf.hessians: (6, 4, 6, 4)", fontsize=10.5, pad=6)
     for edge in range(K, N * K, K):
         axis.axhline(edge - 0.5, color="0.8", linewidth=0.7)
         axis.axvline(edge - 0.5, color="0.8", linewidth=0.7)
@@ -57,12 +56,12 @@ def draw(whole, blocks, path):
         axis.imshow(blocks[n], **shades)
         axis.set_xticks([])
         axis.set_yticks([])
-        axis.set_xlabel("observation {}".format(n))
+        axis.set_xlabel("observation {}".format(n), fontsize=9, labelpad=2)
         if n == 1:
-            axis.set_title("batchhess.hessians: (6, 4, 4)", fontsize=12, pad=10)
+            axis.set_title("batchhess.hessians: (6, 4, 4)", fontsize=10.5, pad=6)
     bar = figure.colorbar(image, cax=figure.add_subplot(grid[:, 4]), extend="both")
     bar.set_label("second derivative, clipped at {:.0f}".format(limit))
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=160)
 
 
 if __name__ == "__main__":

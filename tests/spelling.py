@@ -336,6 +336,9 @@ tf.disable_v2_behavior()
 x = tf.placeholder(tf.float64, [None, 4], name="x")
 ```
 
+In a checkout, `python benchmarks/outcomes.py --row N` runs row N: it tells the program,
+the value that x is fed, and what comes of it by the three ways.
+
 A `Setup` tells more than ys: the x that is meant, what is fed in the middle, options,
 and what else is run. It is in `tests/programs`, as are names that stand nowhere above.
 """

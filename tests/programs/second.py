@@ -293,7 +293,7 @@ NEWER = {
     "dawsn": lambda x: math.special.dawsn(x),
     "expint": lambda x: math.special.expint(x),
     "fresnel_cos": lambda x: math.special.fresnel_cos(x),
-    "spence": lambda x: math.special.spence(x),
+    "spence, at 1 too": lambda x: math.special.spence(x),
     "bessel_j0": lambda x: math.special.bessel_j0(x),
     "bessel_k1e": lambda x: math.special.bessel_k1e(x),
     "bessel_y1": lambda x: math.special.bessel_y1(x),
