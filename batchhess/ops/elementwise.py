@@ -275,7 +275,8 @@ op(
     SUBTRACTED,
     **_EACH,
     **_SIZES,
-    faults=[stopped_mean(_is_gradient_of_moments)],
+    # The gradient of a gradient, such as an author computes his own by.
+    faults=[stopped_mean(_is_gradient_of_moments)._replace(wrong_once=True)],
     rewrites=[Rewrite(_is_gradient_of_moments, _unstopped_difference), WHOLE_SOFTPLUS],
 )
 op(
