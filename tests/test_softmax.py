@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import difference_blocks, unoptimized
+from oracles import difference_blocks, run, sliced_hessians, unoptimized
 
 import batchhess
 from batchhess.compat import tf
@@ -139,6 +139,46 @@ def test_labels_that_do_not_add_up_to_one_are_told(method, name, random):
         found = session.run(hessian, feed)
     expected = difference_blocks(f, x, feed[x], feed)
     np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+LABELLED = {
+    "given": lambda z: tf.cast(tf.constant([0.1, 0.2, 0.3, 0.4]), z.dtype) + 0 * z,
+    "smoothed": lambda z: 0.9 * tf.one_hot([1, 1], 4, dtype=z.dtype) + 0.025,
+}
+
+
+@pytest.mark.parametrize("name", sorted(LABELLED))
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+def test_labels_are_as_good_as_their_dtype(narrow, name):
+    def hessian(dtype):
+        x = tf.placeholder(dtype, [None, 4])
+        z = x * x
+        f = tf.nn.softmax_cross_entropy_with_logits_v2(LABELLED[name](z), z)
+        return batchhess.hessians(f, x)[0], {x: [[1, 0.5, -1, 2], [2, 1, 0.25, 0]]}
+
+    found, expected = (run(*hessian(dtype)) for dtype in (narrow, "float64"))
+    np.testing.assert_allclose(found.astype(float), expected, atol=0.1)
+
+
+def test_labels_of_many_classes_add_up_with_an_error_of_their_own(random):
+    classes = 50257
+    x = tf.placeholder(tf.float32, [None, 2])
+    logits = tf.matmul(x, tf.constant(random.randn(2, classes), tf.float32)) ** 2
+    labels = 0.9 * tf.one_hot([7], classes) + 0.1 / classes
+    f = tf.nn.softmax_cross_entropy_with_logits_v2(labels, logits)
+    trace = run(batchhess.laplacians(f, x)[0], {x: [[0.5, 0.25]]})
+    assert np.isfinite(trace).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_softmax_by_hand_of_halves(dtype):
+    x = tf.placeholder(dtype, [None, 4])
+    found = run(batchhess.hessians(by_hand(x * x) ** 2, x)[0], {x: np.ones((2, 4))})
+    exact = tf.placeholder(tf.float64, [None, 4])
+    expected = sliced_hessians(
+        by_hand(exact * exact) ** 2, exact, {exact: np.ones((2, 4))}
+    )
+    np.testing.assert_allclose(found.astype(float), expected, atol=0.02)
 
 
 def test_a_class_that_is_ruled_out_of_logits_that_bend(random):

@@ -21,4 +21,4 @@ def is_zeros(tensor):
     if tensor.op.type == "ZerosLike":
         return True
     value = static_value(tensor.op.inputs[1] if tensor.op.type == "Fill" else tensor)
-    return value is not None and not value.any()
+    return value is not None and bool((value == 0).all())

@@ -61,7 +61,10 @@ def _largest(logits, axis):
     place = tf.argmax(logits, axis=axis)
     hot = tf.one_hot(place, classes, axis=axis, dtype=logits.dtype.base_dtype)
     # Those of -inf are no NaN. Gradients of a maximum, or of a gather, take longer.
-    of_each = tf.math.multiply_no_nan(logits, hot)
+    if logits.dtype.base_dtype == tf.bfloat16:  # 1.15 lacks that op.
+        of_each = where(hot > 0, logits, tf.zeros_like(logits))
+    else:
+        of_each = tf.math.multiply_no_nan(logits, hot)
     largest = tf.reduce_sum(of_each, axis, keepdims=True)
     return where(tf.is_finite(largest), largest, tf.zeros_like(largest))
 
@@ -80,6 +83,8 @@ def _sum_of_exponentials(tensor):
     axes = ints_of(op.inputs[1])
     rank = logits.shape.ndims
     if axes is None or len(axes) != 1 or rank is None or not _is_shifted(logits):
+        return None
+    if logits.shape.as_list()[axes[0]] == 0:  # None of them is the largest.
         return None
     return logits, axes[0] % rank, op.get_attr("keep_dims")
 
