@@ -6,6 +6,7 @@ import contextlib
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.memory import values_of
+from batchhess.analysis.region import depends
 from batchhess.checks import assert_differences, assert_of_a_function
 from batchhess.compat import tf, where_built
 from batchhess.copies import assert_same
@@ -183,7 +184,12 @@ def _second(made, ys, seeds, gradient, first):
         return tf.zeros(shape, gradient.dtype), None
     found, rows = _answer(made, ys, seeds, gradient)
     passes = request.passes
-    checks = audit.guards(made.checks.guarded)
+
+    def weight_of(tensor):
+        (weight,) = passes.gradients(ys, [tensor], seeds)
+        return None if weight is None or depends([weight], x) else weight
+
+    checks = audit.guards(made.checks.guarded, weight_of)
     if made.checks.coupling:
         checks.append(assert_uncoupled(passes, ys, gradient, x, layout, made.proof))
     if made.checks.pattern:

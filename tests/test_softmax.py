@@ -141,6 +141,30 @@ def test_labels_that_do_not_add_up_to_one_are_told(method, name, random):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("method", ["columns", "symmetric"])
+@pytest.mark.parametrize("answer", ["hessians", "laplacians", "derivatives"])
+def test_labels_of_no_weight_are_not_asked(answer, method, random):
+    """Padding: rows without a label, which a mask takes out of the loss."""
+    x = tf.placeholder(tf.float64, [None, 3])
+    mask = tf.placeholder(tf.float64, [None])
+    logits = tf.tanh(tf.matmul(x, random.randn(3, 4)))
+    labels = tf.one_hot([2, -1, 0], 4, dtype=tf.float64)
+    f = tf.losses.softmax_cross_entropy(labels, logits, weights=mask)
+    options = {} if answer == "laplacians" else {"method": method}
+    found = getattr(batchhess, answer)(f, x, **options)
+    found = found.hessians[0] if answer == "derivatives" else found[0]
+    value = random.randn(3, 3)
+    expected = difference_blocks(f, x, value, {mask: [1, 0, 2]})
+    if answer == "laplacians":
+        expected = np.trace(expected, axis1=1, axis2=2)
+    assert np.abs(expected[[0, 2]]).min() > 1e-4 and not expected[1].any()
+    with tf.Session() as session:
+        result = session.run(found, {x: value, mask: [1, 0, 2]})
+        np.testing.assert_allclose(result, expected, atol=1e-6)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="add up to one"):
+            session.run(found, {x: value, mask: [1, 1, 2]})
+
+
 LABELLED = {
     "given": lambda z: tf.cast(tf.constant([0.1, 0.2, 0.3, 0.4]), z.dtype) + 0 * z,
     "smoothed": lambda z: 0.9 * tf.one_hot([1, 1], 4, dtype=z.dtype) + 0.025,

@@ -304,19 +304,28 @@ def refusal(faults, x, derivative="second derivative", too="tf.hessians"):
     )
 
 
-def guards(guarded):
+def guards(guarded, weight_of=None):
     """Builds checks for what TensorFlow gets wrong at zeros only.
 
     Args:
       guarded: list of Operations.
+      weight_of: function from a Tensor of the model to the gradient of f by it, if that
+        does not depend on x; else to None. None where f is not one number.
 
     Returns:
       list of Operations that fail with InvalidArgumentError where what guards one of
       `guarded` has a zero.
     """
+
+    def fits(op):
+        fit = tf.not_equal(zeros_of(op), 0)
+        is_weighed = declared(op).guard.weighed and weight_of is not None
+        weight = weight_of(op.outputs[0]) if is_weighed else None
+        return fit if weight is None else fit | tf.equal(weight, 0)
+
     return [
         assert_that(
-            tf.reduce_all(tf.not_equal(zeros_of(op), 0)),
+            tf.reduce_all(fits(op)),
             "{} has {}, where TensorFlow's {} is wrong. {}".format(
                 placed(op, ""),
                 declared(op).guard.why,

@@ -179,6 +179,7 @@ op(
         why="labels that do not add up to one",
         wrong_once=True,
         convention=True,
+        weighed=True,
     ),
     parts=_in_parts(_dense_loss),
 )

@@ -45,11 +45,12 @@ Rewrite = collections.namedtuple("Rewrite", "applies build")
 # input. zeros(op): of which Tensor, if it is no input. why: what such an op has, for
 # messages. holds(op): whether it is needed. wrong_once: bool, whether the gradient
 # itself is wrong. convention: bool, whether that is a convention of TensorFlow's, which
-# stands where no run can see the zeros.
+# stands where no run can see the zeros. weighed: bool, whether there is one of them for
+# each element of the first output, which does not count where f does not vary with it.
 Guard = collections.namedtuple(
     "Guard",
-    "cure place zeros why holds wrong_once convention",
-    defaults=(0, None, "a zero among its inputs", lambda op: True, False, False),
+    "cure place zeros why holds wrong_once convention weighed",
+    defaults=(0, None, "a zero among its inputs", lambda op: True, False, False, False),
 )
 
 Declared = collections.namedtuple(
