@@ -60,7 +60,7 @@ def _is_same_in_each(a, b, x, walk, precision):
     of_x = _largest(tf.convert_to_tensor(x), walk.state(source_tensor(x)))
     sizes = functools.reduce(tf.maximum, largest), of_x
     largest, size = (_as_wide(each, b, walk.state(b)) for each in sizes)
-    if b.dtype.base_dtype.real_dtype.name in ROUNDING and _is_of_flow(a.op):
+    if b.dtype.base_dtype.real_dtype.name in ROUNDING and is_of_flow(a.op):
         # The same arithmetic: a large element allows a small one no more than rounding.
         largest, size = _magnitudes(b), tf.cast(size, largest.dtype) + largest
     near = _near(a, b, largest, size, precision)
@@ -77,7 +77,7 @@ def _is_missing(tensor):
     return tf.cast(tf.is_nan(tf.abs(tensor)), tf.float32)
 
 
-def _is_of_flow(op):
+def is_of_flow(op):
     """Whether `op` is built again by what builds loops, branches and calls again."""
     return declared(op).frame is not None or bool(declared(op).calls)
 

@@ -10,7 +10,7 @@ from batchhess.analysis.region import Region, can_be_copied
 from batchhess.analysis.values import value_region
 from batchhess.calling import assert_each
 from batchhess.compat import source_tensor, tf, where_built
-from batchhess.copies import CANCELLED, assert_same, other_method
+from batchhess.copies import CANCELLED, assert_same, is_of_flow, other_method
 from batchhess.graph.tensors import is_handle, name_of, tensor_key
 from batchhess.ops.table import PASSED, SCALED, YES, declared, is_affine
 from batchhess.rebuild import copy_op, in_order, is_copy
@@ -119,7 +119,9 @@ def _skipped(new, old, moving, stands_for):
                 todo.append(t.op)
     found, todo = {old.op}, [old.op]
     while todo:
-        for t in todo.pop().inputs:
+        op = todo.pop()
+        # A loop is compared as a whole: what is inside cannot be done again by itself.
+        for t in [] if is_of_flow(op) else op.inputs:
             key = tensor_key(t)
             if key in moving and key not in read and t.op not in found:
                 found.add(t.op)
