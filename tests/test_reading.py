@@ -410,7 +410,7 @@ def test_a_list_of_parquet_and_a_damaged_file(tmp_path):
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     (tmp_path / "d.parquet").write_bytes(b"")
-    with pytest.raises(ImportError, match=r"in a checkout, pip install '\.\[parquet\]'"):
+    with pytest.raises(ImportError, match=r"checkout, pip install '\.\[parquet\]'"):
         read(str(tmp_path / "d.parquet"), "x:0")
 
 
