@@ -6,7 +6,14 @@ from batchhess.analysis.audit import precision_in
 from batchhess.calling import assert_that, caller, takes
 from batchhess.compat import source_tensor, tf, where
 from batchhess.graph.tensors import name_of, original
-from batchhess.ops.table import PASSED, RESHAPED, YES, declared, linearity
+from batchhess.ops.table import (
+    PASSED,
+    RESHAPED,
+    YES,
+    declared,
+    is_of_flow,
+    linearity,
+)
 
 # What two ways to round may differ by, relative to the largest magnitude of a tensor. A
 # copy does the same arithmetic, at times in another order; a value that was fed, or
@@ -75,11 +82,6 @@ def _is_same_in_each(a, b, x, walk, precision):
 def _is_missing(tensor):
     """1 where `tensor` is NaN, else 0."""
     return tf.cast(tf.is_nan(tf.abs(tensor)), tf.float32)
-
-
-def is_of_flow(op):
-    """Whether `op` is built again by what builds loops, branches and calls again."""
-    return declared(op).frame is not None or bool(declared(op).calls)
 
 
 def _is_same(a, b, size, precision):

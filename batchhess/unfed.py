@@ -10,9 +10,16 @@ from batchhess.analysis.region import Region, can_be_copied
 from batchhess.analysis.values import value_region
 from batchhess.calling import assert_each
 from batchhess.compat import source_tensor, tf, where_built
-from batchhess.copies import CANCELLED, assert_same, is_of_flow, other_method
+from batchhess.copies import CANCELLED, assert_same, other_method
 from batchhess.graph.tensors import is_handle, name_of, tensor_key
-from batchhess.ops.table import PASSED, SCALED, YES, declared, is_affine
+from batchhess.ops.table import (
+    PASSED,
+    SCALED,
+    YES,
+    declared,
+    is_affine,
+    is_of_flow,
+)
 from batchhess.rebuild import copy_op, in_order, is_copy
 
 

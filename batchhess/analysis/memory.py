@@ -16,6 +16,7 @@ from batchhess.ops.table import (
     TRANSPOSED,
     YES,
     declared,
+    is_of_flow,
     linearity,
 )
 
@@ -86,7 +87,7 @@ def _handed_on(tensor):
         return [outer]
     op, known = tensor.op, declared(tensor.op)
     inputs = [t for t in op.inputs if t.dtype.base_dtype == tensor.dtype.base_dtype]
-    if known.frame is not None or known.calls:
+    if is_of_flow(op):
         return inputs
     # What moves elements may have nothing to do: a slice of all, a sum over no axis.
     is_new = len(inputs) > 1 or known.elementwise and linearity(op) != YES

@@ -27,7 +27,7 @@ from batchhess.control_flow.scope import (
     must_be_shared,
 )
 from batchhess.graph.tensors import note_held, tensor_key
-from batchhess.ops.table import EXIT, SWITCH, correction_of, declared
+from batchhess.ops.table import EXIT, SWITCH, correction_of, declared, is_of_flow
 from batchhess.rebuild import stand_for
 
 
@@ -105,7 +105,7 @@ def _built_again(ops):
     for op in ops:
         for before in [t.op for t in op.inputs] + list(op.control_inputs):
             readers[before].append(op)
-    pending = [op for op in ops if _is_of_flow(op)]
+    pending = [op for op in ops if is_of_flow(op) or is_array(op)]
     found = set(pending)
     while pending:
         for reader in readers[pending.pop()]:
@@ -113,8 +113,3 @@ def _built_again(ops):
                 found.add(reader)
                 pending.append(reader)
     return found
-
-
-def _is_of_flow(op):
-    known = declared(op)
-    return known.calls or known.frame is not None or is_array(op)

@@ -231,6 +231,11 @@ def is_affine(op, places):
     return is_linear(op, places)
 
 
+def is_of_flow(op):
+    """Whether `op` calls functions, or is of a loop or branch of control flow v1."""
+    return declared(op).frame is not None or bool(declared(op).calls)
+
+
 def all_declared():
     """Every declaration, by type."""
     return dict(_TABLE)
