@@ -58,9 +58,9 @@ def by_batchhess(setup, count):
 def verdict(error):
     """Whether batchhess says so itself, by the name of the function that was called."""
     says = r"\b({}): ".format("|".join(batchhess.__all__))
-    if isinstance(error, tf.errors.OpError):  # Of a run: after where it was built.
-        return "refused" if re.search(says, str(error)) else "crashed"
-    return "refused" if re.match(says, str(error)) else "crashed"
+    # That of a run comes after where it was built.
+    find = re.search if isinstance(error, tf.errors.OpError) else re.match
+    return "refused" if find(says, str(error)) else "crashed"
 
 
 def outcome(program, way, expected):
