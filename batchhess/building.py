@@ -14,8 +14,8 @@ from batchhess.coupling import assert_uncoupled
 from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Chosen, dimensions
 from batchhess.graph.tensors import original, product_of
-from batchhess.methods import METHODS
-from batchhess.methods.blocks import at_frontier, in_blocks, whole_batch
+from batchhess.methods import methods_for
+from batchhess.methods.blocks import at_frontier, by_parts, in_blocks, whole_batch
 from batchhess.ops.table import declared
 from batchhess.planning import plan
 from batchhess.problem import Problem
@@ -33,7 +33,7 @@ def build(request):
     Returns:
       `Built`.
     """
-    request, graph = arguments.checked(request, METHODS)
+    request, graph = arguments.checked(request, methods_for(request.wanted))
     gradients, answers = [], []
     with building_in(graph, request.ys):
         with tf.name_scope(request.name) as scope:
@@ -112,12 +112,12 @@ def _same_observations(made):
 
 def _sum_of_outputs(made, first):
     """The gradient, of x's shape, and [N, *E, *E], [N, *E] or [N] of sum(ys)."""
-    layout, wanted = made.layout, made.request.wanted
+    layout = made.layout
     gradient = tf.zeros_like(made.x) if made.gradient is None else made.gradient
     found, rows = _second(made, made.ys, None, gradient, first)
     if rows is not None:
         gradient = layout.unflatten(rows)
-    if wanted.is_product and not _vectors(made):
+    if made.direction is not None and not _vectors(made):
         return gradient, layout.unflatten(found)
     return gradient, layout.events(found, _layouts(made), _vectors(made) or None)
 
@@ -209,8 +209,8 @@ def _answer(made, ys, seeds, gradient):
     """What the method answers; and the gradient as [N, K], if it comes with that."""
     request, layout, passes = made.request, made.layout, made.request.passes
     if request.wanted.is_product:
-        return _products(made, gradient), None
-    method, diagonal = METHODS[made.method], request.wanted.diagonal
+        return _products(made, gradient, made.direction), None
+    method, diagonal = made.record, request.wanted.diagonal
     problem = Problem(ys, seeds, gradient, made.x, layout, diagonal=diagonal)
     if made.by_columns:
         problem = problem._replace(coordinates=request.coordinates)
@@ -229,16 +229,24 @@ def _answer(made, ys, seeds, gradient):
     return _chosen(made, answers[0]), answers[1] if together else None
 
 
-def _products(made, gradient):
-    """[N, K], or [N, V, K] where there are several vectors."""
-    layout, passes, v = made.layout, made.request.passes, made.direction
+def _products(made, gradient, v):
+    """[N, K], or [N, V, K] where there are several vectors in `v`."""
+    layout, passes = made.layout, made.request.passes
 
     def product(v):
         return layout.flatten(passes.hvp(gradient, made.x, v))
 
-    if not _vectors(made):
+    if not arguments.are_several(v, made.x):
         return product(v)
-    rows, (count,) = layout.flatten_each(v), _vectors(made)
+    rows = layout.flatten_each(v)
+    if made.parts is not None:
+        apart, parts = made.parts
+        problem = Problem(
+            apart, None, None, made.x, layout, parts, outputs=layout.size, vectors=rows
+        )
+        check = made.request.check != "never"
+        return by_parts(made.record.build, problem, passes, made.block, check)
+    count = dimensions(v)[1]
     return passes.stack(lambda i: product(layout.nth(rows, i)), count, v.dtype, axis=1)
 
 
@@ -288,8 +296,10 @@ def _differences(made, ys, seeds, gradient, found):
 
     def along(v):
         if wanted.is_product:
-            product = passes.hvp(gradient, made.x, layout.unflatten(v))
-            return layout.flatten(product)[:, :, None]
+            one = layout.events(v[:, None], [layout], [1])
+            several = made.parts is not None
+            product = _products(made, gradient, one if several else layout.unflatten(v))
+            return tf.reshape(product, tf.shape(v))[:, :, None]
         if chosen is None:
             return wanted.along(found, v)
         first = [chosen.index(k) for k in sorted(set(chosen))]  # None of them twice.

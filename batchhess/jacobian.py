@@ -10,7 +10,7 @@ from batchhess.graph.tensors import name_of
 from batchhess.jacobian_checks import assert_along, assert_apart
 from batchhess.jacobian_planning import columns_of, compressed_of, not_seen, plan
 from batchhess.methods import JACOBIAN_METHODS
-from batchhess.methods.blocks import as_it_stands, assert_one_or_all, in_blocks
+from batchhess.methods.blocks import by_parts
 from batchhess.problem import Problem
 from batchhess.sparsity import assert_covered
 from batchhess.unfed import same_values
@@ -113,11 +113,8 @@ def _by_method(made):
         return method.build(problem, passes)
     apart, parts = made.parts
     problem = problem._replace(ys=apart, partition=parts)
-    if made.block is None:
-        check = made.request.check != "never"
-        with tf.control_dependencies(assert_one_or_all(problem)):
-            return as_it_stands(method.build, problem, passes, check)
-    return in_blocks(method.build, problem, passes, made.block)[0]
+    check = made.request.check != "never"
+    return by_parts(method.build, problem, passes, made.block, check)
 
 
 def _differences(made, found):

@@ -5,7 +5,7 @@ import collections
 from batchhess import arguments
 from batchhess.analysis import audit
 from batchhess.analysis.memory import readers
-from batchhess.analysis.partition import BILINEAR, GENERAL, NoPartitionError, partition
+from batchhess.analysis.partition import NoPartitionError
 from batchhess.analysis.proof import walk_from
 from batchhess.analysis.region import Region
 from batchhess.compat import tf, where_built
@@ -13,12 +13,11 @@ from batchhess.errors import SecondDerivativeError
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, original
 from batchhess.methods import JACOBIAN_METHODS
-from batchhess.methods.blocks import block_size
 from batchhess.ops.states import UNPROVEN
 from batchhess.ops.table import EXIT, NEXT, declared
-from batchhess.planning import FEW
 from batchhess.rewriting import correct, take_apart
 from batchhess.sparsity import Compressed, assert_fits, too_coarse
+from batchhess.tangent_planning import assert_can_be_pushed, block_of, way_to
 from batchhess.variables import read_once
 
 # What the run checks. coupling: bool, whether y[n] depends on x[n] alone. differences:
@@ -169,7 +168,9 @@ def _with_method(made, region):
             return made._replace(refusal=_loop_refusal(made))
         try:
             made = made._replace(parts=_parts(made, region), lost=None)
-            return made._replace(block=_block(made))
+            count, (_, parts) = columns_of(made), made.parts
+            block = block_of(made.x, count, made.layout, parts, compiled)
+            return made._replace(block=block)
         except NoPartitionError as error:
             made = made._replace(lost=error)
     return made._replace(refusal=_not_followed(made))
@@ -209,32 +210,10 @@ def _parts(made, region):
         apart = take_apart(made.ys, made.x, made.stands_for)
     if apart is not made.ys:
         region = Region(apart, made.x)
-    found = partition(region, apart, made.x, made.walk, made.layout.axis)
-    is_end = not found.behind and [t is apart[0] for t in found.frontier] == [True]
-    if not (is_end and made.walk.state(apart[0]).is_own):
-        op = found.behind[0] if found.behind else apart[0].op
-        raise NoPartitionError(op, "puts observations where they are not followed")
-    for op in found.ops if is_forward else []:
-        by_gradient = found.kinds[op] in (GENERAL, BILINEAR)
-        if by_gradient and not audit.can_be_followed(op, region.depends):
-            raise NoPartitionError(op, "has a gradient whose derivative is not known")
+    found = way_to(apart[0], made.x, made.walk, made.layout.axis)
+    if is_forward:
+        assert_can_be_pushed(found, region)
     return apart, found
-
-
-# Tangents that nothing reads again, as the curvatures of a Hessian do, need not stay in
-# a processor's cache: so much larger blocks are faster by a third.
-_WIDER = 4
-
-
-def _block(made):
-    """The observations of a block; None where all are to be taken at once."""
-    count = columns_of(made)
-    size = _WIDER * block_size(made.x, count, made.parts[1])
-    if made.request.passes.jit_compile:
-        return size
-    observations = made.layout.num_observations
-    at_once = isinstance(observations, int) and observations <= size
-    return None if at_once or count <= FEW else size
 
 
 def _axis_refusal(made):

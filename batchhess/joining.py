@@ -10,7 +10,7 @@ from batchhess.calling import assert_that
 from batchhess.compat import Variable, tf
 from batchhess.graph.layout import Layout, dimensions
 from batchhess.graph.tensors import name_of, note_name, placed
-from batchhess.methods import METHODS
+from batchhess.methods import methods_for
 from batchhess.rebuild import rebuild
 from batchhess.rewriting import correct
 
@@ -26,7 +26,8 @@ def build_joined(request):
       list of lists with the blocks of each two.
     """
     sparsity = request.sparsity
-    request, graph = arguments.checked(request._replace(sparsity=None), METHODS)
+    asked = request._replace(sparsity=None)
+    request, graph = arguments.checked(asked, methods_for(asked.wanted))
     _check(request)
     name, is_product = request.name, request.wanted.is_product
     with building_in(graph), tf.name_scope(name) as scope:

@@ -218,24 +218,30 @@ def hessian_vector_products(
     aggregation_method: Optional[int] = None,
     *,
     batch_axis: int = 0,
+    method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
 ) -> List[tf.Tensor]:
-    """Builds products of each observation's Hessian with vectors, in a pass for each.
+    """Builds products of each observation's Hessian with vectors, whatever K is.
 
-    `result[n]` is `H[n] v[n]`, whatever K is, by one reverse pass through the gradient
-    (Pearlmutter 1994, Fast exact multiplication by the Hessian); `v[n]' H[n]` where an
-    author's own gradient spoils its symmetry. With several xs, H is that of all their
-    coordinates, the cross blocks of two xs among them.
+    `result[n]` is `H[n] v[n]`, by one reverse pass through the gradient (Pearlmutter
+    1994, Fast exact multiplication by the Hessian); `v[n]' H[n]` where an author's own
+    gradient spoils its symmetry. With several xs, H is that of all their coordinates,
+    the cross blocks of two xs among them.
 
     Args:
       xs: as in `hessians`; several of them as in `hessian_blocks`.
       vs: a Tensor or array of x's dtype and shape, or a list with one for each x. With
         one more axis after N, `[N, V, K]` or `[N, V, *E]`, it is V vectors for each
-        observation, each multiplied in a pass of its own.
+        observation.
+      method: "columns" takes a pass for each vector. "forward" takes several vectors,
+        of known V, through the gradient at once, where the graph shows the way.
+        "symmetric" multiplies whole Hessians by them. "auto" is, of several vectors,
+        "symmetric" where V is K or more, and else "forward" where observations multiply
+        matrices of their own, as in attention; it is "columns" otherwise.
       check: as in `hessians`. Where observations are coupled, "never" answers the
         product with the Hessian of all observations.
       per_output: as in `hessians`; every output's Hessian is multiplied by the same vs.
@@ -252,7 +258,7 @@ def hessian_vector_products(
       SecondDerivativeError: as `hessians`.
       UndefinedDerivativeError: as `hessians`.
     """
-    asked = _request(PRODUCT, locals(), method="columns")
+    asked = _request(PRODUCT, locals())
     several = isinstance(xs, (list, tuple)) and len(xs) > 1
     return (build_joined if several else build)(asked).answers
 

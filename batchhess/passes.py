@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import operator
 
 from batchhess.analysis import audit
 from batchhess.analysis.local import Local
@@ -60,7 +61,7 @@ class Passes(
                 gate_gradients=self.gate_gradients,
                 aggregation_method=self.aggregation_method,
             )
-        gradients = _without_idle_sums(gradients, scope)
+        gradients = without_idle_sums(gradients, _built_in(scope, gradients))
         for i, x in enumerate(xs):
             if gradients[i] is not None:
                 # A gather from x makes the gradient an IndexedSlices.
@@ -170,7 +171,7 @@ class Passes(
         return stacked if never_empty else stacked[:count]
 
 
-def _without_idle_sums(gradients, scope):
+def without_idle_sums(gradients, ops, alike=operator.eq):
     """Lets what tf.gradients has built read past sums of nothing.
 
     Of a term that was perhaps broadcast it sums the gradient over axes that only a run
@@ -180,32 +181,31 @@ def _without_idle_sums(gradients, scope):
 
     Args:
       gradients: list of what tf.gradients has answered.
-      scope: str, the name scope that it has built in.
+      ops: list of the Operations that it has built for that.
+      alike: as of `summed_over_none`.
 
     Returns:
       `gradients`, or what they are equal to.
     """
     found = {}
-    for op in _built_in(scope, gradients):
+
+    def before_sums(tensor):
+        """The first Tensor that `tensor` equals; None if itself."""
+        key, before = tensor_key(tensor), None
+        if key not in found:
+            after = summed_over_none(tensor, alike)
+            while after is not None:
+                before, after = after, summed_over_none(after, alike)
+            found[key] = before
+        return found[key]
+
+    for op in ops:
         for place, tensor in enumerate(op.inputs):
-            before = _before_sums(tensor, found)
+            before = before_sums(tensor)
             if before is not None:
                 read_instead(op, place, before)
-    befores = [
-        _before_sums(g, found) if isinstance(g, tf.Tensor) else None for g in gradients
-    ]
+    befores = [before_sums(g) if isinstance(g, tf.Tensor) else None for g in gradients]
     return [g if before is None else before for g, before in zip(gradients, befores)]
-
-
-def _before_sums(tensor, found):
-    """The first Tensor that `tensor` equals; None if itself. `found` remembers them."""
-    key, before = tensor_key(tensor), None
-    if key not in found:
-        after = summed_over_none(tensor)
-        while after is not None:
-            before, after = after, summed_over_none(after)
-        found[key] = before
-    return found[key]
 
 
 def _built_in(scope, gradients):

@@ -13,19 +13,28 @@ from batchhess.analysis.audit import (
 )
 from batchhess.analysis.memory import readers
 from batchhess.analysis.moving import kept_by_loops
-from batchhess.analysis.partition import NoPartitionError, partition
+from batchhess.analysis.partition import (
+    NoPartitionError,
+    partition,
+)
 from batchhess.analysis.proof import prove, walk_from
 from batchhess.analysis.region import Region
 from batchhess.analysis.values import value_region
 from batchhess.compat import source_tensor, tf
 from batchhess.graph.layout import Layout
 from batchhess.graph.tensors import name_of, original, placed, tensor_key
-from batchhess.methods import AUTO, METHODS
+from batchhess.methods import AUTO, METHODS, methods_for
 from batchhess.methods.blocks import block_size, widest
 from batchhess.ops.states import SUM, UNPROVEN
 from batchhess.problem import WHOLE
+from batchhess.product_planning import (
+    method_of_product,
+    of_product,
+    with_way_of_vectors,
+)
 from batchhess.rewriting import correct, take_apart
 from batchhess.sparsity import Compressed, assert_fits, assert_symmetric, too_coarse
+from batchhess.tangent_planning import FEW
 from batchhess.variables import read_once
 
 # What the run checks. coupling: bool, whether observations meet. guarded: list of
@@ -79,8 +88,13 @@ class Plan(
     @property
     def is_moved(self):
         """Whether the model is built again at other x, for differences."""
-        twice = self.method is None or METHODS[self.method].differentiates_twice
+        twice = self.method is None or self.record.differentiates_twice
         return bool(self.checks.differences) or not twice
+
+    @property
+    def record(self):
+        """The `Method` that is taken."""
+        return methods_for(self.request.wanted)[self.method]
 
     @property
     def by_columns(self):
@@ -91,9 +105,9 @@ class Plan(
         """
         request = self.request
         if request.coordinates is None or request.wanted is not WHOLE:
-            return METHODS[self.method].by_columns
+            return self.record.by_columns
         own = with_authors_gradient(Region(self.ys, self.x))
-        return METHODS[self.method].by_columns and not own
+        return self.record.by_columns and not own
 
 
 def plan(request, directions=None):
@@ -154,6 +168,9 @@ def _plan(request, given, direction, pattern):
     if pattern is not None:
         request, compressed = _compressed(request, pattern, layout, x)
     walk, region = walk_from(x, layout.axis), Region(ys, x)
+    proof = prove(ys, walk)
+    if request.wanted.is_product and proof.kind != UNPROVEN:
+        request = of_product(request, direction, layout, region)
     made = Plan(
         request=request,
         x=x,
@@ -164,7 +181,7 @@ def _plan(request, given, direction, pattern):
         stands_for=stands_for,
         layout=layout,
         walk=walk,
-        proof=prove(ys, walk),
+        proof=proof,
         gradient=gradient,
         is_linear=True,
         findings=Findings([], [], [], []),
@@ -227,11 +244,13 @@ def _unconnected(made, region):
 def _with_method(made, region):
     """Chooses the method, with a partition if it goes block by block."""
     request, compiled = made.request, made.request.passes.jit_compile
+    if request.wanted.is_product:
+        return _with_vectors(made, region)
     names = _names(request, made.layout)
     if compiled and not METHODS[names[0]].compiles:
         return made._replace(method=names[0], refusal=_cannot_compile(request))
     in_blocks = compiled or METHODS[names[0]].by_blocks
-    if request.wanted.is_product or made.is_linear or not in_blocks:
+    if made.is_linear or not in_blocks:
         return made._replace(method=names[-1])
     try:
         made = made._replace(method=names[0], parts=_parts(made, region))
@@ -249,7 +268,7 @@ def _names(request, layout):
     """The methods to try, the best one first."""
     if request.method != "auto":
         return (request.method,)
-    if isinstance(layout.size, int) and not request.wanted.is_product:
+    if isinstance(layout.size, int):
         chosen = request.coordinates
         count = layout.size if chosen is None else len(chosen)
         if count == 1 or 2 * count <= layout.size:
@@ -267,15 +286,23 @@ def _parts(made, region):
     return apart, partition(region, apart, made.x, made.walk, made.layout.axis)
 
 
+def _with_vectors(made, region):
+    """Chooses the method of products with vectors."""
+    made = made._replace(method=method_of_product(made, region))
+    if made.is_linear or not made.record.by_blocks:
+        return made
+    try:
+        return with_way_of_vectors(made, region)
+    except NoPartitionError as error:
+        if made.request.method == "auto":
+            return made._replace(method="columns")
+        made = made._replace(lost=error)
+        return made._replace(refusal=_not_followed(made))
+
+
 def _is_thin(made):
     """Whether two passes through the model cost less than products of its tangents."""
     return made.layout.size == 2 and widest(made.x, made.parts[1]) <= 2
-
-
-# With so few coordinates the tangents of all observations take no more than what the
-# passes of a program written by hand hold, and a loop over blocks costs more than it
-# saves: most of all where the answer is differentiated again.
-FEW = 4
 
 
 def _block(made):
@@ -290,7 +317,7 @@ def _block(made):
 
 
 def _with_checks(made, region):
-    request, method = made.request, METHODS[made.method]
+    request, method = made.request, made.record
     if request.check == "never":
         return made
     twice, unknown = method.differentiates_twice, made.findings.unknown

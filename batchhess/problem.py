@@ -30,6 +30,15 @@ TRACE = Wanted(0, True, False, _times_diagonal, lambda found: tf.reduce_sum(foun
 PRODUCT = Wanted(1, False, True, None, _as_it_is)
 
 
+def times(v):
+    """The `Wanted` of whole Hessians, of which the answer is products with `v`.
+
+    Args:
+      v: Tensor [N, V, K].
+    """
+    return WHOLE._replace(axes=1, finish=lambda found: tf.matmul(v, found))
+
+
 class Request(
     collections.namedtuple(
         "Request",
@@ -66,6 +75,8 @@ class Request(
 # for none; None where each has its own. added_outputs: likewise the rows of a Jacobian.
 # outputs: M, the outputs of the one y whose Jacobian is asked for, an int or a scalar
 # Tensor; None where it is a Hessian.
+# vectors: Tensor [N, V, K] of the directions of each observation, whose derivatives are
+# asked for in the place of columns; None for those of coordinates.
 # unrolled: bool, whether passes are to be built one by one.
 # copied: list that a method adds pairs to, of a Tensor of the model and of what an op
 # that it has built again answers for it: a run in which they differ must fail; None if
@@ -74,8 +85,8 @@ class Problem(
     collections.namedtuple(
         "Problem",
         "ys seeds gradient x layout partition adjoints diagonal coordinates added "
-        "added_outputs outputs unrolled copied",
-        defaults=(None, None, False, None, None, None, None, False, None),
+        "added_outputs outputs vectors unrolled copied",
+        defaults=(None, None, False, None, None, None, None, None, False, None),
     )
 ):
     """What a method is given to differentiate."""
@@ -83,6 +94,8 @@ class Problem(
     @property
     def count(self):
         """C, how many columns are asked for: an int or a scalar Tensor."""
+        if self.vectors is not None:
+            return self.vectors.shape.as_list()[1]
         if self.added is not None:
             return labels(self.added)
         chosen = self.coordinates
@@ -97,6 +110,8 @@ class Problem(
     @property
     def shape(self):
         """The sizes after N of what a method answers, block by block."""
+        if self.vectors is not None:
+            return [self.count, self.layout.size]
         if self.outputs is not None:
             return [self.rows, self.count]
         return ([] if self.diagonal else [self.layout.size]) + [self.count]
@@ -129,7 +144,12 @@ class Problem(
 
     @property
     def directions(self):
-        """[C, K], the coordinates of each column; None where each has its own."""
+        """[C, K], the coordinates of each column; None where each has its own.
+
+        Or [N, C, K], where each observation has others.
+        """
+        if self.vectors is not None:
+            return self.vectors
         if self.added is not None:
             columns = np.arange(self.count)[:, None] == self.added
         elif self.coordinates is not None:

@@ -6,7 +6,9 @@ from cases import CASES
 from oracles import difference_blocks, difference_jacobians, run
 
 import batchhess
+from batchhess import product_planning
 from batchhess.compat import IS_V1, tf
+from batchhess.methods import METHODS, PRODUCT_METHODS
 
 COUPLED = tf.errors.InvalidArgumentError
 
@@ -63,6 +65,152 @@ def test_several_vectors_for_each_output_and_for_several_xs(count, random):
         wish = expected if per_output else expected.sum(1)
         np.testing.assert_allclose(found[0], wish[..., :3], atol=1e-8)
         np.testing.assert_allclose(found[1], wish[..., 3:, None], atol=1e-8)
+
+
+def attention(x):
+    """Each observation multiplies matrices of its own: [N, 2, 3] -> [N]."""
+    rows = tf.reshape(x, [-1, 2, 3])
+    keys = tf.tensordot(rows, tf.constant(np.eye(3) + 0.3), 1)
+    values = tf.tanh(tf.matmul(rows, keys, transpose_b=True))
+    return tf.reduce_sum(tf.matmul(tf.nn.softmax(values), rows) ** 2, [1, 2])
+
+
+MODELS = {
+    "attention": attention,
+    "network": lambda x: network(tf.reshape(x, [-1, 6]), 5, 1)[:, 0],
+    "cross entropy": lambda x: tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.zeros_like(x) + tf.constant(np.arange(6) / 15), logits=x
+    ),
+    "cubes": lambda x: tf.reduce_sum(x**3 * tf.exp(x), 1),
+    "a norm": lambda x: tf.norm(x, axis=1) * x[:, 0],
+}
+
+
+@pytest.mark.parametrize("block", [None, 3])
+@pytest.mark.parametrize("count", [1, 2, 9])
+@pytest.mark.parametrize("method", ["auto", "symmetric", "forward", "columns"])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_each_method_of_several_vectors(
+    name, method, count, block, random, control_flow, monkeypatch
+):
+    monkeypatch.setattr(product_planning, "block_of", lambda *_: block)
+    x = tf.placeholder(tf.float64, [None, 6], name="x")
+    y = MODELS[name](x)
+    v = tf.placeholder(tf.float64, [None, count, 6])
+    if IS_V1 and (name, method) == ("a norm", "forward"):
+        with pytest.raises(ValueError, match="Pass method='columns' alone"):
+            batchhess.hessian_vector_products(y, x, v, method=method)
+        return
+    (products,) = batchhess.hessian_vector_products(y, x, v, method=method)
+    for size in (0, 1, 7):
+        value, vs = random.randn(size, 6), random.randn(size, count, 6)
+        found = run(products, {x: value, v: vs})
+        assert found.shape == vs.shape
+        if size:
+            blocks = difference_blocks(y, x, value)
+            expected = np.einsum("nij,nvj->nvi", blocks, vs)
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, count, taken",
+    [
+        ("attention", 1, "columns"),
+        ("attention", 2, "forward"),
+        ("attention", 6, "symmetric"),
+        ("attention", None, "columns"),
+        ("network", 2, "columns"),
+        ("network", 6, "symmetric"),
+    ],
+)
+def test_auto_takes_the_fastest_way_of_vectors(name, count, taken, monkeypatch):
+    built = []
+    for each, method in list(PRODUCT_METHODS.items()):
+
+        def build(problem, passes, each=each, method=method):
+            built.append(each)
+            return method.build(problem, passes)
+
+        monkeypatch.setitem(PRODUCT_METHODS, each, method._replace(build=build))
+        if each in METHODS:
+            monkeypatch.setitem(METHODS, each, method._replace(build=build))
+    x = tf.placeholder(tf.float64, [None, 6])
+    v = tf.placeholder(tf.float64, [None, count, 6])
+    batchhess.hessian_vector_products(MODELS[name](x), x, v)
+    assert built == ([] if taken == "columns" else [taken])
+
+
+@pytest.mark.parametrize("method", ["symmetric", "forward"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_products_of_other_axes_and_several_xs(method, axis, random):
+    x = tf.placeholder(tf.float64, [None, 4] if axis == 0 else [4, None], name="x")
+    t = tf.placeholder(tf.float64, [None, 2] if axis == 0 else [2, None], name="t")
+    both = tf.concat([x, t], 1 - axis)
+    y = attention(both if axis == 0 else tf.transpose(both))
+    z = tf.placeholder(tf.float64, [None, 6])
+    value, vs = random.randn(5, 6), random.randn(5, 3, 6)
+    blocks = difference_blocks(attention(z), z, value)
+    expected = np.einsum("nij,nvj->nvi", blocks, vs)
+    parts = [value[:, :4], value[:, 4:]]
+    feed = dict(zip([x, t], parts if axis == 0 else [p.T for p in parts]))
+    built = batchhess.hessian_vector_products(
+        y, [x, t], [vs[..., :4], vs[..., 4:]], batch_axis=axis, method=method
+    )
+    found = np.concatenate(run(built, feed), 2)
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["auto", "symmetric", "forward"])
+def test_products_are_differentiated_again(method, random):
+    x = tf.placeholder(tf.float64, [None, 6], name="x")
+    scale = tf.placeholder(tf.float64, [], name="scale")
+    vs = random.randn(4, 2, 6)
+    (products,) = batchhess.hessian_vector_products(
+        attention(scale * x), x, vs, method=method
+    )
+    loss = tf.reduce_sum(products**2)
+    by_x, by_scale = tf.gradients(loss, [x, scale])
+    value, step = random.randn(4, 6), 1e-5
+    feed = {x: value, scale: 0.7}
+    found = run([by_x, by_scale], feed)
+    ends = [run(loss, {x: value, scale: 0.7 + s}) for s in (step, -step)]
+    np.testing.assert_allclose(found[1], (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
+    way = random.randn(4, 6)
+    ends = [run(loss, {x: value + s * way, scale: 0.7}) for s in (step, -step)]
+    slope = (ends[0] - ends[1]) / (2 * step)
+    np.testing.assert_allclose(np.sum(found[0] * way), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["auto", "symmetric", "forward", "columns"])
+def test_what_is_fed_inside_is_followed_or_fails_the_run(method, random, monkeypatch):
+    monkeypatch.setattr(product_planning, "block_of", lambda *_: 2)
+    x = tf.placeholder(tf.float64, [None, 6], name="x")
+    inner = tf.tanh(x, name="inner")
+    y = attention(inner) + inner[:, 0] ** 2
+    vs = random.randn(3, 2, 6)
+    (products,) = batchhess.hessian_vector_products(y, x, vs, method=method)
+    feed = {x: random.randn(3, 6), inner: random.randn(3, 6)}
+    (gradient,) = tf.gradients(y, x)
+    expected = [
+        run(tf.gradients(gradient, x, vs[:, i])[0], feed) for i in range(vs.shape[1])
+    ]
+    try:
+        found = run(products, feed)
+    except COUPLED as error:
+        assert "pass method=columns" in str(error) and method != "columns"
+        return
+    np.testing.assert_allclose(found, np.stack(expected, 1), atol=1e-9)
+
+
+def test_vectors_that_no_way_is_known_for_are_refused():
+    x = tf.placeholder(tf.float64, [None, 6], name="x")
+    products = batchhess.hessian_vector_products
+    with pytest.raises(ValueError, match="several vectors.* method='columns' alone"):
+        products(attention(x), x, tf.ones_like(x), method="forward")
+    with pytest.raises(ValueError, match="method='symmetric' cannot follow"):
+        products(tf.tanh(x) * tf.reduce_mean(x, 0), x, x, method="symmetric")
+    with pytest.raises(ValueError, match="method"):
+        products(attention(x), x, x, method="differences")
 
 
 def test_several_vectors_of_a_linear_f_give_zeros():

@@ -412,7 +412,8 @@ def undefined(error):
     if why.startswith(_NOT_THERE):  # It goes on about registering one.
         why = "no gradient is defined for it"
     cure = "Write that part of the model with other ops"
-    if takes("method") and caller() != "jacobians":
+    others = "jacobians", "hessian_vector_products"
+    if takes("method") and caller() not in others:
         cure += (
             "; or, if only its second derivative is missing, pass "
             "method='differences', which takes differences of the gradient"

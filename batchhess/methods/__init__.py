@@ -6,7 +6,7 @@ from batchhess.colouring import by_columns, by_rows, by_symmetry
 from batchhess.methods.columns import columns
 from batchhess.methods.differences import differences
 from batchhess.methods.elements import elements
-from batchhess.methods.forward import forward
+from batchhess.methods.forward import forward, pushed
 from batchhess.methods.observations import observations
 from batchhess.methods.reverse import reverse
 from batchhess.methods.symmetric import symmetric
@@ -35,6 +35,20 @@ METHODS = {
 
 # What "auto" takes: the first one that can go through the model.
 AUTO = ("symmetric", "columns")
+
+# Those of products with vectors: whole Hessians first, or all vectors at once, or a
+# pass for each.
+PRODUCT_METHODS = {
+    "symmetric": METHODS["symmetric"],
+    "forward": Method(pushed, by_blocks=True),
+    "columns": METHODS["columns"],
+}
+
+
+def methods_for(wanted):
+    """The methods that what is `Wanted` can be found by: a dict from their names."""
+    return PRODUCT_METHODS if wanted.is_product else METHODS
+
 
 # Those of Jacobians. Forward takes derivatives of gradients where an op is neither
 # linear nor element by element.

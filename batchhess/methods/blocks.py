@@ -58,6 +58,22 @@ def whole_batch(method, problem, parts, passes, check=True):
     return found, problem.layout.flatten(gradient)
 
 
+def by_parts(method, problem, passes, block, check):
+    """What `method` answers of a `Problem` without gradient, by its partition.
+
+    Args:
+      method: function with the signature of `forward`.
+      problem: a `Problem` with a partition.
+      passes: the `Passes`.
+      block: int, the observations to work on at a time; None for all at once.
+      check: bool, as of `as_it_stands`.
+    """
+    if block is not None:
+        return in_blocks(method, problem, passes, block)[0]
+    with tf.control_dependencies(assert_one_or_all(problem)):
+        return as_it_stands(method, problem, passes, check)
+
+
 def as_it_stands(method, problem, passes, check=True):
     """What `method` answers for the model itself, which the caller may feed inside.
 
@@ -303,6 +319,9 @@ def _on_block(method, problem, passes, start, count, with_gradient):
     states = [parts.state(t) for t in parts.frontier]
     weighing = zip(problem.seeds or [], states)
     seeds = [reader.own(seed, state) for seed, state in weighing]
+    vectors = problem.vectors
+    if vectors is not None:
+        vectors = reader.own(vectors, parts.state(problem.x)._replace(axis=0))
 
     def build():
         x, weights = tf.identity(block), [here(seed) for seed in seeds]
@@ -310,6 +329,8 @@ def _on_block(method, problem, passes, start, count, with_gradient):
         here_parts = parts.onto(problem.x, x, copies_of(parts.ops, onto))
         ys, layout = here_parts.frontier, Layout(x, axis)
         part = problem._replace(ys=ys, x=x, layout=layout, partition=here_parts)
+        if vectors is not None:
+            part = part._replace(vectors=here(vectors))
         if problem.outputs is None:
             gradient, adjoints = _adjoints(here_parts, ys, weights, x, passes)
             part = part._replace(seeds=weights, gradient=gradient, adjoints=adjoints)

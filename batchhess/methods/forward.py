@@ -1,4 +1,4 @@
-"""All coordinates at once, forward: the Jacobian by the tangents that meet in y."""
+"""All directions at once, forward: a Jacobian, or products, by the tangents of y."""
 
 from batchhess.compat import tf
 from batchhess.graph.tensors import tensor_key
@@ -19,16 +19,43 @@ def forward(problem, passes):
     Returns:
       a Tensor [N, M, C], of the C coordinates asked for.
     """
+    found = _tangents(problem, passes)
+    if found is None:
+        return _zeros(problem)
+    return tf.cast(tf.transpose(found, [0, 2, 1]), problem.x.dtype.base_dtype)
+
+
+def pushed(problem, passes):
+    """The Hessian times several vectors: the gradient's tangents along all of them.
+
+    Forward over reverse (Griewank & Walther 2008, chapter 5): the gradient is a
+    function of x like any other.
+
+    Args:
+      problem: a `Problem` with vectors, whose one y is the gradient, of the shape of x,
+        and whose `partition` leads from x to it.
+      passes: the `Passes` to differentiate with.
+
+    Returns:
+      a Tensor [N, V, K].
+    """
+    found = _tangents(problem, passes)
+    return _zeros(problem) if found is None else found
+
+
+def _tangents(problem, passes):
+    """The tangents of the one y of a `Problem`, [N, C, M]; None if they are zero."""
     (y,) = problem.ys
     sweep = _Forward(problem, passes, y)
     for op in problem.partition.ops:
         if sweep.is_reached(op):
             sweep.enter(op)
-    found = sweep.columns(y)  # [N, C, M]
-    if found is None:
-        shape = [problem.layout.num_observations] + problem.shape
-        return tf.zeros(tf.stack(shape), problem.x.dtype.base_dtype)
-    return tf.cast(tf.transpose(found, [0, 2, 1]), problem.x.dtype.base_dtype)
+    return sweep.columns(y)
+
+
+def _zeros(problem):
+    shape = [problem.layout.num_observations] + problem.shape
+    return tf.zeros(tf.stack(shape), problem.x.dtype.base_dtype)
 
 
 class _Forward(Sweep):

@@ -57,8 +57,8 @@ class Sweep:
       count: N, an int or scalar Tensor.
       passes: the `Passes` to differentiate with.
       start: the Tensor to start from.
-      directions: Tensor [C, K], what to go along from `start`; None for each of the
-        coordinates.
+      directions: Tensor [C, K], what to go along from `start`, or [N, C, K]; None for
+        each of the coordinates.
       copied: list to add pairs to: a Tensor of the model, and its value as an op that
         was built again has it; None if nobody will compare them.
     """

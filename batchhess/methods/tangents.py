@@ -31,7 +31,7 @@ class Frame:
     def __init__(self, parts, count, start, directions=None):
         self._parts, self.count, self._whole = parts, count, {}
         self._directions, places = directions, self.places(start)
-        self.size = places if directions is None else directions.shape.as_list()[0]
+        self.size = places if directions is None else directions.shape.as_list()[-2]
 
     def axis(self, tensor):
         """The observation axis of `tensor`."""
@@ -57,10 +57,11 @@ class Frame:
         along, is_unit = self._directions, self._directions is None
         if is_unit:
             along = tf.eye(self.size, dtype=x.dtype.base_dtype)
-        along = tf.reshape(along, [self.size] + event)
+        shared = along.shape.ndims == 2
+        along = tf.reshape(along, tf.stack([self.rows(shared)] + event))
         places = list(range(1, len(shape)))
         along = transposed(along, places[:axis] + [0] + places[axis:])
-        return Tangent(Base(x, along, True, is_unit), None)
+        return Tangent(Base(x, along, shared, is_unit), None)
 
     def whole(self, tensor, tangent):
         """The `Base` of `tensor` whose tangent is `tangent`, multiplied out."""

@@ -1,13 +1,22 @@
 """Sizes, steps and comparisons: no small change passes them."""
 
 from batchhess.compat import static_value
-from batchhess.ops.sizes import of_broadcast, of_range, of_rank, of_shape
+from batchhess.ops.sizes import (
+    of_broadcast,
+    of_concat_offset,
+    of_inverse,
+    of_range,
+    of_rank,
+    of_shape,
+)
 from batchhess.ops.table import OF_COMPLEX, SOUND, op
 
 op("Shape ShapeN", twice=SOUND, elements=of_shape, size_only=True)
 op("Size", twice=SOUND, size_only=True)
 op("Rank", twice=SOUND, elements=of_rank, size_only=True)
 op("Range", twice=SOUND, elements=of_range)
+op("InvertPermutation", twice=SOUND, elements=of_inverse)
+op("ConcatOffset", twice=SOUND, elements=of_concat_offset)
 op("BroadcastArgs", twice=SOUND, elements=of_broadcast)
 op("Ceil Floor FloorDiv Rint Round", step=True, twice=SOUND)
 op("Sign", step=True, twice=SOUND, faults=[OF_COMPLEX._replace(wrong_once=True)])

@@ -1,5 +1,7 @@
 """Ops that give elements other places: shapes, orders of axes, joins, repetitions."""
 
+import operator
+
 from batchhess.compat import static_value
 from batchhess.graph.tensors import product_of, tensor_key
 from batchhess.ops.inputs import (
@@ -142,8 +144,13 @@ def _begins(first, shape):
     return bool(is_slice and some and whole) and some == whole[: len(some)]
 
 
-def summed_over_none(tensor):
+def summed_over_none(tensor, alike=operator.eq):
     """What a gradient was before it was summed to a shape, if it has that shape.
+
+    Args:
+      tensor: Tensor.
+      alike: function from two sizes, each an int or a `Size`, to whether the graph
+        tells that they are the same.
 
     Returns:
       a Tensor that equals `tensor` in each run; None where it is no such gradient, or
@@ -163,10 +170,11 @@ def summed_over_none(tensor):
     if before.shape.ndims is None or before.shape.ndims != op.outputs[0].shape.ndims:
         return None
     other = [1] * (len(own) - len(other)) + other
-    alike = all(
-        b == 1 or a == b or isinstance(a, int) and a > 1 for a, b in zip(own, other)
+    is_idle = all(
+        b == 1 or alike(a, b) or isinstance(a, int) and a > 1
+        for a, b in zip(own, other)
     )
-    return before if alike else None
+    return before if is_idle else None
 
 
 def _taken_in(kind, origin, before, after):

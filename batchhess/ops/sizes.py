@@ -106,6 +106,26 @@ def of_range(tensor):
     return list(range(start[0], limit[0], step[0]))
 
 
+def of_inverse(tensor):
+    """InvertPermutation: where each place of an order of axes has gone."""
+    order = ints_of(tensor.op.inputs[0])
+    if order is None or sorted(order) != list(range(len(order))):
+        return None
+    return [order.index(place) for place in range(len(order))]
+
+
+def of_concat_offset(tensor):
+    """ConcatOffset: where each part of what is joined along an axis begins."""
+    axis, *shapes = (elements_of(t) for t in tensor.op.inputs)
+    before, shape = shapes[: tensor.value_index], shapes[tensor.value_index]
+    if not _known(axis) or shape is None or None in before:
+        return None
+    (axis,) = axis
+    sizes = [each[axis] for each in before]
+    start = sum(sizes) if _known(sizes) else None
+    return [start if a == axis % len(shape) else 0 for a in range(len(shape))]
+
+
 def of_pack(tensor):
     parts = [elements_of(t) for t in tensor.op.inputs]
     return [part[0] if part else None for part in parts]
