@@ -41,6 +41,7 @@ OPERATORS = [
     "jacobians",
 ]
 METHODS = ["auto"] * 6 + ["columns", "symmetric", "observations", "differences"]
+OF_PRODUCTS = ["auto"] * 2 + ["forward", "symmetric", "columns"]
 OF_JACOBIANS = ["auto"] * 3 + ["forward", "reverse", "observations"]
 # With which methods the graph's own pattern of zeros may be passed.
 DETECTED = {
@@ -135,6 +136,9 @@ def _ask(random, apart, operators):
     options = {}
     if operator != "hessian_vector_products":
         options["method"] = methods[random.randint(len(methods))]
+    elif apart.rand() < 0.7:
+        options["method"] = OF_PRODUCTS[apart.randint(len(OF_PRODUCTS))]
+        options["vectors"] = [2, 3, 8][apart.randint(3)]
     if options.get("method") in DETECTED.get(operator, []) and apart.rand() < 0.2:
         options["sparsity"] = "detected"
     if random.rand() < 0.1:
@@ -204,8 +208,10 @@ def _answers(operator, model, options, session):
     call = getattr(batchhess, operator)
     options = dict(options, batch_axis=model.axis)
     arguments = [model.ys, model.xs if operator == "hessian_blocks" else model.xs[0]]
+    several = options.pop("vectors", None)
     if operator == "hessian_vector_products":
-        arguments.append(direction_of(model.values, model.axis)[0][0])
+        (v,) = direction_of(model.values, model.axis)[0][:1]
+        arguments.append(v if several is None else _one_of(v, model.axis, several))
     if "sparsity" in options:
         options["sparsity"] = batchhess.detect_sparsity(
             *arguments, batch_axis=model.axis, of=operator
@@ -220,6 +226,11 @@ def _answers(operator, model, options, session):
     feed = dict(model.feed)
     feed.update(read_fed(model, session, feed))
     found = session.run(run, feed)
+    if several is not None:
+        answers = np.asarray(found[0][0], np.float64)
+        if options["per_output"]:
+            return answers[:, :, -1], found[3]
+        return np.moveaxis(answers[:, -1], 0, _axis_of(v, model.axis)), found[3]
     if operator != "hessian_blocks":
         return np.asarray(found[0][0], np.float64), found[3]
     n = np.shape(found[0][0][0])[0]
@@ -234,6 +245,16 @@ def _answers(operator, model, options, session):
         axis=1,
     )
     return whole.astype(np.float64), found[3]
+
+
+def _axis_of(v, axis):
+    return axis if v.ndim > 1 else 0
+
+
+def _one_of(v, axis, count):
+    """`v`, of the shape of x, as the last of so many vectors: [N, V, *E]."""
+    rows = np.moveaxis(v, _axis_of(v, axis), 0)
+    return np.stack([np.cos(i + rows) for i in range(count - 1)] + [rows], 1)
 
 
 def _short(error):
