@@ -13,10 +13,7 @@ from batchhess.analysis.audit import (
 )
 from batchhess.analysis.memory import readers
 from batchhess.analysis.moving import kept_by_loops
-from batchhess.analysis.partition import (
-    NoPartitionError,
-    partition,
-)
+from batchhess.analysis.partition import NoPartitionError, partition
 from batchhess.analysis.proof import prove, walk_from
 from batchhess.analysis.region import Region
 from batchhess.analysis.values import value_region
@@ -292,7 +289,7 @@ def _with_vectors(made, region):
     if made.is_linear or not made.record.by_blocks:
         return made
     try:
-        return with_way_of_vectors(made, region)
+        return with_way_of_vectors(made)
     except NoPartitionError as error:
         if made.request.method == "auto":
             return made._replace(method="columns")

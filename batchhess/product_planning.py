@@ -4,6 +4,7 @@ from batchhess import arguments
 from batchhess.analysis.audit import audit_once, with_authors_gradient
 from batchhess.analysis.partition import BILINEAR, NoPartitionError, kind_of
 from batchhess.analysis.region import Region
+from batchhess.compat import tf
 from batchhess.ops.shapes import same_size
 from batchhess.ops.sizes import Size
 from batchhess.ops.states import BATCHED
@@ -55,7 +56,7 @@ def _multiplies(made, region):
     return BILINEAR in kinds
 
 
-def with_way_of_vectors(made, region):
+def with_way_of_vectors(made):
     """The `Plan` with the way of tangents from x to the gradient.
 
     Raises:
@@ -73,7 +74,6 @@ def with_way_of_vectors(made, region):
     doubtful = [op for _, op in wrong + found.faults] + found.unknown + found.guarded
     if doubtful:
         raise NoPartitionError(doubtful[0], "has a gradient that is not known")
-    given = set(region.ops)
 
     def alike(size, other):
         if size == other or not (isinstance(size, Size) and isinstance(other, Size)):
@@ -82,7 +82,8 @@ def with_way_of_vectors(made, region):
         is_own = (state.kind, state.axis) == (BATCHED, size.axis)
         return is_own and same_size(size, other, state, walk)
 
-    ours = [op for op in behind.ops if op not in given]
+    scope = tf.get_default_graph().get_name_scope() + "/"
+    ours = [op for op in behind.ops if op.name.startswith(scope)]
     (gradient,) = without_idle_sums([made.gradient], ours, alike)
     (end,) = take_apart([gradient], x, made.stands_for)
     parts = way_to(end, x, walk, axis)
