@@ -67,7 +67,7 @@ def assert_that(condition, message, *values):
       condition: bool Tensor [].
       message: str, what the error tells; `values`: Tensors and str that follow it.
     """
-    return tf.debugging.Assert(condition, [told(message)] + list(values))
+    return _assertion(condition, [told(message)] + list(values))
 
 
 def assert_each(conditions, messages):
@@ -77,7 +77,14 @@ def assert_each(conditions, messages):
     """
     first = tf.argmin(tf.cast(conditions, tf.int32))
     message = tf.gather(tf.constant([told(text) for text in messages]), first)
-    return tf.debugging.Assert(tf.reduce_all(conditions), [message])
+    return _assertion(tf.reduce_all(conditions), [message])
+
+
+def _assertion(condition, data):
+    built = tf.debugging.Assert(condition, data)
+    if hasattr(built, "mark_used"):  # Else it complains where a build is refused.
+        built.mark_used()
+    return built
 
 
 @contextlib.contextmanager

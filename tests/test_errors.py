@@ -1,5 +1,7 @@
 """Bad input: one clear error, naming the tensor and the cure, phrase by phrase."""
 
+import gc
+import logging
 import re
 import subprocess
 import sys
@@ -302,3 +304,18 @@ def test_a_gradient_that_has_but_a_number_in_a_file_is_not_trusted(operator):
         operator(y, x)
     (found,) = operator(sine(x), x)  # A gradient of this very process.
     assert np.isfinite(run(found, {x: np.ones((2, 3))})).all()
+
+
+def test_tensorflow_does_not_complain_of_checks_that_a_refusal_leaves_unused(x):
+    told, logger = [], logging.getLogger("tensorflow")
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: told.append(record.getMessage())
+    logger.addHandler(handler)
+    try:
+        y = tf.scatter_nd([[0], [2], [1]], tf.transpose(x), [3, tf.shape(x)[0]])
+        with refused(batchhess.UndefinedDerivativeError, "TensorFlow cannot"):
+            batchhess.hessians(tf.reduce_sum(tf.tanh(y), 0), x)
+        gc.collect()
+    finally:
+        logger.removeHandler(handler)
+    assert not told
