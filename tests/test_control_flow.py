@@ -541,3 +541,13 @@ def test_models_of_one_graph_do_not_know_of_each_other():
         known.append(bodies_in_memory())
     grown = np.diff(known, axis=0)
     assert (np.ptp(grown, axis=0) == 0).all()
+
+
+def test_the_hessian_of_a_hessian_of_a_loop(random):
+    """TensorFlow 1.15 forgets the shapes of what such a loop hands on."""
+    x = tf.placeholder(tf.float64, [None, 1])
+    _, a = tf.while_loop(lambda i, a: i < 1, lambda i, a: (i + 1, tf.sin(a)), [0, x])
+    (second,) = batchhess.hessians(a, x)
+    (fourth,) = batchhess.hessians(second[:, 0, 0], x)
+    value = random.randn(3, 1)
+    np.testing.assert_allclose(run(fourth, {x: value})[:, 0], np.sin(value), rtol=1e-9)

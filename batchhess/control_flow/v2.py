@@ -26,11 +26,19 @@ def build_loop(scope, op):
             known[i] = value
         return scope.inner(zip(graph.inputs, known), entered, is_loop=True)
 
+    shapes = [body.inputs[i].shape for i in carried]
+
+    def step(*values):
+        handed = frame(body, values).outputs(body, carried)
+        for value, shape in zip(handed, shapes):
+            value.set_shape(shape)  # TensorFlow 1.15 forgets some.
+        return handed
+
     results = tf.while_loop(
         lambda *values: frame(condition, values).outputs(condition, [0])[0],
-        lambda *values: frame(body, values).outputs(body, carried),
+        step,
         [starts[i] for i in carried],
-        shape_invariants=[body.inputs[i].shape for i in carried],
+        shape_invariants=shapes,
         parallel_iterations=op.get_attr("parallel_iterations"),
         return_same_structure=True,
     )
