@@ -74,7 +74,7 @@ def _of_hessian(made):
 def _of_jacobian(made):
     size, outputs = (
         _known(made.layout.size, made.x),
-        _known(made.outputs.size, made.ys[0]),
+        _known(made.outputs.size, made.request.ys[0]),
     )
     if made.state is None and made.refusal is not None:
         raise made.refusal

@@ -289,7 +289,7 @@ def _not_followed(made):
         asked = "method={!r}".format(made.method)
     return ValueError(
         "{} cannot follow the observations of '{}': {} {}. Pass method='reverse' "
-        "alone.".format(
+        "alone; where observations are coupled, method='observations'.".format(
             asked,
             name_of(made.x),
             "it" if op is None else "'{}' ({})".format(op.name, op.type),

@@ -7,12 +7,13 @@ from batchhess.analysis import audit, moving
 from batchhess.analysis.region import Region, depends
 from batchhess.building import Built, build, building_in, named
 from batchhess.calling import assert_that
-from batchhess.compat import Variable, tf
+from batchhess.compat import Variable, source_tensor, tf
 from batchhess.graph.layout import Layout, dimensions
 from batchhess.graph.tensors import name_of, note_name, placed
 from batchhess.methods import methods_for
 from batchhess.rebuild import rebuild
 from batchhess.rewriting import correct
+from batchhess.sparsity import are_several_matrices
 
 
 def build_joined(request):
@@ -26,6 +27,11 @@ def build_joined(request):
       list of lists with the blocks of each two.
     """
     sparsity = request.sparsity
+    if are_several_matrices(sparsity):
+        raise ValueError(
+            "sparsity must be one matrix, of the coordinates of all xs side by side, "
+            "and is a list of {}.".format(len(sparsity))
+        )
     asked = request._replace(sparsity=None)
     request, graph = arguments.checked(asked, methods_for(asked.wanted))
     _check(request)
@@ -117,7 +123,11 @@ def _check(request):
 def check_independent(xs):
     """Raises ValueError where one of `xs` is computed from another."""
     for x, other in itertools.permutations(xs, 2):
-        if depends([other], x):
+        if x is other:
+            raise ValueError(
+                "'{}' is given twice among xs. Pass each x once.".format(x.name)
+            )
+        if depends([source_tensor(other)], x):
             raise ValueError(
                 "'{}' is computed from '{}', so they are not the independent "
                 "coordinates of one point. For derivatives with the others held "

@@ -111,13 +111,21 @@ def rewrite(ys, ops, form_of):
             with tf.name_scope("rebuilt"):
                 # What it waits for is the original's, which is none of its inputs.
                 now = copy_op(op, inputs, op.control_inputs)
-            outputs = list(now.outputs)
+            outputs = _of_shapes(op.outputs, now.outputs)
             built.update(zip(map(tensor_key, op.outputs), outputs))
             original_of.update(zip(map(tensor_key, outputs), op.outputs))
         form = None if op in held else form_of(now, original_of)
         if form is not None:
-            built.update(zip(map(tensor_key, op.outputs), built_by(form, now)))
+            outputs = _of_shapes(op.outputs, built_by(form, now))
+            built.update(zip(map(tensor_key, op.outputs), outputs))
     return [built.get(tensor_key(y), y) for y in ys], built
+
+
+def _of_shapes(olds, news):
+    """The list `news`, with what the graph tells of the shapes of `olds`."""
+    for old, new in zip(olds, news):
+        new.set_shape(old.shape)
+    return list(news)
 
 
 def built_by(form, op):
@@ -187,8 +195,7 @@ def copy(ops, replaced, wanted, keep_shapes=False):
             controls = [copies.get(c, c) for c in op.control_inputs]
             copies[op] = copy_op(op, inputs, controls)
             if keep_shapes:
-                for output, made in zip(op.outputs, copies[op].outputs):
-                    made.set_shape(output.shape)
+                _of_shapes(op.outputs, copies[op].outputs)
     return [copies[tensor.op].outputs[tensor.value_index] for tensor in wanted]
 
 

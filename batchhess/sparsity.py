@@ -10,9 +10,10 @@ from batchhess.compat import tf, where
 from batchhess.graph.tensors import name_of
 from batchhess.problem import Wanted
 
-# What two ways to sum the same products may differ by, relative to the sum of their
-# sizes; relative to the largest of the observation; and what moves that by which they
-# are differentiated by no more than its own rounding, as x moves by its own size.
+# What two ways to sum the same products may differ by, relative to the root of the sum
+# of their squares; relative to the largest of all observations; and what moves that by
+# which they are differentiated by no more than its own rounding, as x moves by its own
+# size.
 _ROUNDING = {
     "float32": (1e-3, 1e-5, 3e-5),
     "complex64": (1e-3, 1e-5, 3e-5),
@@ -51,8 +52,7 @@ def patterns(sparsity, xs):
       TypeError: it is a Tensor.
       ValueError: it is no matrix, or there are not as many as `xs`.
     """
-    is_list = isinstance(sparsity, (list, tuple)) and len(sparsity) > 0
-    if not is_list or np.ndim(_array(sparsity[0])) != 2:
+    if not are_several_matrices(sparsity):
         return [_pattern(sparsity)] * len(xs)
     if len(sparsity) != len(xs):
         raise ValueError(
@@ -61,6 +61,12 @@ def patterns(sparsity, xs):
             )
         )
     return [_pattern(matrix) for matrix in sparsity]
+
+
+def are_several_matrices(sparsity):
+    """Whether `sparsity` is a list of matrices, and not of the rows of one."""
+    is_list = isinstance(sparsity, (list, tuple)) and len(sparsity) > 0
+    return is_list and np.ndim(_array(sparsity[0])) == 2
 
 
 def _array(matrix):
@@ -78,9 +84,10 @@ def _pattern(matrix):
         raise ValueError(
             "sparsity must be a matrix, and has shape {}.".format(matrix.shape)
         )
+    shape = tuple(int(size) for size in matrix.shape)
     rows, columns = (np.asarray(axis, np.int64) for axis in matrix.nonzero())
-    order = np.lexsort((columns, rows))
-    return Pattern(rows[order], columns[order], tuple(matrix.shape))
+    places = np.unique(rows * shape[1] + columns)  # scipy may tell of one twice.
+    return Pattern(places // max(shape[1], 1), places % max(shape[1], 1), shape)
 
 
 def assert_fits(pattern, rows, columns, tensors):
@@ -189,6 +196,26 @@ class Compressed:
         return self.times(values, v)[:, :, None]
 
 
+def _far_apart(compressed, count, dtype):
+    """Random numbers [count, rows] of size 0.5 to 1.5; no two of a colour meet.
+
+    Those of a colour are as far from each other as they can be, from a random start;
+    where their signs, which are random, differ, by 1 at least.
+    """
+    (rows, columns), colouring = compressed.pattern.shape, compressed.colouring
+    labels = colouring.outputs
+    if labels is None and rows == columns:  # By symmetry: of rows and columns alike.
+        labels = colouring.coordinates
+    places = np.zeros(rows)
+    for label in [] if labels is None else np.unique(labels):
+        (members,) = np.nonzero(labels == label)
+        places[members] = np.arange(len(members)) / len(members)
+    start = tf.random_uniform(tf.stack([count, 1]), dtype=dtype)
+    sizes = 0.5 + tf.math.floormod(tf.constant(places, dtype) + start, 1)
+    signs = tf.random_uniform(tf.stack([count, rows]), -1, 1, dtype)
+    return where(signs < 0, -sizes, sizes)
+
+
 def _added(terms, places, size):
     """[size, N], the sums of `terms`, [entries, N], that have the same place."""
     return tf.math.unsorted_segment_sum(terms, places, size)
@@ -210,8 +237,10 @@ def too_coarse(precision):
 def assert_covered(compressed, values, pull, x, flat, rows, precision):
     """Builds a check that fails the run where an entry outside the pattern is not zero.
 
-    The product of a random vector with the entries is held against a reverse pass with
-    the vector for its seed, which knows of no pattern.
+    The product of a random vector, one of each observation's own, with the entries is
+    held against a reverse pass with the vector for its seed, which knows of no pattern.
+    An entry left out stands where that of another row of its colour does, and what
+    tells is by how much the two numbers of the vector differ: they never are the same.
 
     Args:
       compressed: the `Compressed`.
@@ -225,20 +254,20 @@ def assert_covered(compressed, values, pull, x, flat, rows, precision):
     Returns:
       an Operation that fails with InvalidArgumentError.
     """
-    pattern, count = compressed.pattern, tf.shape(values)[0]
-    rank, dtype = pattern.shape[:1], values.dtype
-    signs = 2 * tf.random_uniform(rank, 0, 2, tf.int32) - 1
-    u = tf.cast(signs, dtype) * tf.random_uniform(rank, 0.5, 1.5, dtype)
-    found = tf.transpose(pull(tf.zeros(tf.stack([count, 1]), dtype) + u))
-    terms = tf.transpose(values) * tf.gather(u, pattern.rows)[:, None]
+    pattern, dtype = compressed.pattern, values.dtype
+    count = tf.shape(values)[0]
+    u = _far_apart(compressed, count, dtype)
+    found = tf.transpose(pull(u))
+    terms = tf.transpose(values * tf.gather(u, pattern.rows, axis=1))
     expected = _added(terms, pattern.columns, pattern.shape[1])  # [columns, N]
-    scale = _added(tf.abs(terms), pattern.columns, pattern.shape[1]) + tf.abs(found)
+    squares = _added(tf.square(terms), pattern.columns, pattern.shape[1])
+    scale = tf.sqrt(squares) + tf.abs(found)
     # What is not finite in one column hides nothing in another.
     finite = where(tf.math.is_finite(scale), scale, tf.zeros_like(scale))
-    largest = tf.reduce_max(finite, axis=0, keepdims=True)
+    largest = tf.reduce_max(finite)
     here, anywhere, unseen = _ROUNDING[precision]
     sizes = [tf.reduce_max(tf.abs(tf.cast(t, dtype)), 1) for t in (rows, flat)]
-    unseen = tf.minimum(unseen * sizes[0] / sizes[1], _SMALL * tf.reduce_max(finite))
+    unseen = tf.minimum(unseen * sizes[0] / sizes[1], _SMALL * largest)
     allowed = here * scale + anywhere * largest
     allowed += where(unseen > 0, unseen, tf.zeros_like(unseen))
     near = tf.abs(found - expected) <= allowed

@@ -334,6 +334,12 @@ def _dense_layer(t):
     return layer(t)
 
 
-STEPS = dict(LOOPS)
+ON_2 = {
+    "gather one": lambda t, x: (
+        tf.gather(t, tf.argmax(tf.stop_gradient(t), axis=1), batch_dims=1)[:, None] * t
+    ),
+}
+
+STEPS = dict(LOOPS) if ON_1 else dict(LOOPS, **ON_2)
 for family in (FLOW, MATHEMATICS, LIBRARY):
     STEPS.update(family)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from oracles import difference_blocks, initialize, run
+from oracles import difference_blocks, difference_jacobians, initialize, run
 
 import batchhess
-from batchhess.compat import tf
+from batchhess.compat import IS_V1, tf
 
 ROWS = np.array([[0.3, -0.7, 1.1], [0.9, 0.2, -0.4]])
 WORDS = np.array([[1, 4, 0], [6, 4, 2]])
@@ -119,3 +119,42 @@ def test_sequences_of_observations_are_coupled():
     (result,) = batchhess.hessians(tf.reduce_sum(turned * x, 1), x)
     with pytest.raises(tf.errors.InvalidArgumentError, match="coupled"):
         run(result, {x: ROWS})
+
+
+@pytest.mark.parametrize("method", ["auto", "columns", "observations"])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_one_index_of_each_observation(count, method, random):
+    """The Q value of the action taken: as many shared axes as the indices have."""
+    if IS_V1:
+        pytest.skip("the kernel of TensorFlow 1.15 refuses as many shared axes")
+    x, action = tf.placeholder(tf.float64, [None, 3]), tf.placeholder(tf.int32, [None])
+    values = tf.tanh(tf.matmul(x, tf.constant(random.randn(3, 3))))
+    y = (tf.gather(values, action, batch_dims=1) - 1) ** 2
+    feed = {x: random.randn(count, 3), action: random.randint(3, size=count)}
+    found = batchhess.hessians(y, x, method=method)[0]
+    diagonal = batchhess.hessian_diagonals(y, x)[0]
+    rows = tf.gather(values, action, batch_dims=1)[:, None] * x
+    slopes = batchhess.jacobians(rows, x, method="forward")[0]
+    found, diagonal, slopes = run([found, diagonal, slopes], feed)
+    expected = difference_blocks(y, x, feed[x], feed)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        diagonal, np.diagonal(expected, axis1=1, axis2=2), atol=1e-6
+    )
+    expected = difference_jacobians(rows, x, feed[x], feed)
+    np.testing.assert_allclose(slopes, expected, atol=1e-6)
+
+
+def test_indices_that_share_two_axes(random):
+    if IS_V1:
+        pytest.skip("the kernel of TensorFlow 1.15 refuses as many shared axes")
+    x, words = (
+        tf.placeholder(tf.float64, [None, 3, 2]),
+        tf.placeholder(tf.int32, [None, 3]),
+    )
+    y = tf.gather(tf.sin(x), words, batch_dims=2) * x[:, :, 0]
+    feed = {x: random.randn(4, 3, 2), words: random.randint(2, size=(4, 3))}
+    found = batchhess.hessians(y, x)[0]
+    np.testing.assert_allclose(
+        run(found, feed), difference_blocks(y, x, feed[x], feed), atol=1e-6
+    )

@@ -457,6 +457,8 @@ def test_xs_that_cannot_be_taken_together():
     z = tf.sin(x)
     with pytest.raises(ValueError, match="is computed from"):
         blocks(tf.reduce_sum(x * z), [z, x])
+    with pytest.raises(ValueError, match="is given twice among xs"):
+        blocks(tf.reduce_sum(x**2), [x, x])
     other = tf.placeholder(tf.float64, [None, 2])
     with pytest.raises(ValueError, match="does not depend on"):
         blocks(tf.reduce_sum(x**2), [x, other])

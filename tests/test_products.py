@@ -323,6 +323,21 @@ def test_gauss_newton_of_a_variable(use_resource, random):
     np.testing.assert_allclose(run(result), expected, atol=1e-8)
 
 
+@pytest.mark.parametrize("use_resource", [False, True])
+def test_gauss_newton_of_a_variable_beside_a_placeholder(use_resource, random):
+    value, v, start, w = random.randn(4, 5, 3)
+    x = tf.placeholder(tf.float64, [None, 3])
+    scale = tf.get_variable("scale", initializer=start, use_resource=use_resource)
+    outputs = tf.sin(x) * scale
+    built = batchhess.gauss_newton_products(
+        outputs, tf.reduce_sum(outputs**2, 1), [x, scale], [v, w]
+    )
+    pushed = np.cos(value) * start * v + np.sin(value) * w
+    found = run(built, {x: value})
+    np.testing.assert_allclose(found[0], 2 * np.cos(value) * start * pushed)
+    np.testing.assert_allclose(found[1], 2 * np.sin(value) * pushed)
+
+
 @pytest.mark.skipif(IS_V1, reason="TensorFlow 1 cannot differentiate that norm")
 def test_gauss_newton_through_a_gradient_that_divides_by_its_seed(random):
     value, v = random.randn(2, 5, 3)

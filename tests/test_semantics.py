@@ -101,6 +101,17 @@ def test_a_list_of_xs_answers_a_list(random):
         np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_per_output_of_columns_set_elsewhere(random):
+    x, value = placeholder(None, 3), random.randn(5, 3)
+    shape = tf.stack([4, tf.shape(x)[0]])
+    columns = tf.scatter_nd([[0], [2], [0]], tf.transpose(tf.sin(x)), shape)
+    y = tf.tanh(tf.transpose(columns))
+    found = run(batchhess.hessians(y, x, per_output=True)[0], {x: value})
+    for m in range(4):
+        expected = difference_blocks(y[:, m], x, value)
+        np.testing.assert_allclose(found[:, m], expected, atol=1e-7)
+
+
 @pytest.mark.parametrize("outputs", [(), (4,), (2, 3)])
 @methods
 def test_per_output_answers_each_output(outputs, method, random):

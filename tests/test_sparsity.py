@@ -174,6 +174,31 @@ def test_an_entry_of_one_observation_alone_fails_the_run():
         run(h, {x: value})
 
 
+@pytest.mark.parametrize("c", [1.0, 0.1, 0.02])
+def test_a_small_entry_left_out_fails_each_run(c, random):
+    x = placeholder(2, tf.float32)
+    y = tf.reduce_sum(x**2, 1) / 2 + c * x[:, 0] * x[:, 1]
+    (h,) = batchhess.hessians(y, x, sparsity=np.eye(2))
+    with tf.Session() as session:
+        for count in [1] * 200 + [50] * 10:
+            with pytest.raises(LEAK, match="not zero outside of sparsity"):
+                session.run(h, {x: random.randn(count, 2)})
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64], ids=["32", "64"])
+def test_what_saturates_is_no_entry_left_out(dtype, random):
+    x, value = placeholder(6, dtype), 10 * random.randn(500, 6)
+    halves = tf.reshape(x, [-1, 2, 3])
+    y = tf.reduce_sum(tf.nn.softmax(5 * halves) * tf.nn.softmax(halves**2), [1, 2])
+    pattern = np.kron(np.eye(2), np.ones((3, 3)))
+    found, plain = (
+        batchhess.hessians(y, x, **options)[0]
+        for options in ({"sparsity": pattern}, {"method": "columns"})
+    )
+    found, plain = run([found, plain], {x: value})
+    np.testing.assert_allclose(found, plain, atol=1e-4 * np.abs(plain).max())
+
+
 def test_what_is_infinite_hides_no_entry_left_out():
     x = placeholder(3)
     y = tf.log(x[:, 0]) + tf.nn.relu(x[:, 1]) * x[:, 2]
@@ -326,6 +351,33 @@ def test_a_sparse_matrix_as_scipy_has_it(random):
     )
 
 
+class Twice(Sparse):
+    """As a scipy.sparse.coo_matrix that tells of each entry twice, in any order."""
+
+    def nonzero(self):
+        return tuple(np.concatenate([a, a[::-1]]) for a in Sparse.nonzero(self))
+
+
+def test_a_sparse_matrix_that_tells_of_entries_twice(random):
+    x, value = placeholder(), random.randn(3, 5)
+    expected = difference_blocks(chain(x), x, value)
+    for dense in [True, False]:
+        (found,) = batchhess.hessians(
+            chain(x), x, sparsity=Twice(band(5, 1)), dense=dense
+        )
+        if dense:
+            np.testing.assert_allclose(run(found, {x: value}), expected, atol=1e-7)
+        else:
+            np.testing.assert_array_equal(found.indices, np.argwhere(band(5, 1)))
+
+
+def test_blocks_take_one_matrix():
+    a, b = placeholder(2), placeholder(3)
+    y = tf.reduce_prod(a, 1) * tf.reduce_sum(b, 1)
+    with pytest.raises(ValueError, match="one matrix, of the coordinates of all xs"):
+        batchhess.hessian_blocks(y, [a, b], sparsity=[np.eye(2), np.eye(3)])
+
+
 @pytest.mark.parametrize(
     "options, error, told",
     [
@@ -462,3 +514,14 @@ def test_sixteen_bits_are_too_coarse_to_check_a_pattern(dtype):
             answer(y, x, sparsity=np.eye(4))
         (found,) = answer(y, x, sparsity=np.eye(4), check="never")
         assert run(found, {x: np.ones((2, 4))}).any()
+
+
+def test_the_size_of_what_is_built_again_is_known():
+    x = placeholder(4)
+    rows = tf.reshape(x, [-1, 2, 2])
+    y = tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.nn.softmax(rows), logits=rows
+    )
+    (found,) = batchhess.detect_sparsity(y, x, of="jacobians")
+    np.testing.assert_array_equal(found, np.kron(np.eye(2), np.ones((1, 2))))
+    assert batchhess.jacobians(y, x, sparsity=found)[0].shape[1:] == [2, 4]

@@ -28,6 +28,7 @@ LAYERS = [
         "streaming.naming",
         "streaming.progress",
         "models.effects",
+        "models.gradients",
         "models.names",
         "models.outline",
         "models.weights",

@@ -7,6 +7,7 @@ from batchhess.calling import public
 from batchhess.compat import tf
 from batchhess.models import protos, weights
 from batchhess.models.effects import find_effects
+from batchhess.models.gradients import Gradients
 from batchhess.models.inlining import inline
 from batchhess.models.names import Names, read_signatures
 from batchhess.models.outline import (
@@ -102,7 +103,7 @@ class Model:
         # What only messages raise is the file's fault, whatever TensorFlow calls it.
         try:
             protos.drop_notes(meta.graph_def)
-            inlined, self._aliases = inline(meta.graph_def)
+            inlined, self._aliases = inline(meta.graph_def, Gradients(meta))
             meta.graph_def.CopyFrom(inlined)
             with self.graph.as_default():
                 self._saver = tf.train.import_meta_graph(meta)

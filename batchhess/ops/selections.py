@@ -141,7 +141,7 @@ def _batch_dims(op):
     """Of a gather: how many axes of the parameters the indices share, from 0."""
     attr = op.node_def.attr
     batch = op.get_attr("batch_dims") if "batch_dims" in attr else 0
-    return batch % rank_of(op.inputs[1]) if batch else 0
+    return batch + rank_of(op.inputs[1]) if batch < 0 else batch  # May be the rank.
 
 
 def _gather(op, states, walk):
@@ -289,6 +289,17 @@ def _segments(op, states, walk):
 
 
 def _scatter(op, states, walk):
+    """Adds up where indices meet; the axes that these do not tell of stay."""
+    state, shape = states[1], op.inputs[0].shape
+    if states[0].kind != FREE or state.kind != BATCHED or shape.ndims is None:
+        return SUMMED
+    depth = shape.as_list()[-1]
+    if depth is None or state.axis < shape.ndims - 1:
+        return SUMMED
+    return batched(state.axis - (shape.ndims - 1) + depth, state.origin)
+
+
+def _added_to(op, states, walk):
     return SUMMED
 
 
@@ -373,7 +384,8 @@ op(
     YES,
     twice=SOUND,
 )
-op("ScatterNd TensorScatterAdd TensorScatterSub", _scatter, NEVER, YES, twice=SOUND)
+op("ScatterNd", _scatter, NEVER, YES, twice=SOUND)
+op("TensorScatterAdd TensorScatterSub", _added_to, NEVER, YES, twice=SOUND)
 op(
     "TensorScatterUpdate",
     _overwritten,
