@@ -1,5 +1,6 @@
 """Hessians by Apache Beam: a handler for its RunInference, and a pipeline of files."""
 
+import textwrap
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
@@ -7,7 +8,13 @@ import numpy as np
 from batchhess.answering import build_answers
 from batchhess.compat import tf
 from batchhess.models import load
-from batchhess.streaming import Company, companies, evaluate, refuse_means
+from batchhess.streaming import (
+    Company,
+    companies,
+    evaluate,
+    nonfinite_rows,
+    refuse_means,
+)
 
 try:
     from apache_beam.ml.inference.base import ModelHandler, PredictionResult
@@ -130,7 +137,7 @@ class HessianModelHandler(ModelHandler):
                 )
 
     def _run(self, batch, loaded):
-        feed, batched = {}, []
+        feed, batched, given = {}, [], {}
         with loaded.model.graph.as_default():
             for name, value in self._feed.items():
                 feed[loaded.model.find(name)] = value
@@ -140,17 +147,31 @@ class HessianModelHandler(ModelHandler):
                 # Bytes alone would lose their zeros at the end.
                 kind = object if tensor.dtype.base_dtype == tf.string else None
                 values = [np.asarray(row[name], kind) for row in rows]
-                feed[tensor] = np.stack(values)
+                given[name] = feed[tensor] = np.stack(values)
                 batched.append(tensor)
-            return evaluate(
+            answers = evaluate(
                 loaded.session,
                 loaded.fetches,
                 feed,
                 batched,
                 batch_size=loaded.fixed or len(batch),
                 check="never",
-                on_nonfinite=self._on_nonfinite,
             )
+        if self._on_nonfinite == "error":
+            self._refuse_nonfinite(dict(answers, **given), rows)
+        return answers
+
+    def _refuse_nonfinite(self, arrays, rows):
+        """Raises where one is NaN or Inf: Beam tells no numbers of observations."""
+        for name, array in arrays.items():
+            for place in nonfinite_rows(array)[:1]:
+                told = {x: np.asarray(rows[place][x]).tolist() for x in self._xs}
+                raise ValueError(
+                    "batchhess.beam: '{}' is NaN or Inf for the observation {}. Pass "
+                    "on_nonfinite='keep' to have it written as it is.".format(
+                        name, textwrap.shorten(repr(told), 500)
+                    )
+                )
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
         """The bytes of what is fed."""

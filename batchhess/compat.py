@@ -408,17 +408,21 @@ def function_body(function):
     return function_def_to_graph.function_def_to_graph_def(function)
 
 
-def is_stateful(kind):
-    """Whether ops of this type have state or effects, as TensorFlow has them.
+def op_definition(kind):
+    """The OpDef of the ops of this type, or None where TensorFlow does not know it.
 
-    Private: the registry of ops has no public reader. An unknown op is stateful.
+    Private: the registry of ops has no public reader.
     """
     from tensorflow.python.framework import op_def_registry
 
     if hasattr(op_def_registry, "get"):
-        definition = op_def_registry.get(kind)
-    else:
-        definition = op_def_registry.get_registered_ops().get(kind)
+        return op_def_registry.get(kind)
+    return op_def_registry.get_registered_ops().get(kind)
+
+
+def is_stateful(kind):
+    """Whether ops of this type have state or effects. An unknown op has."""
+    definition = op_definition(kind)
     return definition is None or definition.is_stateful
 
 

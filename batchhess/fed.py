@@ -10,7 +10,8 @@ from batchhess.models.outline import above
 
 # What takes in data: a queue would wait for ever, and an iterator go on by itself.
 _TAKEN_IN = re.compile(
-    r"Placeholder|\w*Dequeue\w*|\w*IteratorGetNext\w*|Reader\w*Read\w*"
+    r"Placeholder|\w*Dequeue\w*|\w*IteratorGetNext\w*|Reader\w*Read\w*|\w*Unstage\w*"
+    r"|\w*Peek|BarrierTakeMany|\w*TakeGradient"
 )
 
 

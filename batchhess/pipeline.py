@@ -40,8 +40,7 @@ def run(options, files, same, rest):
     """
     if options.batch_axis != 0:
         raise ValueError("--runner needs the observations on axis 0.")
-    if os.path.isdir(options.out) and os.listdir(options.out):
-        raise ValueError("'{}' is not empty.".format(options.out))
+    _check_empty(options.out)
     handler = HessianModelHandler(
         os.path.abspath(options.model),
         options.ys,
@@ -77,6 +76,13 @@ def run(options, files, same, rest):
                 file_name_suffix=".parquet",
             )
         )
+
+
+def _check_empty(directory):
+    """Raises unless nothing is there but what a run that failed has left."""
+    there = os.listdir(directory) if os.path.isdir(directory) else []
+    if not all(name.startswith("beam-temp-") for name in there):
+        raise ValueError("'{}' is not empty.".format(directory))
 
 
 def _read(files):
@@ -143,11 +149,25 @@ def read_shards(
 
     Returns:
       an array `[N, ...]`, in the order of the observations, or that of `rows`.
+
+    Raises:
+      IndexError: there is no observation of a number in `rows`.
+      ValueError: there is no answer of that name, or no shards are there.
     """
     from pyarrow import compute, dataset
 
     shards = dataset.dataset(directory, format="parquet")
-    shape = json.loads(shards.schema.metadata[b"shapes"].decode())[name]
+    metadata = shards.schema.metadata or {}
+    if b"shapes" not in metadata:
+        raise ValueError("'{}' holds no shards of batchhess.".format(directory))
+    shapes = json.loads(metadata[b"shapes"].decode())
+    if name not in shapes:
+        raise ValueError(
+            "'{}' has the answers {}, and no '{}'.".format(
+                directory, sorted(shapes), name
+            )
+        )
+    shape = shapes[name]
     table = shards.to_table(
         ["observation", name],
         filter=None if rows is None else compute.field("observation").isin(rows),
@@ -157,6 +177,15 @@ def read_shards(
     numbers = table["observation"].to_numpy()
     order = np.argsort(numbers)
     if rows is not None:
+        _check_there(rows, numbers, directory)
         order = order[np.searchsorted(numbers, rows, sorter=order)]
     flat = table[name].combine_chunks().flatten().to_numpy()
     return flat.reshape([len(numbers)] + shape)[order]
+
+
+def _check_there(rows, numbers, directory):
+    missing = np.setdiff1d(rows, numbers)
+    if missing.size:
+        raise IndexError(
+            "'{}' has no observation {}.".format(directory, int(missing[0]))
+        )

@@ -212,3 +212,28 @@ def test_the_command_writes_what_a_local_run_writes(tmp_path, random):
     rows = [0, 4096, 4095, 8999, 8999]
     some = read_shards(str(tmp_path / "beam"), "hessians", rows)
     np.testing.assert_array_equal(some, found[rows])
+    with pytest.raises(IndexError, match="has no observation 9000"):
+        read_shards(str(tmp_path / "beam"), "hessians", [3, 9000])
+    with pytest.raises(ValueError, match="has the answers .'hessians'., and no 'd'"):
+        read_shards(str(tmp_path / "beam"), "d")
+
+
+def test_what_is_not_finite_is_told_by_its_values_and_leaves_no_obstacle(tmp_path):
+    value = np.ones((20, 3), "float32")
+    value[13] = [2, np.nan, 7]
+    np.save(str(tmp_path / "x.npy"), value)
+    command = [sys.executable, "-m", "batchhess", "run", MODEL, "--ys", "f"]
+    command += ["--xs", "x", "--feed", "x={}".format(tmp_path / "x.npy")]
+    command += ["--out", str(tmp_path / "beam"), "--runner", "DirectRunner"]
+    command += ["--on-nonfinite", "error"]
+    failed = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert failed.returncode == 1
+    assert "NaN or Inf for the observation {'x': [2.0, nan, 7.0]}" in failed.stderr
+    assert subprocess.call(command[:-1] + ["keep"], cwd=ROOT) == 0
+    found = read_shards(str(tmp_path / "beam"), "hessians")
+    assert np.isfinite(found).all(axis=(1, 2)).sum() == 19

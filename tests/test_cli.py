@@ -13,7 +13,7 @@ import pytest
 import batchhess
 from batchhess import HessianError, commands
 from batchhess.cli import main
-from batchhess.compat import tf
+from batchhess.compat import raw_ops, tf
 from batchhess.streaming.progress import Progress
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -356,6 +356,19 @@ def test_a_queue_that_nobody_fills_is_told(tmp_path, capsys):
     assert main(["verify"] + given) == 1
     assert "nothing is fed for 'labels_Dequeue:0'" in capsys.readouterr().err
     assert main(["verify"] + given + ["labels_Dequeue=2.0"]) == 0
+
+
+def test_a_staging_area_that_nobody_fills_is_told(tmp_path, capsys):
+    x = tf.placeholder(tf.float32, [None, 2], name="x")
+    given = raw_ops.Unstage(dtypes=[tf.float32], name="given")
+    tf.reduce_sum(x**2 * tf.reshape(given[0], []), name="f")
+    graph = tf.get_default_graph().as_graph_def()
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    np.save(str(tmp_path / "x.npy"), np.ones((3, 2)))
+    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x"]
+    given += ["--feed", "x=" + str(tmp_path / "x.npy")]
+    assert main(["run"] + given + ["--out", str(tmp_path / "out")]) == 1
+    assert "nothing is fed for 'given:0'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs pipes")

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow
+from oracles import difference_blocks
 
 import batchhess
-from batchhess.compat import VERSION, raw_ops, tf
-from batchhess.models import load
+from batchhess.compat import IS_V1, VERSION, raw_ops, tf
+from batchhess.models import load, protos
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "models")
 WRITERS = ["tf1", "tf2"]
@@ -555,3 +556,54 @@ def test_functions_without_end_are_refused(tmp_path, calls):
         ValueError, match="m.pb' cannot be read: its functions.*" + words
     ):
         load(tmp_path / "m.pb")
+
+
+def test_what_newer_ops_of_functions_do_as_ever_is_dropped():
+    """2.21 tells of a TensorList what 1.15 does not know, and does not differ in."""
+    graph = tf.GraphDef()
+    function = graph.library.function.add()
+    function.signature.name = "body"
+    for name, shape in (("short", tf.int32), ("long", tf.int64)):
+        node = function.node_def.add(name=name, op="TensorListGetItem")
+        node.attr["Tshape"].type = shape.as_datatype_enum
+    node = function.node_def.add(name="set", op="TensorListSetItem")
+    node.attr["resize_if_index_out_of_bounds"].b = False
+    node = function.node_def.add(name="reshape", op="Reshape")
+    node.attr["Tshape"].type = tf.int32.as_datatype_enum
+    protos.drop_notes(graph)
+    short, long, put, reshape = (set(n.attr) for n in function.node_def)
+    assert "Tshape" in reshape & long  # Known to both; and not as ever.
+    known = {"Tshape"} & short, {"resize_if_index_out_of_bounds"} & put
+    assert [bool(k) for k in known] == [not IS_V1] * 2
+
+
+def test_a_field_of_newer_text_is_told(tmp_path):
+    path = tmp_path / "model.pbtxt"
+    path.write_text('node { name: "a" op: "NoOp" experimental_future { type_id: 1 } }')
+    with pytest.raises(ValueError, match="a field 'experimental_future', which Tensor"):
+        batchhess.load(str(path))
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_batch_normalization_of_a_frozen_graph(is_training, tmp_path, random):
+    """It has forgotten which branch its ops are of."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float64, [None, 3], name="x")
+        training = tf.placeholder_with_default(False, [], name="training")
+        kept = [tf.constant(random.rand(3)) for _ in range(2)]
+        mean, variance = tf.cond(
+            training, lambda: tuple(tf.nn.moments(x, [0])), lambda: tuple(kept)
+        )
+        scaled = tf.nn.batch_normalization(x, mean, variance, None, None, 1e-3)
+        tf.reduce_sum(scaled**3, axis=1, name="f")
+        definition = graph.as_graph_def()
+    (tmp_path / "m.pb").write_bytes(definition.SerializeToString())
+    value = random.randn(4, 3)
+    with batchhess.load(str(tmp_path / "m.pb")) as model, model.graph.as_default():
+        f, x = model.tensor("f"), model.tensor("x")
+        feed = {model.tensor("training"): is_training}
+        method = "observations" if is_training else "auto"
+        (h,) = batchhess.hessians(f, x, method=method)
+        found = model.session.run(h, {**feed, x: value})
+        expected = difference_blocks(f, x, value, feed)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

@@ -85,9 +85,9 @@ def _has_reason(between):
         declared(op).calls or declared(op).frame == EXIT or is_array(op) for op in ops
     ):
         return True
-    return any(control_flow_context(op) is not None for op in ops) and any(
-        correction_of(op, between.depends) is not None for op in ops
-    )
+    # A frozen graph has forgotten which branch its ops are of.
+    are_branches = any(is_of_flow(op) or control_flow_context(op) for op in ops)
+    return are_branches and any(correction_of(op, between.depends) for op in ops)
 
 
 def _built_again(ops):

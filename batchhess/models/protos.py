@@ -6,7 +6,14 @@ import os
 import re
 import warnings
 
-from batchhess.compat import VERSION, message_errors, saved_model_proto, text_format, tf
+from batchhess.compat import (
+    VERSION,
+    message_errors,
+    op_definition,
+    saved_model_proto,
+    text_format,
+    tf,
+)
 from batchhess.errors import cause
 from batchhess.models.weights import existing
 
@@ -53,7 +60,7 @@ def read(path, tags=None):
     if not path.endswith(".meta"):
         kinds.reverse()
     for kind, message in kinds:
-        proto = _parsed(message(), data)
+        proto = _parsed(path, message(), data)
         if kind == _FROZEN and proto is not None:
             proto = tf.MetaGraphDef(graph_def=proto)
         if proto is not None and _is_graph(proto.graph_def):
@@ -76,7 +83,7 @@ def _saved_model(path, tags):
             "or .pb file.".format(path, ", ".join(sorted(os.listdir(path))[:8]) or "-")
         )
     with open(file_name, "rb") as file:
-        proto = _parsed(saved_model_proto(), file.read())
+        proto = _parsed(file_name, saved_model_proto(), file.read())
     graphs = [] if proto is None else list(proto.meta_graphs)
     if not graphs or not all(_is_graph(g.graph_def) for g in graphs):
         raise ValueError("'{}' is damaged: it is no SavedModel.".format(file_name))
@@ -101,7 +108,7 @@ def _saved_model(path, tags):
     )
 
 
-def _parsed(message, data):
+def _parsed(path, message, data):
     """`message` with what `data` say, binary or text, or None."""
     # On 1.15 it warns of what it has left out, and goes on.
     with warnings.catch_warnings(record=True) as told:
@@ -117,7 +124,20 @@ def _parsed(message, data):
     try:
         text_format.Parse(data.decode("utf-8"), message)
         return message
-    except (UnicodeDecodeError, text_format.ParseError, RecursionError, ValueError):
+    except (
+        UnicodeDecodeError,
+        text_format.ParseError,
+        RecursionError,
+        ValueError,
+    ) as e:
+        newer = re.search(r'"(experimental_\w+|registered_gradients)"', str(e))
+        if newer:
+            raise ValueError(
+                "'{}' has a field '{}', which TensorFlow {} does not know. Take the "
+                "TensorFlow that has written it, or a binary file.".format(
+                    path, newer.group(1), VERSION
+                )
+            ) from None
         return None
 
 
@@ -148,10 +168,13 @@ def told_by(stored):
     return words, "TensorFlow {} or newer".format(writer if newer else VERSION)
 
 
-# Attributes that change no number; and newer ones, which are False where they are not
-# used.
+# Attributes that change no number; and newer ones, with what they are where an op does
+# as it always did.
 _NOTES = ("debug_name",)
-_NEWER = ("grad_a", "grad_b", "grad_x", "grad_y")
+_FALSE = ["grad_a", "grad_b", "grad_x", "grad_y", "resize_if_index_out_of_bounds"]
+_NEWER = dict.fromkeys(_FALSE, tf.AttrValue(b=False))
+_NEWER["bad_indices_policy"] = tf.AttrValue(s=b"")
+_NEWER["Tshape"] = tf.AttrValue(type=tf.int32.as_datatype_enum)
 
 
 # A machine of a cluster; the one that reads the file is called localhost.
@@ -179,6 +202,13 @@ def drop_notes(graph_def):
             function.signature.control_output.remove(key)
 
 
+def _drop_unknown(node, name):
+    """Takes an attribute away that this TensorFlow does not know."""
+    known = op_definition(node.op)
+    if known is not None and all(one.name != name for one in known.attr):
+        del node.attr[name]
+
+
 def _drop_notes_of(nodes):
     """The same of these nodes; answers the names of those that are gone, after "^"."""
     hints = {"^" + n.name for n in nodes if n.op == "DisableCopyOnRead"}
@@ -188,9 +218,9 @@ def _drop_notes_of(nodes):
             node.device = ""
         for name in _NOTES:
             node.attr.pop(name, None)
-        for name in _NEWER:
-            if name in node.attr and not node.attr[name].b:
-                del node.attr[name]
+        for name, unused in _NEWER.items():
+            if name in node.attr and node.attr[name] == unused:
+                _drop_unknown(node, name)
         inputs = [text for text in node.input if text not in hints]
         if len(inputs) < len(node.input):
             del node.input[:]
