@@ -297,8 +297,9 @@ def _check_shape(x, batch_axis):
     rank = x.shape.ndims
     if rank is None:
         raise ValueError(
-            "'{}' has unknown rank. Give it one with "
-            "x.set_shape([None] * rank) before the model uses it.".format(x.name)
+            "'{}' has unknown rank. Give it one with x.set_shape([None] * rank) before "
+            "the model uses it; in a model from a file, by shapes= of batchhess.load "
+            "(--shape).".format(x.name)
         )
     if rank == 0:
         raise ValueError(

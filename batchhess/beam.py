@@ -48,6 +48,7 @@ class HessianModelHandler(ModelHandler):
       signature: as in `load`.
       initialize: as in `load`.
       allow_effects: as in `load`.
+      shapes: as in `load`.
       method: as in `hessians`.
       on_nonfinite: "error" or "keep", as in `evaluate`.
       max_batch_size: int, the observations of a run at most.
@@ -66,6 +67,7 @@ class HessianModelHandler(ModelHandler):
         signature: Optional[str] = None,
         initialize: bool = False,
         allow_effects: bool = False,
+        shapes: Optional[Dict[str, Sequence[Optional[int]]]] = None,
         method: str = "auto",
         on_nonfinite: str = "error",
         max_batch_size: int = 1024,
@@ -78,6 +80,7 @@ class HessianModelHandler(ModelHandler):
             "signature": signature,
             "initialize": initialize,
             "allow_effects": allow_effects,
+            "shapes": shapes,
         }
         self._method, self._on_nonfinite = method, on_nonfinite
         self._max_batch_size = max_batch_size

@@ -162,6 +162,7 @@ def export(options):
             xs,
             signatures=model.signatures,
             allow_effects=options.allow_effects,
+            shapes=dict(options.shape),
             batch_axis=options.batch_axis,
             method=options.method,
         )
@@ -250,6 +251,7 @@ def _loaded(options):
         signature=options.signature,
         initialize=options.initialize,
         allow_effects=options.allow_effects,
+        shapes=dict(options.shape),
     )
 
 

@@ -235,8 +235,8 @@ def hessian_vector_products(
     Args:
       xs: as in `hessians`; several of them as in `hessian_blocks`.
       vs: a Tensor or array of x's dtype and shape, or a list with one for each x. With
-        one more axis after N, `[N, V, K]` or `[N, V, *E]`, it is V vectors for each
-        observation.
+        one more axis, `[N, V, K]` or `[N, V, *E]` whatever `batch_axis` is, it is V
+        vectors for each observation.
       method: "columns" takes a pass for each vector. "forward" takes several vectors,
         of known V, through the gradient at once, where the graph shows the way.
         "symmetric" multiplies whole Hessians by them. "auto" is, of several vectors,

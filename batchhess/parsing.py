@@ -113,6 +113,17 @@ def _demo(commands):
     )
 
 
+def _shape(text):
+    """A pair of a name and a list of int, or None, from "x=?,3"."""
+    name, separator, sizes = text.partition("=")
+    try:
+        if not separator or not name:
+            raise ValueError
+        return name, [None if s == "?" else int(s) for s in sizes.split(",") if s]
+    except ValueError:
+        raise argparse.ArgumentTypeError("{!r} is not NAME=?,3".format(text)) from None
+
+
 def _model():
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument(
@@ -136,6 +147,15 @@ def _model():
         metavar="KEY",
         help="of which signature keys name tensors (default: any; serving_default "
         "where a key has several meanings)",
+    )
+    model.add_argument(
+        "--shape",
+        nargs="+",
+        action=_Extend,
+        type=_shape,
+        default=[],
+        metavar="NAME=?,3",
+        help="the shape of a placeholder that the model leaves open, ? for what is",
     )
     model.add_argument(
         "--initialize",

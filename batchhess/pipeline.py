@@ -52,6 +52,7 @@ def run(options, files, same, rest):
         signature=options.signature,
         initialize=options.initialize,
         allow_effects=options.allow_effects,
+        shapes=dict(options.shape),
         method=options.method,
         on_nonfinite=options.on_nonfinite,
         max_batch_size=options.batch_size,

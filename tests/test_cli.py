@@ -358,6 +358,24 @@ def test_a_queue_that_nobody_fills_is_told(tmp_path, capsys):
     assert main(["verify"] + given + ["labels_Dequeue=2.0"]) == 0
 
 
+def test_the_shape_of_a_placeholder_that_has_none(tmp_path, capsys):
+    x = tf.placeholder(tf.float64, name="x")
+    tf.reduce_sum(x**3, 1, name="f")
+    graph = tf.get_default_graph().as_graph_def()
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    np.save(str(tmp_path / "x.npy"), np.ones((3, 2)))
+    given = [str(tmp_path / "m.pb"), "--ys", "f", "--xs", "x"]
+    given += ["--feed", "x=" + str(tmp_path / "x.npy"), "--out", str(tmp_path / "out")]
+    assert main(["run"] + given) == 1
+    assert "(--shape)" in capsys.readouterr().err
+    assert main(["run"] + given + ["--shape", "x=?,2"]) == 0
+    found = np.load(str(tmp_path / "out" / "hessians.npy"))
+    np.testing.assert_allclose(found, np.tile(6 * np.eye(2), (3, 1, 1)))
+    with pytest.raises(SystemExit):
+        main(["run"] + given + ["--shape", "x=two"])
+    assert "is not NAME=?,3" in capsys.readouterr().err
+
+
 def test_a_staging_area_that_nobody_fills_is_told(tmp_path, capsys):
     x = tf.placeholder(tf.float32, [None, 2], name="x")
     given = raw_ops.Unstage(dtypes=[tf.float32], name="given")

@@ -607,3 +607,42 @@ def test_batch_normalization_of_a_frozen_graph(is_training, tmp_path, random):
         found = model.session.run(h, {**feed, x: value})
         expected = difference_blocks(f, x, value, feed)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def without_shapes(path):
+    x = tf.placeholder(tf.float64, name="x")
+    w = tf.constant([[1.0, 2.0], [0.5, -1.0], [0.3, 0.1]], tf.float64)
+    tf.reduce_sum(tf.sin(tf.matmul(x, w)), 1, name="f")
+    tf.placeholder(tf.float64, [None, 2], name="z")
+    graph = tf.get_default_graph().as_graph_def(add_shapes=True)
+    path.write_bytes(graph.SerializeToString())
+    return str(path)
+
+
+def test_shapes_that_the_file_leaves_open(tmp_path, random):
+    path, value = without_shapes(tmp_path / "m.pb"), random.randn(4, 3)
+    with batchhess.load(path) as model, model.graph.as_default():
+        with pytest.raises(ValueError, match="by shapes= of batchhess.load"):
+            batchhess.hessians(model.tensor("f"), model.tensor("x"))
+    with batchhess.load(path, shapes={"x": [None, 3]}) as model:
+        f, x = model.tensor("f"), model.tensor("x")
+        with model.graph.as_default():
+            (h,) = batchhess.hessians(f, x)
+            assert h.shape.as_list() == [None, 3, 3]
+            expected = difference_blocks(f, x, value)
+        found = model.session.run(h, {x: value})
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "shapes, told",
+    [
+        ({"y": [3]}, "has no placeholder 'y'"),
+        ({"f": [None]}, "has no placeholder 'f'"),
+        ({"x": [3.5]}, "sizes are ints, or None"),
+        ({"z": [None, 3]}, "'z' of shape .* and not"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_told(shapes, told, tmp_path):
+    with pytest.raises(ValueError, match=told):
+        batchhess.load(without_shapes(tmp_path / "m.pb"), shapes=shapes)

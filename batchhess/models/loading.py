@@ -1,7 +1,7 @@
 """Models from files: MetaGraphs, SavedModels and frozen graphs."""
 
 import os
-from typing import Any, List, Optional, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from batchhess.calling import public
 from batchhess.compat import tf
@@ -30,6 +30,7 @@ def load(
     signature: Optional[str] = None,
     initialize: bool = False,
     allow_effects: bool = False,
+    shapes: Optional[Dict[str, Sequence[Optional[int]]]] = None,
 ) -> "Model":
     """Loads a model that TensorFlow 1 or 2 has saved, into a graph of its own.
 
@@ -49,6 +50,8 @@ def load(
       initialize: bool, whether variables get fresh values that no checkpoint gives any.
       allow_effects: bool, whether the model may read and write files, start processes
         and use the network. Pass True only for a model of someone whom you trust.
+      shapes: dict from names of placeholders to shapes, with None for what is open:
+        for those that the file leaves open, as of `tf.placeholder(tf.float32)`.
 
     Returns:
       a `Model`.
@@ -63,7 +66,7 @@ def load(
             stored = stored._replace(
                 checkpoint=weights.find_checkpoint(os.fspath(checkpoint))
             )
-        model = Model(stored, signature, initialize, allow_effects)
+        model = Model(stored, signature, initialize, allow_effects, shapes or {})
         if checkpoint is not None and not model.variables:
             raise ValueError(
                 "'{}' has no variables, so no checkpoint can be restored.".format(path)
@@ -91,7 +94,7 @@ class Model:
       stored: the file, as a `Stored`.
     """
 
-    def __init__(self, stored, signature, initialize, allow_effects):
+    def __init__(self, stored, signature, initialize, allow_effects, shapes):
         self.path, self.kind = stored.path, stored.kind
         self.stored, self._initialize = stored, initialize
         self._allow_effects, self._session, self._asked = allow_effects, None, []
@@ -100,6 +103,7 @@ class Model:
         meta.CopyFrom(stored.meta_graph)
         functions = meta.graph_def.library.function
         self._functions = {f.signature.name: f for f in functions}
+        protos.set_shapes(stored.path, meta.graph_def, shapes)
         # What only messages raise is the file's fault, whatever TensorFlow calls it.
         try:
             protos.drop_notes(meta.graph_def)

@@ -202,6 +202,40 @@ def drop_notes(graph_def):
             function.signature.control_output.remove(key)
 
 
+def set_shapes(path, graph_def, shapes):
+    """Gives placeholders shapes, from which those of all behind them follow.
+
+    Args:
+      path: str, of the file.
+      graph_def: tf.GraphDef.
+      shapes: dict from their names to lists of int, None for what is open.
+
+    Raises:
+      ValueError: there is no such placeholder, or it has another shape.
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    for name, shape in shapes.items():
+        node = nodes.get(name[:-2] if name.endswith(":0") else name)
+        if node is None or node.op not in ("Placeholder", "PlaceholderWithDefault"):
+            raise ValueError("'{}' has no placeholder '{}'.".format(path, name))
+        if not all(size is None or isinstance(size, int) for size in shape):
+            raise ValueError(
+                "'{}' cannot have placeholder '{}' of shape {}: sizes are ints, or None "
+                "for what is open.".format(path, name, shape)
+            )
+        known, given = tf.TensorShape(node.attr["shape"].shape), tf.TensorShape(shape)
+        if not known.is_compatible_with(given):
+            raise ValueError(
+                "'{}' has placeholder '{}' of shape {}, and not {}.".format(
+                    path, name, known, given
+                )
+            )
+        node.attr["shape"].shape.CopyFrom(known.merge_with(given).as_proto())
+    if shapes:
+        for node in graph_def.node:
+            node.attr.pop("_output_shapes", None)  # These follow anew.
+
+
 def _drop_unknown(node, name):
     """Takes an attribute away that this TensorFlow does not know."""
     known = op_definition(node.op)
