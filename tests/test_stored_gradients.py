@@ -46,6 +46,44 @@ def test_the_gradient_of_a_function_of_tensorflow_1(method, tmp_path):
     np.testing.assert_allclose(hessian, expected[:, :, None] * np.eye(3))
 
 
+def steeper(factor):
+    """The identity, with a slope of its author's own."""
+
+    @Defun(tf.float64, tf.float64, func_name="slope")
+    def slope(t, seed):
+        return factor * seed
+
+    @Defun(tf.float64, func_name="same", grad_func=slope)
+    def same(t):
+        return tf.identity(t)
+
+    return same
+
+
+def test_gradients_of_two_files_are_told_apart(tmp_path):
+    """Both have a function and a gradient of the same names."""
+    for factor in (2.0, 5.0):
+        with tf.Graph().as_default():
+            x = tf.placeholder(tf.float64, [None, 3], name="x")
+            tf.reduce_sum(steeper(factor)(x) ** 2, axis=1, name="f")
+            tf.train.export_meta_graph(str(tmp_path / "{}.meta".format(factor)))
+    models = [batchhess.load(str(tmp_path / n)) for n in ("2.0.meta", "5.0.meta")]
+    for model, factor in zip(models, (2.0, 5.0)):
+        f, x = model.tensor("f"), model.tensor("x")
+        with model.graph.as_default():
+            (hessian,) = batchhess.hessians(f, x)
+            copy = str(tmp_path / "copy{}.meta".format(factor))
+            tf.train.export_meta_graph(copy)  # It knows the gradient by name alone.
+        expected = np.tile(2 * factor**2 * np.eye(3), (2, 1, 1))
+        np.testing.assert_allclose(model.session.run(hessian, {x: X}), expected)
+        model.close()
+        with batchhess.load(copy) as again, again.graph.as_default():
+            f, x = again.tensor("f"), again.tensor("x")
+            (hessian,) = batchhess.hessians(f, x)
+            found = again.session.run(hessian, {x: X})
+        np.testing.assert_allclose(found, expected)
+
+
 def test_a_gradient_with_effects_is_not_built(tmp_path):
     @Defun(tf.float64, tf.float64)
     def told(t, seed):

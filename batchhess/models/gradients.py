@@ -6,11 +6,12 @@ the tensors that this reads beside. Either becomes an op that holds all it reads
 gradient is built from what the function does.
 """
 
-import itertools
+import hashlib
 
 from batchhess.compat import tf
+from batchhess.models.effects import called_by
 
-_numbers = itertools.count()
+_registered = set()
 
 
 class Gradients:
@@ -57,20 +58,20 @@ def _items(signature):
     return [signature]
 
 
-def register(build, sources, places):
-    """Registers a gradient for ops of one type.
+def register(name, build, sources, places):
+    """Registers a gradient for ops of one type, unless it is registered.
 
     Args:
+      name: str, of the gradient, which says all that it does: as of `named`.
       build: function without arguments that answers the tf.GraphDef of the gradient, of
         `as_graph`, when it is asked for.
       sources: list of what it is given: pairs of whether that is a gradient, and the
         place of the output that the gradient is of; or of the input.
       places: list of int, the inputs that its results are the gradients of.
-
-    Returns:
-      str, the name of the gradient.
     """
-    name = "FromFile-{}".format(next(_numbers))
+    if name in _registered:
+        return
+    _registered.add(name)
 
     @tf.RegisterGradient(name)
     def gradient(op, *seeds):
@@ -78,7 +79,9 @@ def register(build, sources, places):
         for number, (is_seed, place) in enumerate(sources):
             value = seeds[place] if is_seed else op.inputs[place]
             if value is None:
-                value = tf.zeros_like(op.outputs[place])
+                is_number = op.inputs[place].dtype not in (tf.resource, tf.variant)
+                value = op.inputs[place]  # Of a handle there is no gradient to read.
+                value = tf.zeros_like(value) if is_number else value
             given[_argument(number)] = tf.identity(value)  # In the graph of here.
         found = tf.import_graph_def(
             build(),
@@ -91,7 +94,26 @@ def register(build, sources, places):
             results[place] = tensor
         return results
 
-    return name
+
+def named(function, functions, sources, places):
+    """The name of a gradient: two of one name do the same, whatever file they are from.
+
+    Args:
+      function: FunctionDef, the gradient.
+      functions: dict of those that it may call, by name.
+      sources: as of `register`; `places`: likewise.
+    """
+    found, pending = {}, [function]
+    while pending:
+        one = pending.pop()
+        if one.signature.name not in found:
+            found[one.signature.name] = one.SerializeToString(deterministic=True)
+            called = [name for node in one.node_def for name in called_by(node)]
+            pending += [functions[name] for name in called if name in functions]
+    told = hashlib.sha256(repr((function.signature.name, sources, places)).encode())
+    for name in sorted(found):
+        told.update(found[name])
+    return "FromFile-" + told.hexdigest()
 
 
 def as_graph(function, graph_def):

@@ -6,7 +6,7 @@ function has lost its Python half. What it does can be differentiated without en
 
 from batchhess.compat import function_body, tf
 from batchhess.models.effects import called_by, has_effects
-from batchhess.models.gradients import as_graph, register
+from batchhess.models.gradients import as_graph, named, register
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
@@ -139,6 +139,8 @@ class _Inlining:
         own = function.signature
         outputs, inputs = len(own.output_arg), len(own.input_arg)
         end = tf.NodeDef(name=scope.prefix + "with_gradient", op="IdentityN")
+        while end.name in self._names:
+            end.name += "_"
         end.input.extend(targets + list(scope.inputs.values()))
         types = [argument.type for argument in [*own.output_arg, *own.input_arg]]
         end.attr["T"].list.type.extend(types)
@@ -196,7 +198,9 @@ class _Inlining:
                 made.append(found)
             return made[0]
 
-        return register(build, sources, places)
+        known = named(function, self._functions, sources, places)
+        register(known, build, sources, places)
+        return known
 
 
 class _Scope:

@@ -220,8 +220,8 @@ def set_shapes(path, graph_def, shapes):
             raise ValueError("'{}' has no placeholder '{}'.".format(path, name))
         if not all(size is None or isinstance(size, int) for size in shape):
             raise ValueError(
-                "'{}' cannot have placeholder '{}' of shape {}: sizes are ints, or None "
-                "for what is open.".format(path, name, shape)
+                "'{}' cannot have placeholder '{}' of shape {}: sizes are ints, or "
+                "None for what is open.".format(path, name, shape)
             )
         known, given = tf.TensorShape(node.attr["shape"].shape), tf.TensorShape(shape)
         if not known.is_compatible_with(given):
