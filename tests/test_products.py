@@ -110,6 +110,16 @@ def test_each_method_of_several_vectors(
             np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
+def test_a_gradient_that_forgets_its_rank(random):
+    x = tf.placeholder(tf.float64, [None, 3, 3])
+    y = tf.matmul(tf.linalg.set_diag(tf.sin(x), x[:, 0]), x)
+    value, vs = random.randn(4, 3, 3), random.randn(4, 2, 3, 3)
+    (products,) = batchhess.hessian_vector_products(y, x, vs)
+    blocks = difference_blocks(y, x, value)
+    expected = np.einsum("nijkl,nvkl->nvij", blocks, vs)
+    np.testing.assert_allclose(run(products, {x: value}), expected, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     "name, count, taken",
     [

@@ -10,7 +10,7 @@ from batchhess.analysis.region import carries_derivative
 from batchhess.compat import control_flow_context, in_v1_while_loop, source_tensor
 from batchhess.graph.tensors import has_custom_gradient, product_of, tensor_key
 from batchhess.ops.sizes import shape_of
-from batchhess.ops.states import BATCHED, FREE, SUM, NotProvenError, batched
+from batchhess.ops.states import BATCHED, FREE, SUM, NotProvenError, batched, rank_of
 from batchhess.ops.table import (
     AFFINE,
     IN_EACH,
@@ -220,7 +220,9 @@ def alignment(op, walk):
     for place, state in enumerate(states):
         if state.kind != BATCHED:
             state = known.inputs(op, place, states, walk)
-            state = batched(state, own.origin) if isinstance(state, int) else state
+            if isinstance(state, int):
+                rank_of(op.inputs[place])  # Rows are taken along an axis of it.
+                state = batched(state, own.origin)
         found.append(state)
     return found
 
