@@ -118,6 +118,11 @@ def pair(x, y):
         return of_sum + of_product * y, of_sum * 2 + of_product * x
     return (x + y, t), gradient
 
+@tf.custom_gradient
+def soft(x):
+    e = tf.exp(x)
+    return tf.math.log1p(e), lambda seed: 2 * seed * e / (1 + e)
+
 class Model(tf.Module):
     def __init__(self):
         self.weights = tf.Variable([[1.0], [2.0], [-1.0]], dtype=tf.float64)
@@ -133,6 +138,15 @@ class Model(tf.Module):
             "swish": self.inner(x),
             "steep": tf.reduce_sum(steep(x), 1),
             "pair": tf.reduce_sum(total * product, 1),
+            "loop": tf.reduce_sum(
+                tf.while_loop(
+                    lambda i, t: i < 2, lambda i, t: (i + 1, soft(t)), [0, x]
+                )[1],
+                1,
+            ),
+            "branch": tf.reduce_sum(
+                tf.cond(tf.shape(x)[0] > 0, lambda: soft(x), lambda: x), 1
+            ),
         }}
 
 model = Model()
@@ -161,6 +175,21 @@ def swish():
     return curvature[:, None, None] * np.outer(w, w)
 
 
+def branch():
+    """The slope is twice that of softplus."""
+    s = 1 / (1 + np.exp(-X))
+    return (2 * s * (1 - s))[:, :, None] * np.eye(3)
+
+
+def loop():
+    """Softplus of softplus, each with twice its slope."""
+    first = np.log1p(np.exp(X))
+    s, t = 1 / (1 + np.exp(-X)), 1 / (1 + np.exp(-first))
+    # 4 t(first) s, where the slope of first is 2 s.
+    slope = 4 * (t * (1 - t) * 2 * s * s + t * s * (1 - s))
+    return slope[:, :, None] * np.eye(3)
+
+
 def pair():
     """(x + y) x y of y = x**2, where the sum's slope by y is taken for 2."""
     # Its gradient is x y (1 + 4 x) + (x + y) (y + 2 x**2), of the author's slopes; what
@@ -172,8 +201,19 @@ def pair():
     return slope[:, :, None] * np.eye(3)
 
 
-@pytest.mark.parametrize("method", ["auto", "columns", "observations"])
-@pytest.mark.parametrize("expected", [swish, pair])
+@pytest.mark.parametrize(
+    "expected, method",
+    [
+        (swish, "auto"),
+        (swish, "columns"),
+        (swish, "observations"),
+        (pair, "auto"),
+        (pair, "observations"),
+        (branch, "auto"),
+        (branch, "observations"),
+        (loop, "auto"),
+    ],
+)
 def test_gradients_of_tensorflow_2(expected, method, model_of_tensorflow_2):
     with batchhess.load(model_of_tensorflow_2) as model, model.graph.as_default():
         inputs, outputs = model.signatures["serving_default"]

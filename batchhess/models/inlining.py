@@ -64,8 +64,10 @@ def inline(graph_def, gradients):
         tf.import_graph_def(library, name="")  # Functions call each other by name.
         inlining = _Inlining(graph_def, functions, gradients)
         inlining.replace(graph_def.node)
-    result = tf.GraphDef()
-    result.CopyFrom(graph_def)
+        result = tf.GraphDef()
+        result.CopyFrom(graph_def)
+        for function in result.library.function:  # Of loops and branches, those stay.
+            inlining.give_gradients(function)
     del result.node[:]
     for node in inlining.kept:
         copy = result.node.add()
@@ -111,7 +113,7 @@ class _Inlining:
                 body.append(scope.copy(node))
                 self._names.add(body[-1].name)
                 self._scopes[body[-1].name] = scope
-                self._with_gradient(body[-1], scope)
+                self._with_gradient(body[-1], scope.find)
         targets = []
         for argument in function.signature.output_arg:
             inner = function.ret[argument.name]
@@ -152,15 +154,32 @@ class _Inlining:
         end.attr["_gradient_op_type"].s = (known or name).encode()
         return end
 
-    def _with_gradient(self, node, scope):
-        """Gives an op the gradient that the file has of it, and all that this reads."""
-        named = node.attr["_gradient_op_type"].s.decode()
-        if named not in self._gradients.of_types:
-            if not named:
-                del node.attr["_gradient_op_type"]
+    def give_gradients(self, function):
+        """Gives the ops of a FunctionDef the gradients that the file has of them."""
+        types = {_type_of_gradient(node) for node in function.node_def}
+        if not types & set(self._gradients.of_types):
             return
-        name, places, read = self._gradients.of_types[named]
-        beside = [scope.find(function, tensor) for function, tensor in read]
+        known = {name: inner for inner, name in function_body(function)[1].items()}
+        known.update((a.name + ":0", a.name) for a in function.signature.input_arg)
+
+        def find(name, tensor):
+            return known.get(tensor) if name == function.signature.name else None
+
+        for node in function.node_def:
+            self._with_gradient(node, find)
+
+    def _with_gradient(self, node, find):
+        """Gives an op the gradient that the file has of it, and all that this reads.
+
+        Args:
+          node: NodeDef, which is changed.
+          find: function from the name of a function and that of a tensor in it to what
+            this is called where `node` is; None where it cannot be read.
+        """
+        if _type_of_gradient(node) not in self._gradients.of_types:
+            return
+        name, places, read = self._gradients.of_types[_type_of_gradient(node)]
+        beside = [find(function, tensor) for function, tensor in read]
         if None in beside or (beside and node.op != "IdentityN"):
             return
         count = sum(not text.startswith("^") for text in node.input)
@@ -248,6 +267,13 @@ class _Scope:
         if self._call.device and not copy.device:
             copy.device = self._call.device
         return copy
+
+
+def _type_of_gradient(node):
+    """The name of the gradient of its author's own that a NodeDef has, or None."""
+    if "_gradient_op_type" not in node.attr:  # Which reading it would change.
+        return None
+    return node.attr["_gradient_op_type"].s.decode()
 
 
 def _called(node, functions):
