@@ -162,7 +162,6 @@ def export(options):
             xs,
             signatures=model.signatures,
             allow_effects=options.allow_effects,
-            shapes=dict(options.shape),
             batch_axis=options.batch_axis,
             method=options.method,
         )
