@@ -161,20 +161,8 @@ class HessianModelHandler(ModelHandler):
                 check="never",
             )
         if self._on_nonfinite == "error":
-            self._refuse_nonfinite(dict(answers, **given), rows)
+            _refuse_nonfinite(dict(answers, **given), rows)
         return answers
-
-    def _refuse_nonfinite(self, arrays, rows):
-        """Raises where one is NaN or Inf: Beam tells no numbers of observations."""
-        for name, array in arrays.items():
-            for place in nonfinite_rows(array)[:1]:
-                told = {x: np.asarray(rows[place][x]).tolist() for x in self._xs}
-                raise ValueError(
-                    "batchhess.beam: '{}' is NaN or Inf for the observation {}. Pass "
-                    "on_nonfinite='keep' to have it written as it is.".format(
-                        name, textwrap.shorten(repr(told), 500)
-                    )
-                )
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
         """The bytes of what is fed."""
@@ -212,3 +200,17 @@ def _as_dict(example, xs):
             "from their names.".format(type(example).__name__)
         )
     return {xs[0]: example}
+
+
+def _refuse_nonfinite(arrays, rows):
+    """Raises where one is NaN or Inf: Beam tells no numbers of observations."""
+    for name, array in arrays.items():
+        for place in nonfinite_rows(array)[:1]:
+            row = rows[place].items()
+            told = {key: np.asarray(value).tolist() for key, value in row}
+            raise ValueError(
+                "batchhess.beam: '{}' is NaN or Inf for the observation {}. Pass "
+                "on_nonfinite='keep' to have it written as it is.".format(
+                    name, textwrap.shorten(repr(told), 500)
+                )
+            )

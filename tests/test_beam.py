@@ -233,7 +233,7 @@ def test_what_is_not_finite_is_told_by_its_values_and_leaves_no_obstacle(tmp_pat
         text=True,
     )
     assert failed.returncode == 1
-    assert "NaN or Inf for the observation {'x': [2.0, nan, 7.0]}" in failed.stderr
+    assert "NaN or Inf for the observation {'x:0': [2.0, nan, 7.0]}" in failed.stderr
     assert subprocess.call(command[:-1] + ["keep"], cwd=ROOT) == 0
     found = read_shards(str(tmp_path / "beam"), "hessians")
     assert np.isfinite(found).all(axis=(1, 2)).sum() == 19
