@@ -587,13 +587,13 @@ def test_a_field_of_newer_text_is_told(tmp_path):
 @pytest.mark.parametrize("is_training", [False, True])
 def test_batch_normalization_of_a_frozen_graph(is_training, tmp_path, random):
     """It has forgotten which branch its ops are of."""
+    tf.disable_control_flow_v2()
     with tf.Graph().as_default() as graph:
         x = tf.placeholder(tf.float64, [None, 3], name="x")
         training = tf.placeholder_with_default(False, [], name="training")
-        kept = [tf.constant(random.rand(3)) for _ in range(2)]
-        mean, variance = tf.cond(
-            training, lambda: tuple(tf.nn.moments(x, [0])), lambda: tuple(kept)
-        )
+        kept = tuple(tf.constant(random.rand(3)) for _ in range(2))
+        moments = tuple(tf.nn.moments(x, [0]))
+        mean, variance = tf.cond(training, lambda: moments, lambda: kept)
         scaled = tf.nn.batch_normalization(x, mean, variance, None, None, 1e-3)
         tf.reduce_sum(scaled**3, axis=1, name="f")
         definition = graph.as_graph_def()
