@@ -505,7 +505,12 @@ def test_progress_may_be_left_to_the_library(model, capsys, monkeypatch):
     fake.tqdm = Bar
     monkeypatch.setitem(sys.modules, "tqdm", fake)
     monkeypatch.setitem(sys.modules, "tqdm.auto", fake)
-    monkeypatch.setitem(sys.modules, "ipykernel", fake)  # As in a notebook.
+    ipython = types.ModuleType("IPython")
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    ipython.get_ipython = lambda: types.SimpleNamespace()  # A terminal's.
+    model.evaluate(progress=True)
+    assert "23 of 23 (100%)" in capsys.readouterr().err and not bars
+    ipython.get_ipython = lambda: types.SimpleNamespace(kernel=fake)
     model.evaluate(progress=True)
     (bar,) = bars
     assert bar.n == bar.total == 23 and bar.closed

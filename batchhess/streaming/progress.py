@@ -80,7 +80,10 @@ class Progress:
 
 
 def _in_notebook():
-    return "ipykernel" in sys.modules
+    """Whether a kernel runs this: `ipykernel` is imported by others too."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython and ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
 
 
 def _duration(seconds):
