@@ -1,5 +1,7 @@
 """Checks of what the caller gave: clear errors before anything is built."""
 
+import numpy as np
+
 from batchhess.calling import assert_that, caller, told
 from batchhess.compat import Variable, is_eager, outer_graphs, tf
 from batchhess.graph.tensors import product_of
@@ -28,9 +30,7 @@ def checked(request, methods):
         for tensor in tensors:
             _check_tensor(role, tensor)
     graph = _innermost_graph(ys + xs)
-    batch_axis = request.batch_axis
-    if isinstance(batch_axis, bool) or not isinstance(batch_axis, int):
-        raise TypeError("batch_axis must be an int, not {!r}.".format(batch_axis))
+    batch_axis = int_of("batch_axis", request.batch_axis)
     for x in xs:
         _check_shape(x, batch_axis)
         for y in ys:
@@ -42,6 +42,7 @@ def checked(request, methods):
     request = request._replace(
         ys=ys,
         xs=xs,
+        batch_axis=batch_axis,
         name=request.name or caller(),
         coordinates=_check_coordinates(request.coordinates, xs, batch_axis),
         sparsity=_check_sparsity(request, xs, methods),
@@ -60,6 +61,14 @@ def check_one_y(ys, xs, batch_axis):
         )
     _check_axis_0(ys[0], xs, batch_axis, "the Jacobian")
     return ys[0]
+
+
+def int_of(option, value):
+    """`value` as an int, or raises TypeError: True is none, and NumPy's are."""
+    others = (bool, np.bool_, np.ndarray, tf.Tensor)
+    if isinstance(value, others) or not hasattr(value, "__index__"):
+        raise TypeError("{} must be an int, not {!r}.".format(option, value))
+    return int(value)
 
 
 def _check_choice(option, value, choices):
@@ -166,7 +175,7 @@ def _check_coordinates(coordinates, xs, batch_axis):
     """Returns `coordinates` as a tuple of int, from 0 where K is known; or None.
 
     Args:
-      coordinates: list of int, along the coordinates of an observation; or None.
+      coordinates: ints, along the coordinates of an observation; or None.
       xs: list of Tensors or Variables.
       batch_axis: int.
 
@@ -176,11 +185,14 @@ def _check_coordinates(coordinates, xs, batch_axis):
     """
     if coordinates is None:
         return None
-    chosen = []
-    for k in coordinates if isinstance(coordinates, (list, tuple)) else [coordinates]:
-        if isinstance(k, bool) or not hasattr(k, "__index__"):
-            raise TypeError("coordinates must be ints, not {!r}.".format(k))
-        chosen.append(int(k))
+    if isinstance(coordinates, tf.Tensor):
+        raise TypeError(
+            "coordinates must be known when the graph is built: ints, not '{}'.".format(
+                coordinates.name
+            )
+        )
+    given = coordinates if hasattr(coordinates, "__iter__") else [coordinates]
+    chosen = [int_of("each of coordinates", k) for k in given]
     if not chosen:
         raise ValueError("coordinates is an empty list.")
     for x in xs:

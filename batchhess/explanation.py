@@ -109,6 +109,10 @@ def explain(
         raise ValueError(
             "operator is {!r}, not of {}.".format(operator, sorted(_OPERATORS))
         )
+    if num_observations is not None:
+        num_observations = arguments.int_of("num_observations", num_observations)
+        if num_observations < 0:
+            raise ValueError("num_observations is {}.".format(num_observations))
     methods, explained = _OPERATORS[operator]
     asked = Request(ys, xs, "explain", WHOLE, Passes(), batch_axis=batch_axis)
     request, graph = arguments.checked(asked, methods)
@@ -207,7 +211,7 @@ def _report(made, separable, mixing, faults, count, memory, lines):
     if made.refusal is not None:
         lines.append(("refused", str(made.refusal)))
     if memory is not None:
-        text = "about {:.1f} MB beyond the model's own".format(memory / 1e6)
+        text = "up to about {:.1f} MB beyond the model's own".format(memory / 1e6)
         lines.append(("memory", text))
     return Explanation(name_of(made.x), separable, mixing, faults, count, memory, lines)
 

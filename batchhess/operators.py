@@ -1,6 +1,6 @@
 """The public op builders."""
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, Iterable, List, Optional, Union
 
 from batchhess.building import build
 from batchhess.calling import public
@@ -26,7 +26,7 @@ def hessians(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
-    coordinates: Optional[Sequence[int]] = None,
+    coordinates: Union[None, int, Iterable[int]] = None,
     sparsity: Any = None,
     dense: bool = True,
     parallel_iterations: Optional[int] = None,
@@ -112,7 +112,7 @@ def derivatives(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
-    coordinates: Optional[Sequence[int]] = None,
+    coordinates: Union[None, int, Iterable[int]] = None,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -146,7 +146,7 @@ def hessian_diagonals(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
-    coordinates: Optional[Sequence[int]] = None,
+    coordinates: Union[None, int, Iterable[int]] = None,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -183,7 +183,7 @@ def laplacians(
     method: str = "auto",
     check: str = "auto",
     per_output: bool = False,
-    coordinates: Optional[Sequence[int]] = None,
+    coordinates: Union[None, int, Iterable[int]] = None,
     parallel_iterations: Optional[int] = None,
     swap_memory: bool = False,
     jit_compile: bool = False,
@@ -322,7 +322,7 @@ def jacobians(
     batch_axis: int = 0,
     method: str = "auto",
     check: str = "auto",
-    coordinates: Optional[Sequence[int]] = None,
+    coordinates: Union[None, int, Iterable[int]] = None,
     sparsity: Any = None,
     dense: bool = True,
     parallel_iterations: Optional[int] = None,

@@ -27,6 +27,11 @@ class HessianError(float):
       undefined: int, in how many the gradient is not finite.
     """
 
+    x: str
+    observation: int
+    undecided: int
+    undefined: int
+
     def __new__(cls, error, x, observation, undecided=0, undefined=0):
         found = super().__new__(cls, error)
         found.x, found.observation = x, observation

@@ -104,12 +104,40 @@ def test_linear_f_gives_zeros_for_the_chosen(random):
 
 
 @pytest.mark.parametrize(
+    "chosen, listed",
+    [
+        (np.array([1, 2]), [1, 2]),
+        (np.array([2]), [2]),
+        (range(1, 3), [1, 2]),
+        ((4, 0), [4, 0]),
+        (np.int64(2), [2]),
+        (2, [2]),
+        (iter([1]), [1]),
+    ],
+)
+def test_coordinates_may_be_any_ints(problem, chosen, listed):
+    x, y, feed, expected = problem
+    found = run(batchhess.hessians(y, x, coordinates=chosen)[0], feed)
+    np.testing.assert_allclose(found, expected[:, :, listed], atol=1e-7, rtol=1e-6)
+
+
+def test_coordinates_in_the_graph_are_refused(problem):
+    x, y, _, _ = problem
+    with pytest.raises(TypeError, match="known when the graph is built: .*'one:0'"):
+        batchhess.hessians(y, x, coordinates=tf.constant([1], name="one"))
+
+
+@pytest.mark.parametrize(
     "chosen, error, phrase",
     [
         ([5], ValueError, "does not fit 'x:0', whose observations have 5"),
         ([], ValueError, "empty"),
-        ([1.5], TypeError, "must be ints, not 1.5"),
-        ([True], TypeError, "must be ints"),
+        ([1.5], TypeError, "must be an int, not 1.5"),
+        ([True], TypeError, "must be an int"),
+        (np.array([True, False]), TypeError, "must be an int"),
+        (np.array([[1, 2]]), TypeError, "must be an int"),
+        (np.array([1.0]), TypeError, "must be an int"),
+        ("1", TypeError, "must be an int, not '1'"),
     ],
 )
 def test_coordinates_that_do_not_fit_are_refused(problem, chosen, error, phrase):

@@ -22,6 +22,16 @@ def test_explain_a_separable_model():
     assert "symmetric, on all observations at once" in str(answer)
 
 
+@pytest.mark.parametrize(
+    "count, error", [(1e6, TypeError), (True, TypeError), (-1, ValueError)]
+)
+def test_a_number_of_observations_is_one(count, error):
+    with pytest.raises(error, match="num_observations"):
+        explanation(tf.tanh, num_observations=count)
+    of_numpy = explanation(tf.tanh, num_observations=np.int64(7)).memory
+    assert of_numpy == explanation(tf.tanh, num_observations=7).memory
+
+
 def test_explain_what_symmetric_cannot_follow():
     answer = explanation(
         lambda x: tf.cond(tf.constant(True), lambda: tf.sin(x), lambda: x),
