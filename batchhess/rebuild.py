@@ -316,11 +316,21 @@ def on_observations(ops, parts, values, pick, count):
 
 def shape_with(tensor, state, count, dtype=tf.int32):
     """The static shape of `tensor`, in that `State`, with `count` observations."""
+    return packed(sizes_with(tensor, state, count), dtype)
+
+
+def sizes_with(tensor, state, count):
+    """The same, as a list of ints and scalar Tensors."""
     shape = shape_of(tensor)
     shape[state.axis] = state.indices(count)
-    if all(isinstance(size, int) for size in shape):
-        return tf.constant(shape, dtype)
-    return tf.cast(tf.stack(shape), dtype)
+    return shape
+
+
+def packed(sizes, dtype=tf.int32):
+    """`sizes`, ints and scalar Tensors, as one Tensor."""
+    if all(isinstance(size, int) for size in sizes):
+        return tf.constant(sizes, dtype)
+    return tf.cast(tf.stack(sizes), dtype)
 
 
 def tile_along(tensor, axis, times):

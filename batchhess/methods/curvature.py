@@ -76,8 +76,8 @@ class Curvature:
         The coordinates are those of the first part, those of the second, and so on.
         """
         own = self._frame.size // each
-        rows = tf.stack([self._frame.count, each, own, 1, own])
-        self._add(self._whole, blocks(tf.reshape(matrices, rows), each))
+        rows = [self._frame.count, each, own, 1, own]
+        self._add(self._whole, blocks(self._frame.shaped(matrices, rows), each))
 
     def total(self):
         """What was added, halves on both sides: [N, K, K]; None if nothing was."""
@@ -91,8 +91,8 @@ class Curvature:
         return added(terms) if terms else None
 
     def _add(self, terms, term):
-        shape = tf.stack([self._frame.count, self._frame.size, self._frame.size])
-        terms.append(tf.cast(tf.reshape(term, shape), self._dtype))
+        shape = [self._frame.count, self._frame.size, self._frame.size]
+        terms.append(tf.cast(self._frame.shaped(term, shape), self._dtype))
 
     def _multiply(self, first, second, curvature):
         frame, size = self._frame, self._frame.size
@@ -127,10 +127,11 @@ class Curvature:
         """[N, k, places] by [N, K, places], or by [K, places]: [N, k, K]."""
         if right.shape.ndims == 3:
             return tf.matmul(left, right, transpose_b=True)
-        count, k, places = self._frame.count, left.shape[1], left.shape[2]
-        left = tf.reshape(left, tf.stack([count * k, places]))
+        frame, (_, k, places) = self._frame, left.shape.as_list()
+        rows = frame.rows(False) if k == frame.size else frame.count * k
+        left = frame.shaped(left, [rows, places])
         product = tf.matmul(left, right, transpose_b=True)
-        return tf.reshape(product, tf.stack([count, k, right.shape[0]]))
+        return frame.shaped(product, [frame.count, k, right.shape.as_list()[0]])
 
     def _add_symmetric(self, columns, weigh):
         """Adds weigh(columns) * columns', which is symmetric.
@@ -196,8 +197,8 @@ class Diagonal:
 
     def add_rows(self, rows, each):
         """As in `Curvature`, of diagonals alone: [N T, D]."""
-        shape = tf.stack([self._frame.count, self._frame.size])
-        self._add(tf.reshape(0.5 * rows, shape))
+        shape = [self._frame.count, self._frame.size]
+        self._add(self._frame.shaped(0.5 * rows, shape))
 
     def total(self):
         """What was added, and once more: [N, K]; None if nothing was."""

@@ -424,10 +424,10 @@ class Sweep:
                     tensor, axis, where(one, state.indices(frame.count), 1)
                 )
             apart = [frame.count, 1] + ([each] if each > 1 else [])
-            apart = tf.stack(shape[:axis] + apart + shape[axis + 1 :])
-            value = tile_along(tf.reshape(tensor, apart), axis + 1, frame.size)
+            apart = frame.shaped(tensor, shape[:axis] + apart + shape[axis + 1 :])
+            value = tile_along(apart, axis + 1, frame.size)
             shape[axis] = state.indices(frame.rows(False))
-            self._repeated[key] = tf.reshape(value, tf.stack(shape))
+            self._repeated[key] = frame.shaped(value, shape)
         return self._repeated[key]
 
     def _copy(self, op, values, outputs, rows=None):

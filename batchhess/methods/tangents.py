@@ -5,7 +5,7 @@ import collections
 from batchhess.compat import tf
 from batchhess.graph.tensors import tensor_key
 from batchhess.ops.sizes import shape_of
-from batchhess.rebuild import shape_with, tile_along
+from batchhess.rebuild import packed, sizes_with, tile_along
 
 # du/dx of the tensor `of`. `value` has the shape of `of`, but R K places along the
 # observation axis: place r K + k holds the derivative of observation r by coordinate k.
@@ -29,9 +29,10 @@ class Frame:
     """
 
     def __init__(self, parts, count, start, directions=None):
-        self._parts, self.count, self._whole = parts, count, {}
+        self._parts, self.count, self._whole, self._shapes = parts, count, {}, {}
         self._directions, places = directions, self.places(start)
         self.size = places if directions is None else directions.shape.as_list()[-2]
+        self._all_rows = count * self.size
 
     def axis(self, tensor):
         """The observation axis of `tensor`."""
@@ -44,11 +45,22 @@ class Frame:
     def shape(self, tensor, count=None):
         """The shape of `tensor`, as a Tensor; with `count` observations, or N."""
         count = self.count if count is None else count
-        return shape_with(tensor, self._parts.state(tensor), count)
+        return self._packed(sizes_with(tensor, self._parts.state(tensor), count))
+
+    def shaped(self, value, sizes):
+        """`value` in a shape of ints and scalar Tensors."""
+        return tf.reshape(value, self._packed(sizes))
+
+    def _packed(self, sizes):
+        """`sizes` as one Tensor, the same for the same sizes: most come again."""
+        key = tuple(s if isinstance(s, int) else tensor_key(s) for s in sizes)
+        if key not in self._shapes:
+            self._shapes[key] = packed(sizes)
+        return self._shapes[key]
 
     def rows(self, shared):
         """The places along the observation axis of a base."""
-        return self.size if shared else self.count * self.size
+        return self.size if shared else self._all_rows
 
     def unit(self, x):
         """The `Tangent` of the start, `x`, itself."""
@@ -58,7 +70,7 @@ class Frame:
         if is_unit:
             along = tf.eye(self.size, dtype=x.dtype.base_dtype)
         shared = along.shape.ndims == 2
-        along = tf.reshape(along, tf.stack([self.rows(shared)] + event))
+        along = self.shaped(along, [self.rows(shared)] + event)
         places = list(range(1, len(shape)))
         along = transposed(along, places[:axis] + [0] + places[axis:])
         return Tangent(Base(x, along, shared, is_unit), None)
@@ -81,7 +93,7 @@ class Frame:
         each, places = self.each(base.of), self.places(base.of)
         rows = [1, 1] if base.shared else [self.count, each]
         rows += [self.size // each, 1, places // each]
-        value = blocks(tf.reshape(base.value, tf.stack(rows)), each)
+        value = blocks(self.shaped(base.value, rows), each)
         shape = self.shape(base.of, self.rows(base.shared))
         return Base(base.of, tf.reshape(value, shape), base.shared, False)
 
@@ -99,7 +111,7 @@ class Frame:
     def _split(self, value, tensor, rows):
         axis, shape, each = self.axis(tensor), shape_of(tensor), self.each(tensor)
         rows = rows + ([each] if each > 1 else [])
-        return tf.reshape(value, tf.stack(shape[:axis] + rows + shape[axis + 1 :]))
+        return self.shaped(value, shape[:axis] + rows + shape[axis + 1 :])
 
     def each_k(self, base):
         """`base` as a list of K Tensors of the shape of its tensor."""
@@ -166,7 +178,7 @@ class Frame:
         axis = self.axis(tensor)
         others = [a for a in range(len(shape_of(tensor))) if a != axis]
         value = transposed(value, [axis] + others)
-        return tf.reshape(value, tf.stack(rows + [self.places(tensor)]))
+        return self.shaped(value, rows + [self.places(tensor)])
 
     def flat_base(self, base):
         """The value of `base` as [N, K, places], or [K, places] if it is shared."""
